@@ -1,0 +1,69 @@
+"""Train both sides on real images for several seeds, and write down what they reach: one JSON file of results.
+
+    python benchmarks/accuracy.py --data cifar10 --out results/accuracy.json
+
+For each seed it runs `parity run` for long enough to see the target accuracy, and keeps that run's report as the command
+line wrote it. `table` makes the README's table from the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+TARGET = 0.62
+TABLE_EPOCH = 3
+
+
+def measure(data: str, seed: int, epochs: int) -> dict[str, Any]:
+    """One run of both sides; its report."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        options = ["--data", data, "--seed", str(seed), "--epochs", str(epochs), "--json", str(report)]
+        subprocess.run([sys.executable, "-m", "parity", "run", *options], check=True)  # noqa: S603
+        result: dict[str, Any] = json.loads(report.read_text())
+    return result
+
+
+def first_epoch_at(report: dict[str, Any], side: int, target: float) -> int | None:
+    """The first epoch after which the side's accuracy is at least the target."""
+    return next((e["epoch"] for e in report["epochs"] if e["accuracies"][side] >= target), None)
+
+
+def table(reports: list[dict[str, Any]]) -> str:
+    """A Markdown table: a column for each side and seed."""
+    columns = [(report, side) for report in reports for side in range(len(report["sides"]))]
+    heads = [f"{report['sides'][side]['name']}, seed {report['settings']['seed']}" for report, side in columns]
+    epochs = [report["epochs"][TABLE_EPOCH - 1] for report, _ in columns]
+    rows = [["all classes", *(f"{100 * e['accuracies'][s]:.1f}" for e, (_, s) in zip(epochs, columns, strict=True))]]
+    for label, name in enumerate(reports[0]["data"]["classes"]):
+        shares = (e["accuracies_per_class"][s][label] for e, (_, s) in zip(epochs, columns, strict=True))
+        rows.append([name, *(f"{100 * share:.1f}" for share in shares)])
+    rows.append([f"first epoch at {TARGET:.0%}", *(str(first_epoch_at(r, s, TARGET) or "-") for r, s in columns)])
+    lines = [["%, on the test set", *heads], ["---"] * (len(heads) + 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    """Measure, write, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--out", type=Path, default=Path("results/accuracy.json"))
+    arguments = parser.parse_args()
+    reports = [measure(arguments.data, seed, arguments.epochs) for seed in arguments.seeds]
+    arguments.out.write_text(json.dumps({"reports": reports}, indent=1) + "\n")
+    print(table(reports))
+    accuracies = [e["accuracies"] for report in reports for e in report["epochs"] if e["epoch"] == TABLE_EPOCH]
+    print("mean after 3 epochs:", *(f"{100 * mean(side):.2f} %" for side in zip(*accuracies, strict=True)))
+
+
+if __name__ == "__main__":
+    main()

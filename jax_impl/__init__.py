@@ -1,0 +1,17 @@
+"""The CIFAR-10 CNN in JAX: flax.nnx, optax.sgd, one compiled scan.
+
+Name it `jax_impl` (chooses), `jax_impl:plain` (XLA's convolutions) or `jax_impl:unfolded` (convolutions as matrix
+products). Start reading at model.py and train.py; the same file names in torch_impl hold the same things in PyTorch.
+"""
+
+from jax_impl.device import prepare_environment
+
+prepare_environment()
+
+from jax_impl.implementation import JaxImplementation  # noqa: E402  the environment comes first
+
+__all__ = ["JaxImplementation", "impl", "plain", "unfolded"]
+
+plain = JaxImplementation(unfolded=False)
+unfolded = JaxImplementation(unfolded=True)
+impl = JaxImplementation()

@@ -1,0 +1,68 @@
+"""Which device, and how exactly it computes: full float32, deterministic kernels, a fair share of the GPU's memory.
+
+By default JAX multiplies float32 matrices and convolves in TF32 (10-bit mantissa) on NVIDIA GPUs, and takes 75 % of
+their memory. Both are set otherwise here, without touching what the user has set.
+
+Source: https://docs.jax.dev/en/latest/gpu_memory_allocation.html
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+
+from parity.contract import InputError
+
+__all__ = ["available_devices", "exact", "prepare_environment", "resolve"]
+
+_DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+
+
+def prepare_environment() -> None:
+    """Set what XLA reads only once, when it starts: called at import, before anything has been computed."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_gpu_deterministic_ops" not in flags and "xla_gpu_exclude_nondeterministic_ops" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_DETERMINISTIC}".strip()
+
+
+def available_devices() -> tuple[str, ...]:
+    """The devices that JAX can use here, the preferred one first."""
+    return ("cuda", "cpu") if _find("cuda") is not None else ("cpu",)
+
+
+def resolve(device: str) -> jax.Device:
+    """The JAX device of that name.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    found = _find(device)
+    if found is None:
+        raise InputError("device", device, "JAX has no such device here", f"use {' or '.join(available_devices())}")
+    return found
+
+
+def _find(device: str) -> jax.Device | None:
+    try:
+        return jax.devices(device)[0]
+    except RuntimeError:  # how JAX says that a platform is unknown or has no device
+        return None
+
+
+@contextmanager
+def exact(dtype: str, device: jax.Device) -> Iterator[None]:
+    """Within it, JAX computes on this device in this dtype exactly; the caller's settings return afterwards.
+
+    64-bit types are on for float64 alone, mixed types are an error, and float32 products are full float32.
+    """
+    with (
+        jax.enable_x64(dtype == "float64"),
+        jax.numpy_dtype_promotion("strict"),
+        jax.default_matmul_precision("highest"),
+        jax.default_device(device),
+    ):
+        yield

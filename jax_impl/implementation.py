@@ -1,0 +1,110 @@
+"""The JAX side as an Implementation: canonical NumPy in and out, pure functions in between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from numpy.typing import NDArray
+
+from jax_impl.device import available_devices, exact, resolve
+from jax_impl.layout import from_canonical, to_canonical
+from jax_impl.model import Convolution, unfolded_convolution
+from jax_impl.sgd import make_optimizer, momentum_trace
+from jax_impl.train import Carry, evaluate, train_steps
+from parity.contract import SGD, Weights, normalisation_table
+
+__all__ = ["JaxImplementation", "Resident", "State"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class State:
+    """Everything a step needs; immutable, as JAX's arrays are."""
+
+    carry: Carry
+    sgd: SGD
+    dtype: str
+    device: jax.Device
+    convolution: Convolution
+    table: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Resident:
+    """A data set on the device: (N, 32, 32, 3) uint8 images and (N,) int32 labels."""
+
+    images: Array
+    labels: Array
+
+
+@dataclass(frozen=True)
+class JaxImplementation:
+    """The CNN trained by optax.sgd, many steps in one compiled scan.
+
+    Args:
+        unfolded: True for convolutions as matrix products, False for XLA's own, None to choose by device: unfolded on
+            the CPU, where XLA's own are slow inside a scan.
+    """
+
+    unfolded: bool | None = None
+
+    def devices(self) -> tuple[str, ...]:
+        """See `parity.contract.Implementation`; so for all methods."""
+        return available_devices()
+
+    def start(self, weights: Weights, sgd: SGD, *, dtype: str, device: str) -> State:
+        """A state with these weights and no momentum; dtype is "float32" or "float64"."""
+        where = resolve(device)
+        unfolded = self.unfolded if self.unfolded is not None else where.platform == "cpu"
+        with exact(dtype, where):
+            params = from_canonical(weights, dtype=dtype)
+            return State(
+                carry=(params, make_optimizer(sgd).init(params)),
+                sgd=sgd,
+                dtype=dtype,
+                device=where,
+                convolution=unfolded_convolution if unfolded else lax.conv_general_dilated,
+                table=jnp.array(normalisation_table(dtype)),
+            )
+
+    def describe(self, state: State) -> str:
+        """Framework, path and device."""
+        path = "unfolded convolutions" if state.convolution is unfolded_convolution else "XLA convolutions"
+        name = "CPU" if state.device.platform == "cpu" else state.device.device_kind
+        return f"jax {jax.__version__}, compiled scan, {path}, {name}"
+
+    def place(self, state: State, images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Resident:
+        """Copy the set to the device."""
+        with exact(state.dtype, state.device):
+            return Resident(jnp.array(images, copy=True), jnp.array(labels, dtype="int32", copy=True))
+
+    def run(self, state: State, data: Resident, plan: NDArray[np.int32]) -> tuple[State, NDArray[np.floating]]:
+        """Train on the plan's rows; the given state stays as it was."""
+        with exact(state.dtype, state.device):
+            carry, losses = train_steps(
+                state.carry,
+                state.table,
+                data.images,
+                data.labels,
+                jnp.array(plan, copy=True),
+                sgd=state.sgd,
+                convolution=state.convolution,
+            )
+            return replace(state, carry=carry), np.array(losses)
+
+    def logits(self, state: State, data: Resident) -> NDArray[np.floating]:
+        """(N, 10) outputs, in order."""
+        with exact(state.dtype, state.device):
+            return np.array(evaluate(state.carry[0], state.table, data.images))
+
+    def weights(self, state: State) -> dict[str, NDArray[np.floating]]:
+        """Copies of the parameters."""
+        return to_canonical(state.carry[0])
+
+    def momentum(self, state: State) -> dict[str, NDArray[np.floating]]:
+        """Copies of the buffers; zeros before the first step, {} when momentum is 0."""
+        trace = momentum_trace(state.carry[1])
+        return {} if trace is None else to_canonical(trace)

@@ -1,0 +1,97 @@
+"""Between canonical NumPy (torch's layout) and the JAX pytree: one declarative table.
+
+| canonical        | here                     |
+| kernel OIHW      | HWIO                     |
+| linear (out, in) | (in, out)                |
+| fc1's inputs     | (C, H, W) -> (H, W, C)   |
+| images NHWC      | NHWC, as they are stored |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from jax_impl.model import Params
+from parity.contract import CNN_PARAMETERS, Weights, check_weights
+
+__all__ = ["TABLE", "Entry", "from_canonical", "to_canonical"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """Where a canonical tensor goes, and how: reshape to `split`, transpose to `axes`, merge into `shape`."""
+
+    layer: str
+    leaf: str
+    split: tuple[int, ...]
+    axes: tuple[int, ...]
+    shape: tuple[int, ...]
+    canonical_shape: tuple[int, ...]
+
+    def to_native(self, value: NDArray[Any]) -> NDArray[Any]:
+        """Canonical array -> this side's layout."""
+        return value.reshape(self.split).transpose(self.axes).reshape(self.shape)
+
+    def to_canonical(self, value: NDArray[Any]) -> NDArray[Any]:
+        """This side's layout -> canonical array."""
+        permuted = tuple(self.split[axis] for axis in self.axes)
+        return value.reshape(permuted).transpose(np.argsort(self.axes)).reshape(self.canonical_shape)
+
+
+def _entry(name: str, *, axes: tuple[int, ...], split: tuple[int, ...] | None = None, merge: int = 0) -> Entry:
+    """`merge` counts the leading axes that become one after the transpose."""
+    layer, leaf = name.split(".")
+    canonical = CNN_PARAMETERS[name]
+    split = split or canonical
+    permuted = tuple(split[axis] for axis in axes)
+    shape = (int(np.prod(permuted[:merge])), *permuted[merge:]) if merge else permuted
+    leaf = {"weight": "kernel", "bias": "bias"}[leaf]
+    return Entry(layer=layer, leaf=leaf, split=split, axes=axes, shape=shape, canonical_shape=canonical)
+
+
+OIHW_TO_HWIO = (2, 3, 1, 0)
+OUT_IN_TO_IN_OUT = (1, 0)
+O_CHW_TO_HWC_O = (2, 3, 1, 0)
+
+TABLE: Mapping[str, Entry] = {
+    "conv1.weight": _entry("conv1.weight", axes=OIHW_TO_HWIO),
+    "conv1.bias": _entry("conv1.bias", axes=(0,)),
+    "conv2.weight": _entry("conv2.weight", axes=OIHW_TO_HWIO),
+    "conv2.bias": _entry("conv2.bias", axes=(0,)),
+    # fc1 reads the flattened feature maps: torch flattens them channel first, JAX channel last.
+    "fc1.weight": _entry("fc1.weight", split=(120, 16, 5, 5), axes=O_CHW_TO_HWC_O, merge=3),
+    "fc1.bias": _entry("fc1.bias", axes=(0,)),
+    "fc2.weight": _entry("fc2.weight", axes=OUT_IN_TO_IN_OUT),
+    "fc2.bias": _entry("fc2.bias", axes=(0,)),
+    "fc3.weight": _entry("fc3.weight", axes=OUT_IN_TO_IN_OUT),
+    "fc3.bias": _entry("fc3.bias", axes=(0,)),
+}
+
+
+def from_canonical(weights: Weights, *, dtype: str) -> Params:
+    """Canonical weights -> a new pytree on the default device.
+
+    Raises:
+        InputError: a tensor is missing, unknown or ill-shaped.
+    """
+    check_weights(weights)
+    params: dict[str, dict[str, Array]] = {}
+    for name, entry in TABLE.items():
+        # copy=True: on the CPU, JAX may otherwise keep reading the caller's own memory.
+        value = jnp.array(entry.to_native(weights[name]), dtype=dtype, copy=True)
+        params.setdefault(entry.layer, {})[entry.leaf] = value
+    return params
+
+
+def to_canonical(params: Params) -> dict[str, NDArray[np.floating]]:
+    """A pytree of parameters, gradients or momentum -> canonical arrays, copies."""
+    host = jax.device_get(params)
+    return {name: np.array(entry.to_canonical(host[entry.layer][entry.leaf])) for name, entry in TABLE.items()}

@@ -1,0 +1,84 @@
+"""One training step, and many of them in one compiled scan: forward, mean cross-entropy, backward, SGD."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+from jaxtyping import Float, Int, UInt8
+
+from jax_impl.model import Convolution, Params, apply
+from jax_impl.sgd import make_optimizer
+from parity.contract import SGD
+
+__all__ = ["Carry", "evaluate", "train_step", "train_steps"]
+
+Carry = tuple[Params, optax.OptState]
+"""What a step changes: parameters and optimizer state."""
+
+
+def loss_fn(
+    params: Params,
+    images: Float[Array, "batch 32 32 3"],
+    labels: Int[Array, " batch"],
+    convolution: Convolution,
+) -> Float[Array, ""]:
+    """Mean cross-entropy of a batch of normalised images."""
+    logits = apply(params, images, convolution)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def train_step(
+    carry: Carry,
+    images: Float[Array, "batch 32 32 3"],
+    labels: Int[Array, " batch"],
+    *,
+    optimizer: optax.GradientTransformation,
+    convolution: Convolution,
+) -> tuple[Carry, Float[Array, ""]]:
+    """A pure step: the new parameters and optimizer state, and the loss before the update."""
+    params, opt_state = carry
+    loss, gradients = jax.value_and_grad(loss_fn)(params, images, labels, convolution)
+    updates, opt_state = optimizer.update(gradients, opt_state, params)
+    return (optax.apply_updates(params, updates), opt_state), loss
+
+
+def normalise(table: Float[Array, " 256"], pixels: UInt8[Array, "..."]) -> Float[Array, "..."]:
+    """Look each pixel up; the table's values are the same bits on every side."""
+    return table[pixels]
+
+
+@partial(jax.jit, static_argnames=("sgd", "convolution"))
+def train_steps(
+    carry: Carry,
+    table: Float[Array, " 256"],
+    images: UInt8[Array, "size 32 32 3"],
+    labels: Int[Array, " size"],
+    plan: Int[Array, "steps batch"],
+    *,
+    sgd: SGD,
+    convolution: Convolution,
+) -> tuple[Carry, Float[Array, " steps"]]:
+    """One step for each row of the plan: a single call, so that Python is not asked again between steps."""
+    optimizer = make_optimizer(sgd)
+
+    def step(carry: Carry, rows: Int[Array, " batch"]) -> tuple[Carry, Float[Array, ""]]:
+        batch = normalise(table, images[rows])
+        return train_step(carry, batch, labels[rows], optimizer=optimizer, convolution=convolution)
+
+    return lax.scan(step, carry, plan)
+
+
+@partial(jax.jit, static_argnames="batch_size")
+def evaluate(
+    params: Params, table: Float[Array, " 256"], images: UInt8[Array, "size 32 32 3"], batch_size: int = 500
+) -> Float[Array, "size 10"]:
+    """Logits of all images, in order, a batch at a time. XLA's own convolution: no gradient is taken here."""
+
+    def logits(image: UInt8[Array, "32 32 3"]) -> Float[Array, " 10"]:
+        return apply(params, normalise(table, image)[jnp.newaxis], lax.conv_general_dilated)[0]
+
+    return lax.map(logits, images, batch_size=batch_size)

@@ -1,0 +1,291 @@
+"""The command line. Exit codes: 0 match, 1 differs or a loss is not finite, 2 bad input, 130 interrupted."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from parity.compare import Verdict
+    from parity.contract import InputError
+    from parity.data import Dataset
+    from parity.lockstep import EpochResult, Settings, Window
+    from parity.run import Result
+
+__all__ = ["cli", "main"]
+
+INTERRUPTED = 130
+BAD_INPUT = 2
+
+_FILE = click.Path(path_type=Path)
+
+
+def main() -> NoReturn:
+    """Run the command line; every error that the user can mend is one line."""
+    from parity.contract import InputError, ParityError
+
+    # A user's own implementation usually lies in the folder that the command is run in. At the end of the path, so
+    # that a file there cannot take the place of an installed module.
+    sys.path.append(str(Path.cwd()))
+    try:
+        sys.exit(cli.main(prog_name="parity", standalone_mode=False))
+    except InputError as error:
+        _fail(error.line(_spelling(error)), error.exit_code)
+    except ParityError as error:
+        _fail(str(error), error.exit_code)
+    except click.ClickException as error:
+        _fail(" ".join(error.format_message().split()), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted; nothing was kept", INTERRUPTED)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            # The reader of our output has gone (`parity run | head`); Python would complain again when it flushes.
+            sys.stderr.close()
+            sys.exit(1)
+        _fail(f"{error.filename or 'output'}: {error.strerror or error}", BAD_INPUT)
+
+
+def _fail(line: str, exit_code: int) -> NoReturn:
+    click.echo(f"parity: {line}", err=True)
+    sys.exit(exit_code)
+
+
+def _spelling(error: InputError) -> str:
+    """The command line's name for an argument: --batch-size for batch_size."""
+    return error.argument if error.argument == "implementation" else f"--{error.argument.replace('_', '-')}"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100})
+@click.version_option(package_name="parity", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Do two training programs compute the same thing, and if not, where do they part?"""
+
+
+def _options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Several decorators as one, in reading order."""
+
+    def apply(function: Any) -> Any:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+_data_options = _options(
+    click.option("--data", default="auto", metavar="auto|cifar10|embedded|FILE.npz", help="What to train on."),
+    click.option("--data-dir", type=_FILE, help="Where CIFAR-10 is kept.  [default: the user's cache folder]"),
+)
+_batch_options = _options(
+    click.option("--batch-size", type=int, default=4, help="Images in a step."),
+    click.option("--seed", type=int, default=0, help="Of the initial weights and the order of the images."),
+)
+_training_options = _options(
+    _data_options,
+    _batch_options,
+    click.option("--epochs", type=int, default=3),
+    click.option("--steps", type=int, help="Stop after so many steps."),
+    click.option("--lr", type=float, default=0.001, help="Learning rate."),
+    click.option("--momentum", type=float, default=0.9),
+    click.option("--dampening", type=float, default=0.0),
+    click.option("--weight-decay", type=float, default=0.0, help="L2 factor, added to the gradient."),
+    click.option("--nesterov", is_flag=True, help="Nesterov momentum."),
+    click.option("--maximize", is_flag=True, help="Climb the loss."),
+    click.option("--dtype", default="float32", metavar="float32|float64"),
+    click.option("--device", default="auto", metavar="auto|cpu|cuda"),
+    click.option("--weights", type=_FILE, help="Start from this safetensors file."),
+    click.option("--json", "json_file", type=_FILE, help="Write the report here."),
+)
+
+
+@cli.command()
+@click.argument("a", default="torch_impl")
+@click.argument("b", default="jax_impl")
+@_training_options
+@click.option("--save-weights", type=_FILE, metavar="FOLDER", help="Write each side's weights into this folder.")
+def run(a: str, b: str, save_weights: Path | None, **arguments: Any) -> None:
+    """Train A and B side by side and judge whether they match.
+
+    A and B are implementations, named MODULE or MODULE:ATTRIBUTE.
+
+    Example: parity run torch_impl jax_impl --data embedded --epochs 1
+    """
+    if save_weights is not None:
+        _make_folder(save_weights)
+
+    def weights_files(names: Sequence[str]) -> list[Path]:
+        return [save_weights / f"{name.replace(':', '-')}.safetensors" for name in names] if save_weights else []
+
+    _train((a, b), weights_files, arguments)
+
+
+@cli.command()
+@click.argument("implementation")
+@_training_options
+@click.option("--save-weights", type=_FILE, help="Write the final weights to this safetensors file.")
+def train(implementation: str, save_weights: Path | None, **arguments: Any) -> None:
+    """Train one IMPLEMENTATION alone.
+
+    Example: parity train jax_impl --epochs 1 --save-weights jax.safetensors
+    """
+    from parity.data import check_writable
+
+    if save_weights is not None:
+        check_writable(save_weights, argument="save_weights")
+    _train((implementation,), lambda names: [save_weights] if save_weights else [], arguments)
+
+
+def _train(
+    names: Sequence[str], weights_files: Callable[[Sequence[str]], list[Path]], arguments: dict[str, Any]
+) -> None:
+    from parity.data import Loader, check_writable, load_data, load_weights
+    from parity.render import terminal
+    from parity.run import resolve_sides, run_sides
+
+    # Whatever can be refused is refused before the frameworks are imported, which takes seconds.
+    settings = _settings(arguments)
+    json_file, weights_file = arguments["json_file"], arguments["weights"]
+    if json_file is not None:
+        check_writable(json_file, argument="json")
+    weights = load_weights(weights_file) if weights_file else None
+    dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
+    loader = Loader(size=len(dataset.train_labels), batch_size=settings.batch_size, seed=settings.seed)
+
+    click.echo(terminal.data_line(dataset))
+    source = str(weights_file) if weights_file else f"drawn from seed {settings.seed}"
+    _echo(terminal.settings_lines(settings, loader.steps_per_epoch, source))
+    sides = resolve_sides(names)
+    watcher = _Printer(tuple(side.name for side in sides))
+    if len(sides) == 2 and settings.dtype != "float64":
+        click.echo("checking the first steps in float64 ...")
+    result = run_sides(
+        sides,
+        dataset,
+        settings,
+        weights=weights,
+        watcher=watcher,
+        on_verdict=watcher.verdict,
+        command=("parity", *sys.argv[1:]),
+    )
+    _echo(terminal.report_lines(result.report))
+    _write(result, json_file, weights_files([side.name for side in sides]))
+    sys.exit(result.report.ending.exit_code)
+
+
+def _settings(arguments: dict[str, Any]) -> Settings:
+    from parity.contract import SGD
+    from parity.lockstep import Settings
+
+    sgd_names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
+    names = ("batch_size", "epochs", "steps", "seed", "dtype", "device")
+    sgd = SGD(**{name: arguments[name] for name in sgd_names})
+    return Settings(sgd=sgd, **{name: arguments[name] for name in names})
+
+
+def _write(result: Result, json_file: Path | None, weights_files: Sequence[Path]) -> None:
+    """Write what was asked for, and say what was kept."""
+    from parity.data import save_weights
+    from parity.result import write_json
+
+    if json_file is not None:
+        write_json(json_file, result.report)
+        click.echo(f"wrote {json_file}: the report")
+    for path, side in zip(weights_files, result.run.sides, strict=False):
+        save_weights(path, side.weights)
+        click.echo(f"wrote {path}: the weights of {side.name} after {result.run.steps} steps")
+    if result.report.ending.kind != "complete" and not (json_file or weights_files):
+        click.echo("nothing was kept; --json and --save-weights keep what there is")
+
+
+def _make_folder(folder: Path) -> None:
+    from parity.contract import InputError
+    from parity.data import check_writable
+
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        fix = "name a folder inside one that exists"
+        raise InputError("save_weights", folder, error.strerror or str(error), fix) from error
+    check_writable(folder / "weights", argument="save_weights")
+
+
+def _echo(lines: Iterator[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+class _Printer:
+    """Prints what happens while it happens."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = names
+
+    def started(self, descriptions: tuple[str, ...]) -> None:
+        from parity.render import terminal
+
+        for name, description in zip(self._names, descriptions, strict=True):
+            click.echo(f"{name}: {description}")
+        click.echo(terminal.header(self._names))
+
+    def window(self, window: Window) -> None:
+        from parity.render import terminal
+
+        click.echo(terminal.window_line(window))
+
+    def epoch(self, result: EpochResult) -> None:
+        from parity.render import terminal
+
+        click.echo(terminal.epoch_line(result))
+
+    def verdict(self, verdict: Verdict) -> None:
+        from parity.render import terminal
+
+        click.echo(terminal.verdict_line(verdict))
+
+
+@cli.group()
+def data() -> None:
+    """Fetch the data, look at it."""
+
+
+@data.command()
+@click.option("--data-dir", type=_FILE, help="Where to keep it.  [default: the user's cache folder]")
+def fetch(data_dir: Path | None) -> None:
+    """Download CIFAR-10 (170 MB), verify and keep it.
+
+    Example: parity data fetch
+    """
+    from parity.data import default_data_dir, fetch_cifar10
+    from parity.render import terminal
+
+    folder = data_dir or default_data_dir()
+    click.echo(terminal.data_line(fetch_cifar10(folder)))
+    click.echo(f"kept in {folder / 'cifar10'}")
+
+
+@data.command()
+@_data_options
+@_batch_options
+@click.option("--out", type=_FILE, default="batch.png", help="The PNG file to write.")
+def show(data: str, data_dir: Path | None, batch_size: int, seed: int, out: Path) -> None:
+    """Write the first training batch as a labelled grid.
+
+    Example: parity data show --batch-size 16 --out batch.png
+    """
+    from parity.data import Loader, check_writable, load_data
+    from parity.render import terminal
+    from parity.render.grid import write_grid
+
+    check_writable(out, argument="out")
+    dataset = load_data(data, data_dir=data_dir)
+    loader = Loader(size=len(dataset.train_labels), batch_size=batch_size, seed=seed)
+    rows = next(loader.plans(0))[0]
+    titles = [dataset.classes[label] for label in dataset.train_labels[rows]]
+    write_grid(out, dataset.train_images[rows], titles, caption=dataset.origin)
+    click.echo(terminal.data_line(dataset))
+    click.echo(f"wrote {out}: the first training batch of seed {seed}, {len(rows)} images")

@@ -1,0 +1,63 @@
+"""How far apart two arrays are, relative to their own size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.contract import Weights
+
+__all__ = ["Gap", "largest_gap", "loss_differences", "relative_difference"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """The largest relative difference in a set of tensors, and which tensor has it."""
+
+    difference: float
+    tensor: str
+
+
+def relative_difference(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """|a - b| / max(|a|, |b|) in the Frobenius norm; 0 for two zeros, infinite where either is not finite.
+
+    Normwise, so that elements which cancel to almost nothing do not decide; symmetric, so that no side is the reference.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"shapes differ: {a.shape} and {b.shape}")
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return float("inf")
+    # Scaled to its largest element first: squares of float64 may overflow, or vanish.
+    scale = max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0))
+    if scale == 0:
+        return 0.0
+    a, b = a / scale, b / scale
+    return float(np.linalg.norm(a - b) / max(np.linalg.norm(a), np.linalg.norm(b)))
+
+
+def largest_gap(a: Weights, b: Weights) -> Gap | None:
+    """The tensor in which two sets of canonical tensors differ most; None when both are empty.
+
+    Raises:
+        ValueError: the sets hold different tensors.
+    """
+    if a.keys() != b.keys():
+        raise ValueError(f"tensors differ: {sorted(a.keys() ^ b.keys())} are on one side only")
+    gaps = [Gap(difference=relative_difference(a[name], b[name]), tensor=name) for name in a]
+    return max(gaps, key=lambda gap: gap.difference, default=None)
+
+
+def loss_differences(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
+    """|a - b| / max(|a|, |b|) at each step, (steps,); 0 where both are 0, infinite where either is not finite."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    finite = np.isfinite(a) & np.isfinite(b)
+    a, b = np.where(finite, a, 1.0), np.where(finite, b, 1.0)
+    scale = np.maximum(np.abs(a), np.abs(b))
+    differences = np.abs(a - b) / np.where(scale == 0, 1.0, scale)
+    return np.where(finite, differences, np.inf)

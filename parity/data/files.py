@@ -1,0 +1,45 @@
+"""Writing files so that a reader never sees half of one: a temporary name in the same folder, then a rename."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from parity.contract import InputError
+
+__all__ = ["check_writable", "replacing"]
+
+
+def check_writable(path: Path, *, argument: str) -> None:
+    """Refuse a path that cannot be written, before hours of training rather than after.
+
+    Raises:
+        InputError: it is a folder, or its folder is missing or not writable.
+    """
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise InputError(argument, path, "it is a folder", "name a file")
+    if not folder.is_dir():
+        raise InputError(argument, path, f"the folder {folder} does not exist", "create it first")
+    if not os.access(folder, os.W_OK):
+        raise InputError(argument, path, f"the folder {folder} is not writable", "choose another")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write; it takes the place of `path` when the block ends well, else it is removed."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.absolute().parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files private; give the permissions that a plain open would have given.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

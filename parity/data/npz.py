@@ -1,0 +1,55 @@
+"""A user's own images: one .npz file with four arrays, and class names if it has them."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.contract import InputError
+from parity.data.dataset import CIFAR10_CLASSES, Dataset
+
+__all__ = ["ARRAYS", "load_npz"]
+
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def load_npz(path: Path) -> Dataset:
+    """Read and check a set.
+
+    The file holds `train_images` and `test_images`, (N, 32, 32, 3) uint8, `train_labels` and `test_labels`, (N,)
+    integers from 0 to 9, and optionally `classes`, ten names.
+
+    Raises:
+        InputError: missing, truncated or not an .npz file, or arrays that are not as above.
+    """
+    arrays = _read(path)
+    if missing := [name for name in ARRAYS if name not in arrays]:
+        raise InputError("data", path, f"array {missing[0]} is missing", f"store {', '.join(ARRAYS)}")
+    classes = tuple(str(name) for name in arrays["classes"].ravel()) if "classes" in arrays else CIFAR10_CLASSES
+    return Dataset(
+        name=path.stem,
+        origin=str(path),
+        source=str(path),
+        classes=classes,
+        **{name: arrays[name] for name in ARRAYS},
+    )
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    fix = "name an .npz file, as written by numpy.savez"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise InputError("data", path, "it holds one bare array", fix)
+            return {name: archive[name] for name in (*ARRAYS, "classes") if name in archive}
+    except OSError as error:
+        raise InputError("data", path, error.strerror or str(error), fix) from error
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError("data", path, f"truncated, or not an .npz file ({error})", fix) from error

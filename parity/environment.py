@@ -1,0 +1,52 @@
+"""What a result was measured with: versions of the packages and the machine. Nothing is imported to find out."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+__all__ = ["Environment", "describe_environment"]
+
+_PACKAGES = ("parity", "numpy", "torch", "torchvision", "jax", "jaxlib", "flax", "optax", "safetensors")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """Python's and the packages' versions (those installed), and the machine's processor and system."""
+
+    python: str
+    packages: dict[str, str]
+    system: str
+    processor: str
+    cores: int
+
+
+def describe_environment() -> Environment:
+    """Describe the running process's environment."""
+    return Environment(
+        python=platform.python_version(),
+        packages={name: version for name in _PACKAGES if (version := _version(name))},
+        system=platform.platform(),
+        processor=_processor(),
+        cores=os.cpu_count() or 1,
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """The processor's name; platform.processor() is empty on most Linux systems."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

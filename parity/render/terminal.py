@@ -1,0 +1,128 @@
+"""A run as lines of text, at most 80 columns wide as long as names are short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from parity.compare import BOUND, Gap, Outcome, Verdict
+from parity.data import Dataset
+from parity.lockstep import EpochResult, Settings, Window
+from parity.result import Comparison, Report
+
+__all__ = ["data_line", "epoch_line", "header", "report_lines", "settings_lines", "verdict_line", "window_line"]
+
+_LABEL, _COLUMN = 20, 18
+_SHOWN = 8  # images of the first test batch: more would not fit on a screen
+
+
+def data_line(dataset: Dataset) -> str:
+    """Which data: the first line of every output."""
+    train, test = len(dataset.train_labels), len(dataset.test_labels)
+    return f"data: {dataset.origin}, {train:,} training and {test:,} test images"
+
+
+def settings_lines(settings: Settings, steps_per_epoch: int, weights: str) -> Iterator[str]:
+    """What is trained, and from where."""
+    sgd = settings.sgd
+    flags = "".join(f", {flag}" for flag in ("nesterov", "maximize") if getattr(sgd, flag))
+    extras = "".join(f", {name} {getattr(sgd, name)}" for name in ("dampening", "weight_decay") if getattr(sgd, name))
+    limit = f", at most {settings.steps:,} steps" if settings.steps else ""
+    yield f"SGD: lr {sgd.lr}, momentum {sgd.momentum}{extras}{flags}"
+    yield (
+        f"training: {settings.dtype}, batch {settings.batch_size}, {settings.epochs} epochs of "
+        f"{steps_per_epoch:,} steps{limit}, seed {settings.seed}"
+    )
+    yield f"initial weights: {weights}"
+
+
+def header(names: Sequence[str]) -> str:
+    """The line above the side-by-side losses."""
+    return _row("", [*names, "relative gap"] if len(names) == 2 else names)
+
+
+def window_line(window: Window) -> str:
+    """The tutorial's line, with a column for each side."""
+    label = f"[{window.epoch}, {window.step:5d}] loss:"
+    return _row(label, [*(f"{loss:.3f}" for loss in window.losses), *_gap(window.losses)])
+
+
+def epoch_line(result: EpochResult) -> str:
+    """Accuracy over the test set after an epoch."""
+    return _row(f"[{result.epoch}] test accuracy:", [f"{100 * value:.2f} %" for value in result.accuracies])
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """The float64 verdict in one sentence, with what it rests on."""
+    steps = "step" if verdict.steps == 1 else f"{verdict.steps} steps"
+    if verdict.outcome is Outcome.DIFFERS:
+        return f"float64, first {steps}: differs; first {verdict.reason} (bound {BOUND:.0e})"
+    momentum = f", momentum {_format_gap(verdict.largest_momentum)}" if verdict.largest_momentum else ""
+    return (
+        f"float64, first {steps}: match; largest relative differences: loss {verdict.largest_loss:.1e}, "
+        f"parameters {_format_gap(verdict.largest_parameters)}{momentum} (bound {BOUND:.0e})"
+    )
+
+
+def report_lines(report: Report) -> Iterator[str]:
+    """Everything that is known at the end of a run."""
+    names = [side.name for side in report.sides]
+    results = [side.predictions for side in report.sides if side.predictions]
+    classes = report.data.classes
+    if results:
+        yield ""
+        yield _row("first test images", ["ground truth", *names])
+        for number, label in enumerate(report.ground_truth[:_SHOWN]):
+            yield _row(f"  {number}", [classes[label], *(classes[side.first_batch[number]] for side in results)])
+        yield ""
+        yield _row(f"accuracy, {report.data.name}", names)
+        yield _row("  all classes", [_percent(side.accuracy) for side in results])
+        for label, name in enumerate(classes):
+            yield _row(f"  {name}", [_percent(side.accuracy_per_class[label]) for side in results])
+    yield ""
+    for side in report.sides:
+        yield f"{side.name}: {report.steps:,} steps in {side.seconds:.1f} s, compilation included"
+    if report.comparison:
+        yield from _comparison_lines(report.comparison, report.settings.dtype, report.steps)
+    if report.verdict:
+        yield verdict_line(report.verdict)
+    yield _last_line(report)
+
+
+def _comparison_lines(comparison: Comparison, dtype: str, steps: int) -> Iterator[str]:
+    yield (
+        f"{dtype}, {steps:,} steps: largest relative loss difference {comparison.largest_loss:.1e}, "
+        f"at step {comparison.largest_loss_step}"
+    )
+    final = [f"parameters {_format_gap(comparison.parameters)}"] if comparison.parameters else []
+    final += [f"momentum {_format_gap(comparison.momentum)}"] if comparison.momentum else []
+    yield f"{dtype}, final states: {', '.join(final)}"
+    if comparison.agreement is not None:
+        yield f"the two sides predict the same class for {_percent(comparison.agreement)} of the test images"
+
+
+def _last_line(report: Report) -> str:
+    ending = report.ending
+    if ending.kind != "complete":
+        return f"stopped: {ending.kind}, {ending.detail}"
+    if not report.verdict:
+        return "trained"
+    return f"verdict: {report.verdict.outcome.value}"
+
+
+def _row(label: str, cells: Sequence[str]) -> str:
+    return f"{label:<{_LABEL}}" + "".join(f"{cell:>{_COLUMN}}" for cell in cells)
+
+
+def _gap(losses: Sequence[float]) -> list[str]:
+    if len(losses) != 2:
+        return []
+    scale = max(abs(loss) for loss in losses)
+    return [f"{abs(losses[0] - losses[1]) / scale if scale else 0.0:.1e}"]
+
+
+def _percent(share: float | None) -> str:
+    return "no images" if share is None else f"{100 * share:.2f} %"
+
+
+def _format_gap(gap: Gap | None) -> str:
+    return f"{gap.difference:.1e} ({gap.tensor})" if gap else "none"

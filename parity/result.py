@@ -1,0 +1,115 @@
+"""The report of a run: everything that is printed, as plain dataclasses, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from parity.compare import Gap, Verdict
+from parity.data import replacing
+from parity.environment import Environment
+from parity.lockstep import EpochResult, Settings, Window
+
+__all__ = ["FORMAT", "Comparison", "DataReport", "Ending", "Predictions", "Report", "SideReport", "write_json"]
+
+FORMAT = "parity.report/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """The data set: name, one line on its origin, sizes, class names, SHA-256 of all arrays."""
+
+    name: str
+    origin: str
+    train_size: int
+    test_size: int
+    classes: tuple[str, ...]
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """A side's results on the test set: accuracies from 0 to 1 (None for a class without images).
+
+    `first_batch` are the class numbers predicted for the first test batch.
+    """
+
+    accuracy: float
+    accuracy_per_class: tuple[float | None, ...]
+    first_batch: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideReport:
+    """One side: its name, how it computed, its last loss, its results, and seconds in training calls."""
+
+    name: str
+    description: str
+    final_loss: float | None
+    predictions: Predictions | None
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The two sides after the run, in the run's own precision.
+
+    Differences are relative: of the losses at the step where they differ most, of the final states in the tensor where
+    they differ most. `agreement` is the share of test images with equal predictions.
+    """
+
+    largest_loss: float
+    largest_loss_step: int
+    parameters: Gap | None
+    momentum: Gap | None
+    agreement: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How it ended: "complete", "interrupted", or "not finite" with the side and the step; and the exit code."""
+
+    kind: str
+    detail: str | None
+    exit_code: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A whole run. `verdict` (float64) and `comparison` are None for one side alone, or if it ended before them."""
+
+    command: tuple[str, ...]
+    environment: Environment
+    data: DataReport
+    settings: Settings
+    steps: int
+    sides: tuple[SideReport, ...]
+    ground_truth: tuple[int, ...]
+    windows: tuple[Window, ...]
+    epochs: tuple[EpochResult, ...]
+    verdict: Verdict | None
+    comparison: Comparison | None
+    ending: Ending
+
+    def to_json(self) -> str:
+        """The report as a JSON object with a `format` key; numbers that JSON cannot hold become strings."""
+        return json.dumps({"format": FORMAT, **_plain(asdict(self))}, indent=2, allow_nan=False)
+
+
+def write_json(path: Path, report: Report) -> None:
+    """Write the report, in one piece or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(report.to_json() + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

@@ -1,0 +1,131 @@
+"""The PyTorch side as an Implementation: canonical NumPy in and out, torch in between.
+
+torch updates its parameters in place. To keep the contract's promise that a state never changes, a state is a snapshot
+(parameters and momentum buffers), and a run copies it into one working model, trains that, and copies the result out;
+for 62,006 parameters that costs less than a training step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from parity.contract import SGD, Weights, normalisation_table
+from torch_impl.device import available_devices, exact, resolve
+from torch_impl.layout import from_canonical, images_from_canonical, to_canonical
+from torch_impl.model import CNN
+from torch_impl.sgd import make_optimizer, momentum_buffers, set_momentum_buffers
+from torch_impl.train import Step, evaluate, train_step, train_steps
+
+__all__ = ["Resident", "State", "TorchImplementation"]
+
+
+class Workbench:
+    """The model and the optimizer that runs of one kind share; compiled code lives as long as it does."""
+
+    def __init__(self, sgd: SGD, dtype: torch.dtype, device: torch.device, *, compiled: bool) -> None:
+        self.sgd, self.dtype, self.device, self.compiled = sgd, dtype, device, compiled
+        self.model = CNN(dtype=dtype, device=device)
+        self.named = dict(self.model.named_parameters())
+        self.optimizer = make_optimizer(self.named.values(), sgd)
+        self.table = torch.tensor(normalisation_table(str(dtype).removeprefix("torch.")), device=device)
+        self.step: Step = torch.compile(train_step) if compiled else train_step
+
+    @torch.no_grad()
+    def load(self, state: State) -> None:
+        """Copy a state's tensors in."""
+        for name, parameter in self.named.items():
+            parameter.copy_(state.parameters[name])
+        set_momentum_buffers(self.optimizer, self.named, state.buffers)
+
+    def snapshot(self) -> State:
+        """Copy the tensors out, as a new state."""
+        return State(
+            bench=self,
+            parameters={name: p.detach().clone() for name, p in self.named.items()},
+            buffers={name: b.clone() for name, b in momentum_buffers(self.optimizer, self.named).items()},
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """A snapshot: canonical names -> tensors. `buffers` is empty before the first step and without momentum."""
+
+    bench: Workbench = field(repr=False)
+    parameters: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Resident:
+    """A data set on the device: (N, 3, 32, 32) uint8 images and (N,) int64 labels."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class TorchImplementation:
+    """The CNN trained by torch.optim.SGD.
+
+    Args:
+        compiled: True for torch.compile, False for eager, None to choose by device: compiled on CUDA, where launching
+            kernels one by one costs most of a step; eager on the CPU, where compiling takes longer than it saves.
+    """
+
+    compiled: bool | None = None
+
+    def devices(self) -> tuple[str, ...]:
+        """See `parity.contract.Implementation`; so for all methods."""
+        return available_devices()
+
+    def start(self, weights: Weights, sgd: SGD, *, dtype: str, device: str) -> State:
+        """A state with these weights and no momentum; dtype is "float32" or "float64"."""
+        where, kind = resolve(device), getattr(torch, dtype)
+        compiled = self.compiled if self.compiled is not None else where.type == "cuda"
+        bench = Workbench(sgd, kind, where, compiled=compiled)
+        return State(bench=bench, parameters=from_canonical(weights, dtype=kind, device=where), buffers={})
+
+    def describe(self, state: State) -> str:
+        """Framework, path and device."""
+        bench = state.bench
+        name = torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else "CPU"
+        return f"torch {torch.__version__}, {'compiled' if bench.compiled else 'eager'}, {name}"
+
+    def place(self, state: State, images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Resident:
+        """Copy the set to the device, channels first."""
+        device = state.bench.device
+        return Resident(
+            images=images_from_canonical(images, device=device),
+            labels=torch.tensor(labels, dtype=torch.int64, device=device),
+        )
+
+    def run(self, state: State, data: Resident, plan: NDArray[np.int32]) -> tuple[State, NDArray[np.floating]]:
+        """Train on the plan's rows; the given state stays as it was."""
+        bench = state.bench
+        rows = torch.tensor(plan, dtype=torch.int64, device=bench.device)
+        bench.load(state)
+        with exact():
+            losses = train_steps(bench.step, bench.model, bench.optimizer, bench.table, data.images, data.labels, rows)
+        return bench.snapshot(), np.array(losses.cpu().numpy())
+
+    def logits(self, state: State, data: Resident) -> NDArray[np.floating]:
+        """(N, 10) outputs, in order."""
+        bench = state.bench
+        bench.load(state)
+        with exact():
+            return np.array(evaluate(bench.model, bench.table, data.images).cpu().numpy())
+
+    def weights(self, state: State) -> dict[str, NDArray[np.floating]]:
+        """Copies of the parameters."""
+        return to_canonical(state.parameters)
+
+    def momentum(self, state: State) -> dict[str, NDArray[np.floating]]:
+        """Copies of the buffers; zeros before the first step, {} when momentum is 0."""
+        if state.bench.sgd.momentum == 0:
+            return {}
+        return to_canonical(state.buffers or {name: torch.zeros_like(p) for name, p in state.parameters.items()})
