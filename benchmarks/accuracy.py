@@ -2,8 +2,8 @@
 
     python benchmarks/accuracy.py --data cifar10 --out results/accuracy.json
 
-For each seed it runs `parity run` for long enough to see the target accuracy, and keeps that run's report as the command
-line wrote it. `table` makes the README's table from the file.
+For each seed it runs `parity run` for long enough to see the target accuracy, and keeps that run's report as the
+command line wrote it. `table` makes the README's table from the file.
 """
 
 from __future__ import annotations

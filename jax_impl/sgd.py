@@ -1,7 +1,8 @@
 """SGD with momentum as an optax transformation that means what torch.optim.SGD means.
 
-`optax.sgd` is torch's SGD exactly when dampening and weight_decay are 0 and maximize is off. Otherwise the missing parts
-go before it, in torch's order: negate the gradient, add the decay, dampen, then the momentum and the learning rate.
+`optax.sgd` is torch's SGD exactly when dampening and weight_decay are 0 and maximize is off. Otherwise the missing
+parts go before it, in torch's order: negate the gradient, add the decay, dampen, then the momentum and the learning
+rate.
 
 Source: https://optax.readthedocs.io/en/latest/api/optimizers.html#optax.sgd
 """

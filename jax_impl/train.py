@@ -28,7 +28,8 @@ def loss_fn(
 ) -> Float[Array, ""]:
     """Mean cross-entropy of a batch of normalised images."""
     logits = apply(params, images, convolution)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    losses: Array = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return losses.mean()
 
 
 def train_step(
@@ -81,4 +82,5 @@ def evaluate(
     def logits(image: UInt8[Array, "32 32 3"]) -> Float[Array, " 10"]:
         return apply(params, normalise(table, image)[jnp.newaxis], lax.conv_general_dilated)[0]
 
-    return lax.map(logits, images, batch_size=batch_size)
+    outputs: Array = lax.map(logits, images, batch_size=batch_size)
+    return outputs

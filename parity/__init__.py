@@ -4,32 +4,40 @@ The public names are imported when they are first used, so that `import parity` 
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_HOMES = {
-    "SGD": "parity.contract",
-    "Implementation": "parity.contract",
-    "InputError": "parity.contract",
-    "ParityError": "parity.contract",
-    "initial_weights": "parity.contract",
-    "Dataset": "parity.data",
-    "Loader": "parity.data",
-    "load_data": "parity.data",
-    "load_weights": "parity.data",
-    "save_weights": "parity.data",
-    "Settings": "parity.lockstep",
-    "train": "parity.lockstep",
-    "resolve_sides": "parity.run",
-    "run_sides": "parity.run",
-}
+if TYPE_CHECKING:
+    from parity.contract import SGD, Implementation, InputError, ParityError, initial_weights
+    from parity.data import Dataset, Loader, load_data, load_weights, save_weights
+    from parity.lockstep import Settings, train
+    from parity.run import resolve_sides, run_sides
 
-__all__ = sorted(_HOMES)
+__all__ = [
+    "SGD",
+    "Dataset",
+    "Implementation",
+    "InputError",
+    "Loader",
+    "ParityError",
+    "Settings",
+    "initial_weights",
+    "load_data",
+    "load_weights",
+    "resolve_sides",
+    "run_sides",
+    "save_weights",
+    "train",
+]
+
+_ROOMS = ("parity.contract", "parity.data", "parity.lockstep", "parity.run")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'parity' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    if name in __all__:
+        for room in map(import_module, _ROOMS):
+            if hasattr(room, name):
+                return getattr(room, name)
+    raise AttributeError(f"module 'parity' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

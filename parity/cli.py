@@ -13,7 +13,6 @@ import click
 if TYPE_CHECKING:
     from parity.compare import Verdict
     from parity.contract import InputError
-    from parity.data import Dataset
     from parity.lockstep import EpochResult, Settings, Window
     from parity.run import Result
 
@@ -137,7 +136,7 @@ def train(implementation: str, save_weights: Path | None, **arguments: Any) -> N
 
     if save_weights is not None:
         check_writable(save_weights, argument="save_weights")
-    _train((implementation,), lambda names: [save_weights] if save_weights else [], arguments)
+    _train((implementation,), lambda _names: [save_weights] if save_weights else [], arguments)
 
 
 def _train(

@@ -1,7 +1,7 @@
-"""Trains any number of implementations side by side: the same chunk of the same plan on each, then on to the next chunk.
+"""Trains implementations side by side: the same chunk of the same plan on each, then on to the next chunk.
 
-After every chunk all sides stand at the same step, so their states can be compared there, and a run that is stopped ends
-with states that belong together.
+After every chunk all sides stand at the same step, so their states can be compared there, and a run that is stopped
+ends with states that belong together.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which device, and how exactly it computes: full float32 and deterministic kernels.
 
-By default torch multiplies float32 matrices in full but runs cuDNN's convolutions in TF32 (10-bit mantissa), which would
-look like a difference between the two programs.
+By default torch multiplies float32 matrices in full but runs cuDNN's convolutions in TF32 (10-bit mantissa), which
+would look like a difference between the two programs.
 
 Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
 """
@@ -12,6 +12,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -39,10 +40,16 @@ def resolve(device: str) -> torch.device:
     return torch.device(device)
 
 
+def _cudnn_operators() -> tuple[Any, Any]:
+    cudnn: Any = torch.backends.cudnn
+    return cudnn.conv, cudnn.rnn
+
+
 @contextmanager
 def exact() -> Iterator[None]:
     """Within it, float32 means float32 and kernels are deterministic; the caller's settings return afterwards."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    # Any: torch makes these attributes when it runs, where a type checker does not see them.
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, *_cudnn_operators())
     precisions = [backend.fp32_precision for backend in backends]
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()

@@ -110,7 +110,15 @@ class TorchImplementation:
         rows = torch.tensor(plan, dtype=torch.int64, device=bench.device)
         bench.load(state)
         with exact():
-            losses = train_steps(bench.step, bench.model, bench.optimizer, bench.table, data.images, data.labels, rows)
+            losses = train_steps(
+                bench.step,
+                bench.model,
+                bench.optimizer,
+                table=bench.table,
+                images=data.images,
+                labels=data.labels,
+                plan=rows,
+            )
         return bench.snapshot(), np.array(losses.cpu().numpy())
 
     def logits(self, state: State, data: Resident) -> NDArray[np.floating]:

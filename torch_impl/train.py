@@ -24,7 +24,7 @@ def train_step(
     """Update model and optimizer in place; returns the loss before the update."""
     optimizer.zero_grad()
     loss = F.cross_entropy(model(images), labels)
-    loss.backward()
+    torch.autograd.backward(loss)
     optimizer.step()
     return loss.detach()
 
@@ -38,6 +38,7 @@ def train_steps(
     step: Step,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    *,
     table: Float[Tensor, " 256"],
     images: UInt8[Tensor, "size 3 32 32"],
     labels: Int[Tensor, " size"],
@@ -55,4 +56,4 @@ def evaluate(
     model: nn.Module, table: Float[Tensor, " 256"], images: UInt8[Tensor, "size 3 32 32"], batch_size: int = 500
 ) -> Float[Tensor, "size 10"]:
     """Logits of all images, in order."""
-    return torch.cat([model(normalise(table, batch)) for batch in images.split(batch_size)])
+    return torch.cat([model(normalise(table, batch)) for batch in torch.split(images, batch_size)])

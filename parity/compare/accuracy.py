@@ -14,7 +14,8 @@ Labels = NDArray[np.integer]
 
 def predictions(logits: NDArray[np.floating]) -> Labels:
     """(N, classes) outputs -> (N,) class numbers: the largest output, the first of equals."""
-    return logits.argmax(axis=1)
+    predicted: Labels = logits.argmax(axis=1)
+    return predicted
 
 
 def accuracy(predicted: Labels, labels: Labels) -> float:

@@ -23,7 +23,8 @@ class Gap:
 def relative_difference(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     """|a - b| / max(|a|, |b|) in the Frobenius norm; 0 for two zeros, infinite where either is not finite.
 
-    Normwise, so that elements which cancel to almost nothing do not decide; symmetric, so that no side is the reference.
+    Normwise, so that elements which cancel to almost nothing do not decide; symmetric, so that no side is the
+    reference.
 
     Raises:
         ValueError: the shapes differ.

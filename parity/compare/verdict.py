@@ -55,7 +55,8 @@ def judge(a: NDArray[np.floating], b: NDArray[np.floating], gaps: list[StateGap]
     """Judge the first `JUDGED_STEPS` steps of two float64 runs.
 
     Args:
-        a, b: (steps,) losses, at least one.
+        a: (steps,) losses of one side, at least one.
+        b: (steps,) losses of the other.
         gaps: the states' distances at step counts within those steps, in order, at least one.
 
     Raises:

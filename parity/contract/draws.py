@@ -34,7 +34,7 @@ class Stream:
 
     def uniform(self, count: int) -> NDArray[np.float64]:
         """`count` numbers in [0, 1), multiples of 2**-53: the top 53 bits of a word each."""
-        return (self.words(count) >> np.uint64(11)) * 2.0**-53
+        return (self.words(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def integers(self, below: int, count: int) -> NDArray[np.int32]:
         """`count` integers in [0, below), for `below` up to 2**31; the bias is under below / 2**53."""

@@ -57,6 +57,7 @@ class Implementation(Protocol[StateT, ResidentT]):
         """Copy a data set to the state's device, once, for `run` and `logits` to read.
 
         Args:
+            state: says which device; its weights do not matter.
             images: (N, H, W, C) uint8.
             labels: (N,) class numbers.
         """

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import numpy as np
 import platformdirs
@@ -66,7 +67,7 @@ def fetch_cifar10(data_dir: Path) -> Dataset:
         InputError: torchvision is missing, the download failed, or the archive's checksum is wrong.
     """
     try:
-        from torchvision.datasets import CIFAR10
+        from torchvision.datasets import CIFAR10  # brings torch with it: only where it is needed
     except ImportError as error:
         raise InputError("data", "cifar10", f"torchvision does not import ({error})", "install torchvision") from error
     arrays: dict[str, NDArray[Any]] = {}
@@ -77,6 +78,8 @@ def fetch_cifar10(data_dir: Path) -> Dataset:
             arrays[f"{split}_images"] = np.asarray(source.data)
             arrays[f"{split}_labels"] = np.asarray(source.targets, np.int32)
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong checksum is a RuntimeError
+        if isinstance(error, HTTPError):
+            error.close()  # it is the server's answer too, and holds the connection open
         problem = f"torchvision could not fetch or verify it in {data_dir} ({error})"
         raise InputError("data", "cifar10", problem, "check the connection and the folder, then try again") from error
     _keep(data_dir / "cifar10", arrays)
@@ -99,7 +102,7 @@ def _keep(folder: Path, arrays: dict[str, NDArray[Any]]) -> None:
 
 
 def _sha256(array: NDArray[Any]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def _damaged(folder: Path, problem: str) -> InputError:

@@ -75,5 +75,5 @@ class Dataset:
         """SHA-256 of all arrays, so that two reports can be known to be about the same data."""
         digest = hashlib.sha256()
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()

@@ -1,8 +1,8 @@
 """The embedded set: 10,000 + 2,000 drawn images in ten classes, so that everything runs without a download.
 
-Each image shows one of ten shapes, of random place, size and colour, over a background of another colour, with noise.
-It is drawn with integer arithmetic from a fixed stream, so every platform gets the same bytes. It stands in for CIFAR-10
-in demonstrations and tests; results on it say nothing about real images.
+Each image shows one of ten shapes, of random place, size and colour, over a background of another colour, with
+noise. It is drawn with integer arithmetic from a fixed stream, so every platform gets the same bytes. It stands in for
+CIFAR-10 in demonstrations and tests; results on it say nothing about real images.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def _box(dx: Ints, dy: Ints) -> Ints:
 
 
 def _disc(dx: Ints, dy: Ints, r: Ints) -> Mask:
-    return dx * dx + dy * dy <= r * r
+    mask: Mask = dx * dx + dy * dy <= r * r
+    return mask
 
 
 def _ring(dx: Ints, dy: Ints, r: Ints) -> Mask:
@@ -48,15 +49,18 @@ def _frame(dx: Ints, dy: Ints, r: Ints) -> Mask:
 
 
 def _triangle(dx: Ints, dy: Ints, r: Ints) -> Mask:
-    return (np.abs(dy) <= r) & (2 * np.abs(dx) <= dy + r)
+    mask: Mask = (np.abs(dy) <= r) & (2 * np.abs(dx) <= dy + r)
+    return mask
 
 
 def _cross(dx: Ints, dy: Ints, r: Ints) -> Mask:
-    return _square(dx, dy, r) & (np.minimum(np.abs(dx), np.abs(dy)) < 2)
+    arms: Mask = np.minimum(np.abs(dx), np.abs(dy)) < 2
+    return _square(dx, dy, r) & arms
 
 
 def _saltire(dx: Ints, dy: Ints, r: Ints) -> Mask:
-    return _square(dx, dy, r) & (np.abs(np.abs(dx) - np.abs(dy)) < 2)
+    arms: Mask = np.abs(np.abs(dx) - np.abs(dy)) < 2
+    return _square(dx, dy, r) & arms
 
 
 def _rows(dx: Ints, dy: Ints, r: Ints) -> Mask:
@@ -68,7 +72,8 @@ def _columns(dx: Ints, dy: Ints, r: Ints) -> Mask:
 
 
 def _checkers(dx: Ints, dy: Ints, r: Ints) -> Mask:
-    return _square(dx, dy, r) & ((dx % 6 < 3) == (dy % 6 < 3))
+    dark: Mask = (dx % 6 < 3) == (dy % 6 < 3)
+    return _square(dx, dy, r) & dark
 
 
 _SHAPES: dict[str, Callable[[Ints, Ints, Ints], Mask]] = {

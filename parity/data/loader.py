@@ -91,8 +91,9 @@ class Loader:
         Args:
             images: (size, H, W, C) uint8.
             labels: (size,) integers.
-            epoch, start: as in `plans`.
+            epoch: as in `plans`.
             dtype: of the normalised images.
+            start: as in `plans`.
 
         Yields:
             (batch, C, H, W) images from -1 to 1, equal to torchvision's ToTensor and Normalize(0.5, 0.5) to the last

@@ -43,13 +43,16 @@ def load_npz(path: Path) -> Dataset:
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     fix = "name an .npz file, as written by numpy.savez"
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError("data", path, "it holds one bare array", fix)
-            return {name: archive[name] for name in (*ARRAYS, "classes") if name in archive}
+        # Opened here, because np.load leaves its own file open when the archive turns out to be damaged.
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise InputError("data", path, "truncated, or not an .npz file", fix)
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in (*ARRAYS, "classes") if name in archive}
     except OSError as error:
         raise InputError("data", path, error.strerror or str(error), fix) from error
+    except InputError:
+        raise
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError("data", path, f"truncated, or not an .npz file ({error})", fix) from error
