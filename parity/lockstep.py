@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.compare import StateGap, accuracy, accuracy_per_class, agreement, largest_gap, predictions
+from parity.compare import StateGap, accuracy, accuracy_per_class, agreement, largest_gap, momentum_gap, predictions
 from parity.contract import DTYPES, SGD, AnyImplementation, InputError, ParityError, Weights
 from parity.data import Dataset, Loader
 
@@ -204,6 +204,7 @@ def train(
     loader = Loader(size=len(dataset.train_labels), batch_size=settings.batch_size, seed=settings.seed)
     device = resolve_device(sides, settings.device)
     lanes = [_start(side, dataset, settings, weights, device) for side in sides]
+    _require_same_tensors(lanes)
     progress = _Progress(lanes, dataset, watcher or Silent(), evaluate=evaluate)
     progress.watcher.started(tuple(lane.description for lane in lanes))
     interrupted, failure = False, None
@@ -247,6 +248,21 @@ class _Lane:
     def losses(self) -> NDArray[np.floating]:
         return np.concatenate(self.pieces) if self.pieces else np.empty(0)
 
+    def weights(self) -> Weights:
+        return self.side.implementation.weights(self.state)
+
+    def momentum(self) -> Weights:
+        return self.side.implementation.momentum(self.state)
+
+    def run(self, plan: NDArray[np.int32]) -> tuple[Any, NDArray[np.floating]]:
+        """What this side makes of a chunk; the lane itself does not move."""
+        begin = time.perf_counter()
+        state, losses = self.side.implementation.run(self.state, self.train, plan)
+        self.seconds += time.perf_counter() - begin
+        if losses.shape != (len(plan),):
+            raise ParityError(f"{self.side.name}: run() returned losses of shape {losses.shape} for {len(plan)} steps")
+        return state, losses
+
 
 def _start(side: Side, dataset: Dataset, settings: Settings, weights: Weights, device: str) -> _Lane:
     implementation = side.implementation
@@ -258,6 +274,18 @@ def _start(side: Side, dataset: Dataset, settings: Settings, weights: Weights, d
         train=implementation.place(state, dataset.train_images, dataset.train_labels),
         test=implementation.place(state, dataset.test_images, dataset.test_labels),
     )
+
+
+def _require_same_tensors(lanes: Sequence[_Lane]) -> None:
+    """Refuse sides that cannot be compared tensor by tensor."""
+    names = [lane.side.name for lane in lanes]
+    shapes = [{name: value.shape for name, value in lane.weights().items()} for lane in lanes]
+    for other, found in zip(names[1:], shapes[1:], strict=True):
+        for tensor in sorted(shapes[0].keys() | found.keys()):
+            ours, theirs = (side.get(tensor, "missing") for side in (shapes[0], found))
+            if ours != theirs:
+                problem = f"tensor {tensor} is {ours} in {names[0]} and {theirs} in {other}"
+                raise InputError("implementation", other, problem, "compare two programs of the same model")
 
 
 @dataclass(kw_only=True)
@@ -277,11 +305,7 @@ class _Progress:
 
     def advance(self, plan: NDArray[np.int32]) -> None:
         """Run a chunk on every side. Either all sides move on, or none does."""
-        moved = []
-        for lane in self.lanes:
-            begin = time.perf_counter()
-            moved.append(lane.side.implementation.run(lane.state, lane.train, plan))
-            lane.seconds += time.perf_counter() - begin
+        moved = [lane.run(plan) for lane in self.lanes]
         self._require_finite([losses for _, losses in moved])
         for lane, (state, losses) in zip(self.lanes, moved, strict=True):
             lane.state, lane.logits = state, None
@@ -303,11 +327,11 @@ class _Progress:
     def _compare_states(self) -> None:
         if len(self.lanes) < 2:
             return
-        a, b = ((lane.side.implementation, lane.state) for lane in self.lanes[:2])
-        parameters = largest_gap(a[0].weights(a[1]), b[0].weights(b[1]))
-        momentum = largest_gap(a[0].momentum(a[1]), b[0].momentum(b[1]))
+        a, b = self.lanes[:2]
+        parameters = largest_gap(a.weights(), b.weights())
+        momentum = momentum_gap(a.momentum(), b.momentum())
         if parameters is None:
-            raise ParityError("neither side has a parameter: there is nothing to compare")
+            raise ParityError(f"{a.side.name} and {b.side.name} have no parameters: there is nothing to compare")
         self.log.gaps.append(StateGap(steps=self.steps, parameters=parameters, momentum=momentum))
 
     def report_windows(self, epoch: int, begin: int, ends: Sequence[int], done: int) -> int:
@@ -376,13 +400,12 @@ def _epoch_result(epoch: int, predicted: Sequence[NDArray[np.integer]], labels: 
 
 
 def _finish(lane: _Lane) -> SideRun:
-    implementation = lane.side.implementation
     return SideRun(
         name=lane.side.name,
         description=lane.description,
         losses=lane.losses(),
-        weights=implementation.weights(lane.state),
-        momentum=implementation.momentum(lane.state),
+        weights=lane.weights(),
+        momentum=lane.momentum(),
         logits=lane.logits,
         seconds=lane.seconds,
     )

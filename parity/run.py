@@ -21,6 +21,7 @@ from parity.compare import (
     judge,
     largest_gap,
     loss_differences,
+    momentum_gap,
     predictions,
 )
 from parity.contract import Weights, initial_weights
@@ -158,7 +159,7 @@ def _compare(a: SideRun, b: SideRun) -> Comparison:
         largest_loss=float(differences[worst]),
         largest_loss_step=worst,
         parameters=largest_gap(a.weights, b.weights),
-        momentum=largest_gap(a.momentum, b.momentum),
+        momentum=momentum_gap(a.momentum, b.momentum),
         agreement=agreement(predictions(a.logits), predictions(b.logits)) if both else None,  # type: ignore[arg-type]
     )
 

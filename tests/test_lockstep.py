@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from parity.contract import InputError, initial_weights
+from parity.contract import InputError, ParityError, initial_weights
 from parity.lockstep import CHUNK, Settings, Side, resolve_device, train, window_ends
 from tests import fakes
 
@@ -147,3 +147,24 @@ def test_refuses_a_batch_larger_than_the_set(small):
 def test_chunks_divide_the_tutorials_epoch():
     """So that a whole epoch runs through one compiled shape."""
     assert 12_500 % CHUNK == 0
+
+
+class OtherTensors(fakes.Fake):
+    def weights(self, state):
+        return {"fc3.bias": state.bias}
+
+
+class TooFewLosses(fakes.Fake):
+    def run(self, state, data, plan):
+        state, losses = super().run(state, data, plan)
+        return state, losses[:-1]
+
+
+def test_refuses_sides_with_other_tensors(small):
+    with pytest.raises(InputError, match=r"tensor fc3.weight is \(10, 3\) in side 0 and missing in side 1"):
+        train(sides(fakes.honest, OtherTensors()), small, Settings(), WEIGHTS)
+
+
+def test_a_side_that_returns_too_few_losses_is_an_error(small):
+    with pytest.raises(ParityError, match=r"side 1: run\(\) returned losses of shape \(24,\) for 25 steps"):
+        train(sides(fakes.honest, TooFewLosses()), small, Settings(), WEIGHTS)

@@ -19,7 +19,7 @@ from torch_impl.device import available_devices, exact, resolve
 from torch_impl.layout import from_canonical, images_from_canonical, to_canonical
 from torch_impl.model import CNN
 from torch_impl.sgd import make_optimizer, momentum_buffers, set_momentum_buffers
-from torch_impl.train import Step, evaluate, train_step, train_steps
+from torch_impl.train import Step, evaluate, loss_fn, train_steps, update
 
 __all__ = ["Resident", "State", "TorchImplementation"]
 
@@ -33,7 +33,12 @@ class Workbench:
         self.named = dict(self.model.named_parameters())
         self.optimizer = make_optimizer(self.named.values(), sgd)
         self.table = torch.tensor(normalisation_table(str(dtype).removeprefix("torch.")), device=device)
-        self.step: Step = torch.compile(train_step) if compiled else train_step
+        self.step = Step(
+            model=self.model,
+            optimizer=self.optimizer,
+            loss_fn=torch.compile(loss_fn) if compiled else loss_fn,
+            update=torch.compile(update) if compiled else update,
+        )
 
     @torch.no_grad()
     def load(self, state: State) -> None:
@@ -110,15 +115,7 @@ class TorchImplementation:
         rows = torch.tensor(plan, dtype=torch.int64, device=bench.device)
         bench.load(state)
         with exact():
-            losses = train_steps(
-                bench.step,
-                bench.model,
-                bench.optimizer,
-                table=bench.table,
-                images=data.images,
-                labels=data.labels,
-                plan=rows,
-            )
+            losses = train_steps(bench.step, table=bench.table, images=data.images, labels=data.labels, plan=rows)
         return bench.snapshot(), np.array(losses.cpu().numpy())
 
     def logits(self, state: State, data: Resident) -> NDArray[np.floating]:

@@ -39,7 +39,14 @@ def momentum_buffers(optimizer: torch.optim.SGD, named: Mapping[str, nn.Paramete
 def set_momentum_buffers(
     optimizer: torch.optim.SGD, named: Mapping[str, nn.Parameter], buffers: Mapping[str, Tensor]
 ) -> None:
-    """Give the optimizer copies of these buffers; a parameter without one takes its next step as a first step."""
-    optimizer.state.clear()
-    for name, buffer in buffers.items():
-        optimizer.state[named[name]][_BUFFER] = buffer.clone()
+    """Give the optimizer copies of these buffers; a parameter without one takes its next step as a first step.
+
+    Buffers that are there already are overwritten in place: compiled code is tied to the tensors that it was made for.
+    """
+    for name, parameter in named.items():
+        if name not in buffers:
+            optimizer.state.pop(parameter, None)
+        elif (existing := optimizer.state[parameter].get(_BUFFER)) is None:
+            optimizer.state[parameter][_BUFFER] = buffers[name].clone()
+        else:
+            existing.copy_(buffers[name])

@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-__all__ = ["Step", "evaluate", "train_step", "train_steps"]
-
-Step = Callable[[nn.Module, torch.optim.Optimizer, Tensor, Tensor], Tensor]
-"""A training step, plain or compiled: model, optimizer, normalised images and labels in, loss out."""
+__all__ = ["Step", "evaluate", "loss_fn", "train_steps", "update"]
 
 
-def train_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    images: Float[Tensor, "batch 3 32 32"],
-    labels: Int[Tensor, " batch"],
+def loss_fn(
+    model: nn.Module, images: Float[Tensor, "batch 3 32 32"], labels: Int[Tensor, " batch"]
 ) -> Float[Tensor, ""]:
-    """Update model and optimizer in place; returns the loss before the update."""
-    optimizer.zero_grad()
-    loss = F.cross_entropy(model(images), labels)
-    torch.autograd.backward(loss)
+    """Mean cross-entropy of a batch of normalised images."""
+    return F.cross_entropy(model(images), labels)
+
+
+def update(optimizer: torch.optim.Optimizer) -> None:
+    """Apply the gradients, in place."""
     optimizer.step()
-    return loss.detach()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A training step of a model and its optimizer; `loss_fn` and `update` may be compiled versions of the above."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    loss_fn: Callable[[nn.Module, Tensor, Tensor], Tensor] = loss_fn
+    update: Callable[[torch.optim.Optimizer], None] = update
+
+    def __call__(self, images: Float[Tensor, "batch 3 32 32"], labels: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+        """Update model and optimizer in place; returns the loss before the update."""
+        self.optimizer.zero_grad()
+        loss = self.loss_fn(self.model, images, labels)
+        torch.autograd.backward(loss)
+        self.update(self.optimizer)
+        return loss.detach()
 
 
 def normalise(table: Float[Tensor, " 256"], pixels: UInt8[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -36,8 +50,6 @@ def normalise(table: Float[Tensor, " 256"], pixels: UInt8[Tensor, "..."]) -> Flo
 
 def train_steps(
     step: Step,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
     *,
     table: Float[Tensor, " 256"],
     images: UInt8[Tensor, "size 3 32 32"],
@@ -47,7 +59,7 @@ def train_steps(
     """One step for each row of the plan, in place; the losses stay on the device, so that nothing waits for them."""
     losses = torch.empty(len(plan), dtype=table.dtype, device=table.device)
     for number, rows in enumerate(plan):
-        losses[number] = step(model, optimizer, normalise(table, images[rows]), labels[rows])
+        losses[number] = step(normalise(table, images[rows]), labels[rows])
     return losses
 
 

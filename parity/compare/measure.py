@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from parity.contract import Weights
 
-__all__ = ["Gap", "largest_gap", "loss_differences", "relative_difference"]
+__all__ = ["Gap", "largest_gap", "loss_differences", "momentum_gap", "relative_difference"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,12 @@ def largest_gap(a: Weights, b: Weights) -> Gap | None:
         raise ValueError(f"tensors differ: {sorted(a.keys() ^ b.keys())} are on one side only")
     gaps = [Gap(difference=relative_difference(a[name], b[name]), tensor=name) for name in a]
     return max(gaps, key=lambda gap: gap.difference, default=None)
+
+
+def momentum_gap(a: Weights, b: Weights) -> Gap | None:
+    """`largest_gap` of two sides' momentum, where a side without buffers stands at zero; None when neither has any."""
+    zeros = {name: np.zeros_like(value) for name, value in (a or b).items()}
+    return largest_gap(a or zeros, b or zeros)
 
 
 def loss_differences(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,15 +44,17 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     fix = "name an .npz file, as written by numpy.savez"
     try:
         # Opened here, because np.load leaves its own file open when the archive turns out to be damaged.
-        with path.open("rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise InputError("data", path, "truncated, or not an .npz file", fix)
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in (*ARRAYS, "classes") if name in archive}
+        with path.open("rb") as file, np.load(_require_zip(file), allow_pickle=False) as archive:
+            return {name: archive[name] for name in (*ARRAYS, "classes") if name in archive}
     except OSError as error:
         raise InputError("data", path, error.strerror or str(error), fix) from error
-    except InputError:
-        raise
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError("data", path, f"truncated, or not an .npz file ({error})", fix) from error
+
+
+def _require_zip(file: BinaryIO) -> BinaryIO:
+    """np.load would take other kinds of file too: a bare array, or a pickle."""
+    if not zipfile.is_zipfile(file):
+        raise zipfile.BadZipFile("no zip archive")
+    file.seek(0)
+    return file

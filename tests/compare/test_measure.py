@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from parity.compare import largest_gap, loss_differences, relative_difference
+from parity.compare import largest_gap, loss_differences, momentum_gap, relative_difference
 
 arrays = hnp.arrays(np.float64, (3, 2), elements=st.floats(-1e300, 1e300))
 
@@ -62,3 +62,14 @@ def test_largest_gap_names_the_tensor():
 def test_loss_differences_are_relative_to_the_larger():
     a, b = np.array([2.0, 0.0, 1.0]), np.array([1.0, 0.0, 0.0])
     assert loss_differences(a, b).tolist() == [0.5, 0, 1]
+
+
+def test_a_side_without_momentum_stands_at_zero():
+    buffers = {"p": np.ones(2)}
+    gap = momentum_gap(buffers, {})
+    assert gap is not None
+    assert gap.difference == 1
+    assert momentum_gap({}, {}) is None
+    equal = momentum_gap({"p": np.zeros(2)}, {})
+    assert equal is not None
+    assert equal.difference == 0

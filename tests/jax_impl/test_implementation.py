@@ -1,0 +1,169 @@
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import jax_impl
+from jax_impl.device import exact
+from jax_impl.model import unfolded_convolution
+from jax_impl.train import train_steps
+from parity.contract import CNN_PARAMETERS, SGD, InputError, initial_weights
+
+PLAN = np.arange(20, dtype=np.int32).reshape(5, 4)
+SIDE = jax_impl.impl
+
+
+@pytest.fixture(params=["float32", "float64"])
+def started(request, small):
+    state = SIDE.start(initial_weights(0), SGD(), dtype=request.param, device="cpu")
+    return state, SIDE.place(state, small.train_images, small.train_labels), request.param
+
+
+def test_the_plain_name_chooses_by_device():
+    assert SIDE.devices()[-1] == "cpu"
+    for side, path in ((SIDE, "unfolded"), (jax_impl.unfolded, "unfolded"), (jax_impl.plain, "XLA")):
+        state = side.start(initial_weights(0), SGD(), dtype="float32", device="cpu")
+        assert f"{path} convolutions, CPU" in side.describe(state)
+
+
+def test_everything_is_in_the_runs_dtype(started):
+    state, data, dtype = started
+    after, losses = SIDE.run(state, data, PLAN)
+    assert losses.dtype == dtype
+    assert SIDE.logits(after, data).dtype == dtype
+    for tensors in (SIDE.weights(after), SIDE.momentum(after)):
+        assert {tensor.dtype for tensor in tensors.values()} == {np.dtype(dtype)}
+        assert {name: tensor.shape for name, tensor in tensors.items()} == dict(CNN_PARAMETERS)
+
+
+@pytest.mark.parametrize(("dtype", "other"), [("float32", "f64"), ("float64", "f32")])
+def test_no_other_precision_slips_in(small, dtype, other):
+    """Schedules that divide a count, losses and tables: any of them may compute in another precision unseen."""
+    sgd = SGD(dampening=0.1, weight_decay=0.01, maximize=True)
+    state = SIDE.start(initial_weights(0), sgd, dtype=dtype, device="cpu")
+    data = SIDE.place(state, small.train_images, small.train_labels)
+    with exact(dtype, state.device):
+        arguments = (state.carry, state.table, data.images, data.labels, PLAN)
+        program = str(train_steps.trace(*arguments, sgd=sgd, convolution=state.convolution).jaxpr)
+    assert f"{dtype[0]}{dtype[5:]}[" in program
+    # A weak-typed constant may pass by, but no array and no result.
+    assert f":{other}[" not in program
+
+
+def test_a_run_leaves_its_state_and_what_was_read_from_it(started):
+    state, data, _ = started
+    once, _ = SIDE.run(state, data, PLAN)
+    weights = SIDE.weights(once)
+    kept = {name: value.copy() for name, value in weights.items()}
+    twice, losses = SIDE.run(once, data, PLAN)
+    again, repeated = SIDE.run(once, data, PLAN)
+    np.testing.assert_array_equal(losses, repeated)
+    for name, value in weights.items():
+        np.testing.assert_array_equal(value, kept[name])
+        np.testing.assert_array_equal(SIDE.weights(twice)[name], SIDE.weights(again)[name])
+        assert not np.array_equal(SIDE.weights(twice)[name], value)
+        assert value.flags.owndata
+
+
+def test_starting_and_placing_copy(small):
+    """JAX keeps reading NumPy memory of the right dtype and alignment unless told to copy."""
+    weights = {name: value.astype(np.float64) for name, value in initial_weights(0).items()}
+    state = SIDE.start(weights, SGD(), dtype="float64", device="cpu")
+    images, labels = small.train_images.copy(), small.train_labels.astype(np.int32)
+    data = SIDE.place(state, images, labels)
+    before = SIDE.logits(state, data)
+    for value in weights.values():
+        value[:] = 7
+    images[:] = 0
+    labels[:] = 0
+    np.testing.assert_array_equal(SIDE.logits(state, data), before)
+    np.testing.assert_array_equal(np.asarray(data.labels), small.train_labels)
+
+
+def test_momentum_is_zeros_at_first_and_nothing_without():
+    first = SIDE.momentum(SIDE.start(initial_weights(0), SGD(), dtype="float32", device="cpu"))
+    assert {name: value.shape for name, value in first.items()} == dict(CNN_PARAMETERS)
+    assert not any(value.any() for value in first.values())
+    assert SIDE.momentum(SIDE.start(initial_weights(0), SGD(momentum=0.0), dtype="float32", device="cpu")) == {}
+
+
+def test_refuses_cuda_where_there_is_none():
+    if "cuda" in SIDE.devices():
+        pytest.skip("CUDA is here")
+    with pytest.raises(InputError, match="device cuda: JAX has no such device here; use cpu"):
+        SIDE.start(initial_weights(0), SGD(), dtype="float32", device="cuda")
+
+
+def test_exact_puts_the_callers_settings_back():
+    before = jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision, jax.config.jax_numpy_dtype_promotion
+    with exact("float64", jax.devices("cpu")[0]):
+        assert jax.config.jax_enable_x64
+        assert jax.config.jax_default_matmul_precision == "highest"
+        assert jax.config.jax_numpy_dtype_promotion == "strict"
+    after = jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision, jax.config.jax_numpy_dtype_promotion
+    assert after == before
+
+
+def test_the_unfolded_convolution_is_a_convolution():
+    """Value and both gradients in float64, with all dimensions different, so that none can stand for another."""
+    rng = np.random.default_rng(0)
+    images, kernel = rng.normal(size=(2, 9, 8, 3)), rng.normal(size=(5, 4, 3, 6))
+
+    def value(convolution):
+        def scalar(images, kernel):
+            out = convolution(images, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            return (out * np.arange(out.size).reshape(out.shape)).sum(), out
+
+        return jax.value_and_grad(scalar, argnums=(0, 1), has_aux=True)(jnp.array(images), jnp.array(kernel))
+
+    with jax.enable_x64(True):
+        ((_, ours), our_gradients), ((_, xlas), xla_gradients) = map(
+            value, (unfolded_convolution, lax.conv_general_dilated)
+        )
+    np.testing.assert_allclose(ours, xlas, rtol=0, atol=1e-13)
+    for our, xla in zip(our_gradients, xla_gradients, strict=True):
+        np.testing.assert_allclose(our, xla, rtol=1e-11)
+
+
+@pytest.mark.parametrize("arguments", [((2, 1), "VALID"), ((1, 1), "SAME")])
+def test_the_unfolded_convolution_refuses_what_it_does_not_compute(arguments):
+    with pytest.raises(ValueError, match="only VALID padding and stride 1"):
+        unfolded_convolution(jnp.zeros((1, 9, 9, 3)), jnp.zeros((5, 5, 3, 6)), *arguments)
+
+
+def test_plain_and_unfolded_train_alike(small):
+    results = []
+    for side in (jax_impl.plain, jax_impl.unfolded):
+        state = side.start(initial_weights(0), SGD(), dtype="float64", device="cpu")
+        after, losses = side.run(state, side.place(state, small.train_images, small.train_labels), PLAN)
+        results.append((losses, side.weights(after)))
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-13)
+    for name, value in results[0][1].items():
+        np.testing.assert_allclose(value, results[1][1][name], rtol=0, atol=1e-15, err_msg=name)
+
+
+PRINT_ENVIRONMENT = """
+import json, os, jax_impl
+print(json.dumps([os.environ["XLA_FLAGS"], os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"]]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("", "--xla_gpu_deterministic_ops=true"),
+        ("--xla_cpu_enable_fast_math=false", "--xla_cpu_enable_fast_math=false --xla_gpu_deterministic_ops=true"),
+        ("--xla_gpu_deterministic_ops=false", "--xla_gpu_deterministic_ops=false"),
+    ],
+)
+def test_importing_prepares_xla_and_respects_the_users_flags(flags, expected):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("XLA")} | {"XLA_FLAGS": flags}
+    command = [sys.executable, "-c", PRINT_ENVIRONMENT]
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert json.loads(output) == [expected, "false"]

@@ -1,0 +1,333 @@
+"""The command line as users meet it: the installed command in a process of its own, in a folder of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from PIL import Image
+
+from parity.contract import initial_weights
+from parity.data import load_weights, save_weights
+from tests.conftest import small_arrays
+
+PARITY = Path(sys.executable).with_name("parity")
+FAKES = Path(__file__).with_name("fakes.py")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A user's folder: implementations in fakes.py, images in small.npz."""
+    shutil.copy(FAKES, tmp_path)
+    np.savez(tmp_path / "small.npz", **small_arrays())
+    return tmp_path
+
+
+def start(folder, *arguments):
+    return subprocess.Popen(
+        [PARITY, *map(str, arguments)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # An empty cache folder: a copy of CIFAR-10 on this machine must not change what `auto` means.
+        env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")},
+    )
+
+
+def parity(folder, *arguments):
+    """Exit code, output, error output."""
+    with start(folder, *arguments) as process:
+        out, err = process.communicate()
+    return process.returncode, out, err
+
+
+RUN = ("run", "fakes:honest", "fakes:honest", "--data", "small.npz")
+
+
+def test_a_match_prints_everything_and_exits_0(folder):
+    code, out, err = parity(folder, *RUN, "--json", "report.json")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "data: small.npz, 102 training and 40 test images"
+    assert "SGD: lr 0.001, momentum 0.9" in lines
+    assert any(line.startswith("float64, first 78 steps: match") for line in lines)
+    assert sum(line.startswith("[1, ") and "] loss: " in line for line in lines) == 10
+    assert [line.split()[1:3] for line in lines if line.startswith(("[1] ", "[2] ", "[3] "))] == [
+        ["test", "accuracy:"]
+    ] * 3
+    assert any(
+        line.split() == ["first", "test", "images", "ground", "truth", "fakes:honest#1", "fakes:honest#2"]
+        for line in lines
+    )
+    assert any(line.startswith("  airplane") for line in lines)
+    assert "the two sides predict the same class for 100.00 % of the test images" in lines
+    assert lines[-2:] == ["verdict: match", "wrote report.json: the report"]
+
+
+def test_the_json_report_holds_what_was_printed(folder):
+    code, out, _ = parity(folder, *RUN, "--json", "report.json", "--lr", "0.01", "--seed", "3", "--epochs", "2")
+    assert code == 0
+    report = json.loads((folder / "report.json").read_text())
+    assert report["format"] == "parity.report/1"
+    assert report["command"][:2] == ["parity", "run"]
+    assert report["settings"]["sgd"]["lr"] == 0.01
+    assert (report["settings"]["seed"], report["settings"]["dtype"]) == (3, "float32")
+    assert {"numpy", "torch", "jax", "parity"} <= report["environment"]["packages"].keys()
+    assert report["environment"]["cores"] >= 1
+    assert (report["data"]["name"], len(report["data"]["sha256"])) == ("small", 64)
+    assert report["ending"] == {"kind": "complete", "detail": None, "exit_code": 0}
+    assert report["verdict"]["outcome"] == "match"
+    assert report["comparison"]["agreement"] == 1
+    assert len(report["windows"]) == 20
+    for window in report["windows"]:
+        assert f"[{window['epoch']}, {window['step']:5d}] loss:" in out
+        assert f"{window['losses'][0]:.3f}" in out
+    for side in report["sides"]:
+        assert f"{100 * side['predictions']['accuracy']:.2f} %" in out
+        assert len(side["predictions"]["accuracy_per_class"]) == 10
+
+
+@pytest.mark.parametrize(("wrong", "dtype"), [("wrong_lr", "float32"), ("wrong_momentum", "float64")])
+def test_a_difference_exits_1_and_names_where(folder, wrong, dtype):
+    code, out, err = parity(folder, "run", "fakes", f"fakes:{wrong}", "--data", "small.npz", "--dtype", dtype)
+    assert (code, err) == (1, "")
+    assert "differs; first " in out
+    assert out.splitlines()[-1] == "verdict: differs"
+
+
+def test_float32_alone_may_differ(folder):
+    """The first judge reports float32, and does not judge it."""
+    code, out, _ = parity(folder, "run", "fakes", "fakes:drifting", "--data", "small.npz")
+    assert code == 0
+    assert "float32, final states: parameters" in out
+
+
+def test_the_embedded_set_needs_nothing_and_says_so(folder):
+    code, out, _ = parity(folder, "run", "fakes", "fakes", "--steps", "30")
+    assert code == 0
+    assert out.splitlines()[0].startswith("data: the embedded set (drawn shapes, not CIFAR-10), 10,000 training")
+    assert "accuracy, embedded" in out
+
+
+def test_training_one_side_saves_weights_that_start_another_run(folder):
+    code, out, err = parity(
+        folder, "train", "torch_impl", "--data", "small.npz", "--steps", "30", "--save-weights", "w.safetensors"
+    )
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-2:] == ["trained", "wrote w.safetensors: the weights of torch_impl after 30 steps"]
+    weights = load_weights(folder / "w.safetensors")
+    assert weights["fc1.weight"].dtype == np.float32
+    assert not np.array_equal(weights["fc1.weight"], initial_weights(0)["fc1.weight"])
+    code, out, err = parity(
+        folder, "run", "--data", "small.npz", "--steps", "1", "--weights", "w.safetensors", "--save-weights", "out"
+    )
+    assert (code, err) == (0, "")
+    assert "initial weights: w.safetensors" in out
+    saved = sorted((folder / "out").iterdir())
+    assert [path.name for path in saved] == ["jax_impl.safetensors", "torch_impl.safetensors"]
+    for path in saved:
+        # One step of lr 0.001 does not carry the weights far from those it started with.
+        np.testing.assert_allclose(load_weights(path)["fc1.weight"], weights["fc1.weight"], atol=1e-3)
+
+
+def test_the_twins_match_in_float64(folder):
+    code, out, err = parity(folder, "run", "--data", "small.npz", "--dtype", "float64", "--epochs", "1")
+    assert (code, err) == (0, "")
+    assert "torch_impl: torch " in out
+    assert "jax_impl: jax " in out
+    assert out.splitlines()[-1] == "verdict: match"
+
+
+@pytest.mark.parametrize("pair", [("torch_impl:eager", "torch_impl:compiled"), ("jax_impl:plain", "jax_impl:unfolded")])
+def test_the_paths_of_one_side_match(folder, pair):
+    """In a process of its own also because torch cannot compile functions whose annotations pytest checks."""
+    code, out, err = parity(folder, "run", *pair, "--data", "small.npz", "--dtype", "float64", "--steps", "30")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "verdict: match"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "dtype"), [("turns_nan", "float64"), ("turns_nan", "float32"), ("turns_nan_late", "float32")]
+)
+def test_a_loss_that_is_not_finite_exits_1_with_side_and_step(folder, wrong, dtype):
+    code, out, err = parity(
+        folder,
+        "run",
+        "fakes",
+        f"fakes:{wrong}",
+        "--data",
+        "small.npz",
+        "--dtype",
+        dtype,
+        "--epochs",
+        "20",
+        "--json",
+        "r.json",
+    )
+    assert (code, err) == (1, "")
+    step = 230 if wrong == "turns_nan_late" else 7
+    assert f"stopped: not finite, fakes:{wrong}: the loss of step {step} is nan; try a smaller learning rate" in out
+    assert "verdict: match" not in out
+    report = json.loads((folder / "r.json").read_text())
+    assert (report["ending"]["kind"], report["ending"]["exit_code"]) == ("not finite", 1)
+
+
+def test_the_real_sides_stop_when_they_diverge(folder):
+    code, out, _ = parity(folder, "run", "--data", "small.npz", "--lr", "1e200", "--dtype", "float64")
+    assert code == 1
+    assert "stopped: not finite, torch_impl" in out
+
+
+@pytest.mark.parametrize("late", ["", "_late"])
+def test_ctrl_c_says_what_was_kept(folder, late):
+    """fakes:interrupted sends itself the signal that Ctrl-C sends, in the float64 check or in the training."""
+    command = ("run", "fakes", f"fakes:interrupted{late}", "--data", "small.npz", "--epochs", "20")
+    code, out, err = parity(folder, *command, "--json", "r.json", "--save-weights", "weights")
+    assert (code, err) == (130, "")
+    steps = 208 if late else 52
+    assert f"stopped: interrupted, after step {steps}" in out
+    assert "wrote r.json: the report" in out
+    assert json.loads((folder / "r.json").read_text())["ending"]["kind"] == "interrupted"
+    assert len(list((folder / "weights").iterdir())) == 2
+    code, out, err = parity(folder, *command)
+    assert code == 130
+    assert out.splitlines()[-1] == "nothing was kept; --json and --save-weights keep what there is"
+
+
+def test_a_real_ctrl_c_while_the_twins_train(folder):
+    with start(folder, "train", "jax_impl", "--data", "embedded", "--epochs", "500", "--json", "r.json") as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("[1, "):
+            assert process.poll() is None
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+    assert "stopped: interrupted, after step " in out
+    assert json.loads((folder / "r.json").read_text())["steps"] > 0
+
+
+def test_a_reader_that_goes_away_is_no_traceback(folder):
+    with start(folder, *RUN, "--epochs", "200") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
+BAD = {
+    "missing file": (("--data", "none.npz"), "parity: --data none.npz: No such file"),
+    "not npz": (("--data", "fakes.py"), "parity: --data fakes.py: truncated, or not an .npz file"),
+    "batch 0": (("--batch-size", "0"), "parity: --batch-size 0: it is less than 1"),
+    "batch too large": (("--batch-size", "103"), "parity: --batch-size 103: the training set has 102 images"),
+    "nesterov alone": (("--nesterov", "--momentum", "0"), "parity: --nesterov True: Nesterov momentum requires"),
+    "nesterov dampened": (
+        ("--nesterov", "--dampening", "0.1"),
+        "Nesterov momentum requires a momentum and zero dampening",
+    ),
+    "negative lr": (("--lr", "-1"), "parity: --lr -1.0: Invalid learning rate: -1.0; give a finite number"),
+    "lr not a number": (("--lr", "fast"), "Invalid value for '--lr': 'fast' is not a valid float"),
+    "unknown device": (("--device", "tpu"), "parity: --device tpu: unknown; give one of: auto, cpu, cuda"),
+    "unknown dtype": (("--dtype", "half"), "parity: --dtype half: unknown; give one of: float32, float64"),
+    "weights missing": (("--weights", "none"), "parity: --weights none: No such file"),
+    "weights not safetensors": (("--weights", "small.npz"), "parity: --weights small.npz: not a safetensors file"),
+    "weights ill-shaped": (("--weights", "bad.safetensors"), "tensor fc3.bias has shape (11,), not (10,)"),
+    "json folder": (("--json", "no/r.json"), "parity: --json no/r.json: the folder"),
+    "weights folder": (("--save-weights", "no/folder"), "parity: --save-weights no/folder: No such file"),
+    "weights into a file": (("--save-weights", "fakes.py"), "parity: --save-weights fakes.py: File exists"),
+    "no cifar10": (("--data", "cifar10"), "run `parity data fetch`"),
+    "option misspelt": (("--epoch", "3"), "Did you mean"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(folder, case):
+    save_weights(folder / "bad.safetensors", {**initial_weights(0), "fc3.bias": np.zeros(11, np.float32)})
+    before = sorted(folder.rglob("*"))
+    arguments, expected = BAD[case]
+    code, out, err = parity(folder, *RUN, *arguments)
+    assert code == 2
+    assert expected in err
+    assert len(err.splitlines()) == 1
+    assert "verdict" not in out
+    assert sorted(path for path in folder.rglob("*") if "__pycache__" not in path.parts) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("run", "fakes:nothing"), "parity: implementation fakes:nothing: module 'fakes' has no attribute 'nothing'"),
+        (("run", "no_module"), "parity: implementation no_module: module 'no_module' does not import"),
+        (("train", "fakes:no_momentum"), "'no_momentum' has no method 'momentum'"),
+        (("train",), "Missing argument 'IMPLEMENTATION'"),
+        (("trian",), "No such command 'trian'"),
+        (("data", "show", "--out", "no/x.png"), "parity: --out no/x.png: the folder"),
+    ],
+)
+def test_a_bad_name_is_one_line(folder, arguments, expected):
+    code, _, err = parity(folder, *arguments)
+    assert code == 2
+    assert expected in err
+    assert len(err.splitlines()) == 1
+
+
+def test_cuda_where_there_is_none_is_one_line(folder):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("CUDA is here")
+    code, _, err = parity(folder, "train", "torch_impl", "--device", "cuda", "--data", "small.npz")
+    assert code == 2
+    assert err == "parity: --device cuda: torch has no such device here; use cpu\n"
+
+
+def test_weights_in_another_layout_are_refused(folder):
+    wrong = {**initial_weights(0), "fc1.weight": initial_weights(0)["fc1.weight"].T.copy()}
+    safetensors.numpy.save_file(wrong, folder / "w.safetensors")
+    code, _, err = parity(folder, *RUN, "--weights", "w.safetensors")
+    assert code == 2
+    assert "tensor fc1.weight has shape (400, 120), not (120, 400)" in err
+
+
+def test_show_writes_a_labelled_grid(folder):
+    code, out, err = parity(folder, "data", "show", "--data", "small.npz", "--batch-size", "16", "--out", "grid.png")
+    assert (code, err) == (0, "")
+    assert "wrote grid.png: the first training batch of seed 0, 16 images" in out
+    with Image.open(folder / "grid.png") as image:
+        assert image.format == "PNG"
+        assert min(image.size) > 300
+        assert len(np.unique(np.asarray(image))) > 50
+
+
+@pytest.mark.parametrize("command", [(), ("run",), ("train",), ("data",), ("data", "fetch"), ("data", "show")])
+def test_every_command_has_help(folder, command):
+    code, out, err = parity(folder, *command, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith("Usage: parity")
+    if len(command) and command != ("data",):
+        assert "Example: parity" in out
+
+
+def test_version(folder):
+    assert parity(folder, "--version")[1] == "parity 0.1.0\n"
+
+
+def test_fetch_without_a_connection_is_one_line(folder):
+    """No proxy answers on this port, so that nothing is downloaded even where there is a connection."""
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    command = [PARITY, "data", "fetch", "--data-dir", "home"]
+    done = subprocess.run(command, cwd=folder, env=os.environ | nowhere, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "could not fetch or verify it in home" in done.stderr
+    assert "check the connection" in done.stderr.splitlines()[-1]

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+import torch
+
+import torch_impl
+from parity.contract import CNN_PARAMETERS, SGD, InputError, initial_weights
+from torch_impl.device import exact
+from torch_impl.layout import from_canonical, images_from_canonical, to_canonical
+
+PLAN = np.arange(20, dtype=np.int32).reshape(5, 4)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def started(request, small):
+    side = torch_impl.eager
+    state = side.start(initial_weights(0), SGD(), dtype=request.param, device="cpu")
+    return side, state, side.place(state, small.train_images, small.train_labels), request.param
+
+
+def test_the_plain_name_chooses_by_device():
+    assert torch_impl.impl.devices()[-1] == "cpu"
+    state = torch_impl.impl.start(initial_weights(0), SGD(), dtype="float32", device="cpu")
+    assert "eager, CPU" in torch_impl.impl.describe(state)
+    assert not state.bench.compiled
+    state = torch_impl.compiled.start(initial_weights(0), SGD(), dtype="float32", device="cpu")
+    assert "compiled, CPU" in torch_impl.compiled.describe(state)
+
+
+def test_everything_is_in_the_runs_dtype(started):
+    side, state, data, dtype = started
+    after, losses = side.run(state, data, PLAN)
+    assert losses.dtype == dtype
+    assert side.logits(after, data).dtype == dtype
+    for tensors in (side.weights(after), side.momentum(after)):
+        assert {tensor.dtype for tensor in tensors.values()} == {np.dtype(dtype)}
+        assert {name: tensor.shape for name, tensor in tensors.items()} == dict(CNN_PARAMETERS)
+
+
+def test_a_run_leaves_its_state_and_what_was_read_from_it(started):
+    side, state, data, _ = started
+    once, _ = side.run(state, data, PLAN)
+    weights, momentum = side.weights(once), side.momentum(once)
+    kept = {name: value.copy() for name, value in {**weights, **{f"m.{k}": v for k, v in momentum.items()}}.items()}
+    twice, losses = side.run(once, data, PLAN)
+    again, repeated = side.run(once, data, PLAN)
+    for name, value in {**weights, **{f"m.{k}": v for k, v in momentum.items()}}.items():
+        np.testing.assert_array_equal(value, kept[name])
+    np.testing.assert_array_equal(losses, repeated)
+    for name, value in side.weights(twice).items():
+        np.testing.assert_array_equal(value, side.weights(again)[name])
+        assert not np.array_equal(value, weights[name])
+
+
+def test_starting_copies_the_weights(small):
+    weights = {name: value.astype(np.float64) for name, value in initial_weights(0).items()}
+    state = torch_impl.eager.start(weights, SGD(), dtype="float64", device="cpu")
+    weights["fc3.bias"][:] = 7
+    assert not (torch_impl.eager.weights(state)["fc3.bias"] == 7).any()
+
+
+def test_placing_copies_the_images(small):
+    side = torch_impl.eager
+    state = side.start(initial_weights(0), SGD(), dtype="float64", device="cpu")
+    images = small.train_images.copy()
+    data = side.place(state, images, small.train_labels)
+    before = side.logits(state, data)
+    images[:] = 0
+    np.testing.assert_array_equal(side.logits(state, data), before)
+
+
+def test_momentum_is_zeros_at_first_and_nothing_without(small):
+    side = torch_impl.eager
+    first = side.momentum(side.start(initial_weights(0), SGD(), dtype="float32", device="cpu"))
+    assert {name: value.shape for name, value in first.items()} == dict(CNN_PARAMETERS)
+    assert not any(value.any() for value in first.values())
+    state = side.start(initial_weights(0), SGD(momentum=0.0), dtype="float32", device="cpu")
+    after, _ = side.run(state, side.place(state, small.train_images, small.train_labels), PLAN)
+    assert side.momentum(state) == side.momentum(after) == {}
+
+
+def test_refuses_weights_of_another_model():
+    with pytest.raises(InputError, match=r"tensor fc3.weight has shape"):
+        torch_impl.impl.start(
+            {**initial_weights(0), "fc3.weight": np.zeros((84, 10))}, SGD(), dtype="float32", device="cpu"
+        )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
+def test_refuses_cuda_where_there_is_none():
+    with pytest.raises(InputError, match="device cuda: torch has no such device here; use cpu"):
+        torch_impl.impl.start(initial_weights(0), SGD(), dtype="float32", device="cuda")
+
+
+def test_images_become_channels_first():
+    images = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+    tensor = images_from_canonical(images, device=torch.device("cpu"))
+    assert tensor.shape == (2, 3, 4, 5)
+    assert tensor.is_contiguous()
+    assert tensor[1, 2, 3, 4] == images[1, 3, 4, 2]
+
+
+def test_canonical_tensors_come_back_as_they_were():
+    weights = initial_weights(1)
+    back = to_canonical(from_canonical(weights, dtype=torch.float32, device=torch.device("cpu")))
+    assert back.keys() == weights.keys()
+    for name, value in weights.items():
+        np.testing.assert_array_equal(back[name], value)
+
+
+def test_exact_puts_the_callers_settings_back():
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    torch.backends.cudnn.benchmark = True
+    try:
+        with exact():
+            assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+            assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+            assert torch.are_deterministic_algorithms_enabled()
+            assert not torch.backends.cudnn.benchmark
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+        assert torch.backends.cudnn.benchmark
+        assert not torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = "none"
+        torch.backends.cudnn.benchmark = False
