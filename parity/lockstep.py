@@ -14,7 +14,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.compare import StateGap, accuracy, accuracy_per_class, agreement, largest_gap, momentum_gap, predictions
+from parity.compare import (
+    StateGap,
+    accuracy,
+    accuracy_per_class,
+    agreement,
+    largest_gap,
+    loss_differences,
+    momentum_gap,
+    predictions,
+)
 from parity.contract import DTYPES, SGD, AnyImplementation, InputError, ParityError, Weights
 from parity.data import Dataset, Loader
 
@@ -97,11 +106,16 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """The running mean of each side's loss over the steps since the last window; epoch and step count from 1."""
+    """The running mean of each side's loss over the steps since the last window; epoch and step count from 1.
+
+    `largest_gap` is the largest relative difference of the first two sides' losses in one of those steps, None for one
+    side: means that agree prove little.
+    """
 
     epoch: int
     step: int
     losses: tuple[float, ...]
+    largest_gap: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,8 +355,8 @@ class _Progress:
         """
         while done < len(ends) and begin + ends[done] <= self.steps:
             first = ends[done - 1] if done else 0
-            means = tuple(float(lane.losses()[begin + first : begin + ends[done]].mean()) for lane in self.lanes)
-            self.log.windows.append(Window(epoch=epoch + 1, step=ends[done], losses=means))
+            losses = [lane.losses()[begin + first : begin + ends[done]] for lane in self.lanes]
+            self.log.windows.append(_window(epoch + 1, ends[done], losses))
             self.watcher.window(self.log.windows[-1])
             done += 1
         return done
@@ -388,6 +402,15 @@ def _train_epochs(progress: _Progress, loader: Loader, settings: Settings) -> No
         if progress.steps >= limit:
             break
     progress.evaluate()
+
+
+def _window(epoch: int, step: int, losses: Sequence[NDArray[np.floating]]) -> Window:
+    return Window(
+        epoch=epoch,
+        step=step,
+        losses=tuple(float(side.mean(dtype=np.float64)) for side in losses),
+        largest_gap=float(loss_differences(*losses[:2]).max()) if len(losses) > 1 else None,
+    )
 
 
 def _epoch_result(epoch: int, predicted: Sequence[NDArray[np.integer]], labels: NDArray[np.integer]) -> EpochResult:

@@ -72,7 +72,7 @@ def test_the_watcher_is_told_in_order(small):
     for epoch in (1, 2):
         expected += [("window", epoch, 1), ("window", epoch, 2), ("epoch", epoch)]
     assert recorder.events == expected
-    np.testing.assert_allclose([w.losses[0] for w in run.windows], run.sides[0].losses, rtol=0)
+    np.testing.assert_array_equal([w.losses[0] for w in run.windows], run.sides[0].losses)
 
 
 def test_windows_are_means_over_their_own_steps(small):
@@ -81,7 +81,22 @@ def test_windows_are_means_over_their_own_steps(small):
     assert len(run.windows) == 2 * len(ends)
     second = run.windows[len(ends) + 1]
     assert (second.epoch, second.step) == (2, ends[1])
-    assert second.losses[0] == pytest.approx(run.sides[0].losses[26 + ends[0] : 26 + ends[1]].mean(), rel=1e-7)
+    mine = run.sides[0].losses[26 + ends[0] : 26 + ends[1]].astype(float)
+    assert second.losses == (mine.mean(),)
+    assert second.largest_gap is None
+
+
+def test_a_window_reports_the_largest_gap_of_its_steps_not_the_gap_of_the_means(small):
+    class Seesaw(fakes.Fake):
+        def run(self, state, data, plan):
+            state, losses = super().run(state, data, plan)
+            return state, losses + np.where(np.arange(len(losses)) % 2, 0.1, -0.1)
+
+    settings = Settings(epochs=1, steps=24, dtype="float64")
+    run = train(sides(fakes.honest, Seesaw()), small, settings, WEIGHTS)
+    for window in run.windows:
+        assert window.largest_gap is not None
+        assert window.largest_gap > 0.03
 
 
 def test_window_ends():

@@ -37,13 +37,14 @@ def settings_lines(settings: Settings, steps_per_epoch: int, weights: str) -> It
 
 def header(names: Sequence[str]) -> str:
     """The line above the side-by-side losses."""
-    return _row("", [*names, "relative gap"] if len(names) == 2 else names)
+    return _row("", [*names, "largest gap"] if len(names) == 2 else names)
 
 
 def window_line(window: Window) -> str:
-    """The tutorial's line, with a column for each side."""
+    """The tutorial's line, with a column for each side and one for the largest relative gap of a single step."""
     label = f"[{window.epoch}, {window.step:5d}] loss:"
-    return _row(label, [*(f"{loss:.3f}" for loss in window.losses), *_gap(window.losses)])
+    gap = [] if window.largest_gap is None else [f"{window.largest_gap:.1e}"]
+    return _row(label, [*(f"{loss:.3f}" for loss in window.losses), *gap])
 
 
 def epoch_line(result: EpochResult) -> str:
@@ -111,13 +112,6 @@ def _last_line(report: Report) -> str:
 
 def _row(label: str, cells: Sequence[str]) -> str:
     return f"{label:<{_LABEL}}" + "".join(f"{cell:>{_COLUMN}}" for cell in cells)
-
-
-def _gap(losses: Sequence[float]) -> list[str]:
-    if len(losses) != 2:
-        return []
-    scale = max(abs(loss) for loss in losses)
-    return [f"{abs(losses[0] - losses[1]) / scale if scale else 0.0:.1e}"]
 
 
 def _percent(share: float | None) -> str:
