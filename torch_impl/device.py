@@ -18,7 +18,9 @@ import torch
 
 from parity.contract import InputError
 
-__all__ = ["available_devices", "exact", "resolve"]
+__all__ = ["available_devices", "exact", "resolve", "threads_for"]
+
+SMALL_BATCH = 16
 
 
 def available_devices() -> tuple[str, ...]:
@@ -38,6 +40,21 @@ def resolve(device: str) -> torch.device:
         # cuBLAS is deterministic only with a fixed workspace, and reads this when it starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return torch.device(device)
+
+
+@contextmanager
+def threads_for(batch_size: int) -> Iterator[None]:
+    """Within it, a small batch is computed by one CPU thread; the caller's setting returns afterwards.
+
+    A step of 4 images gains little from a second thread, and loses much where other processes want the cores too: each
+    of its many short parallel regions then waits for a thread that is not running, and steps took 5 times as long.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if batch_size < SMALL_BATCH else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _cudnn_operators() -> tuple[Any, Any]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from parity.contract import SGD, Weights, normalisation_table
-from torch_impl.device import available_devices, exact, resolve
+from torch_impl.device import available_devices, exact, resolve, threads_for
 from torch_impl.layout import from_canonical, images_from_canonical, to_canonical
 from torch_impl.model import CNN
 from torch_impl.sgd import make_optimizer, momentum_buffers, set_momentum_buffers
@@ -114,7 +114,7 @@ class TorchImplementation:
         bench = state.bench
         rows = torch.tensor(plan, dtype=torch.int64, device=bench.device)
         bench.load(state)
-        with exact():
+        with exact(), threads_for(rows.shape[1]):
             losses = train_steps(bench.step, table=bench.table, images=data.images, labels=data.labels, plan=rows)
         return bench.snapshot(), np.array(losses.cpu().numpy())
 

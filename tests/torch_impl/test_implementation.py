@@ -4,7 +4,7 @@ import torch
 
 import torch_impl
 from parity.contract import CNN_PARAMETERS, SGD, InputError, initial_weights
-from torch_impl.device import exact
+from torch_impl.device import exact, threads_for
 from torch_impl.layout import from_canonical, images_from_canonical, to_canonical
 
 PLAN = np.arange(20, dtype=np.int32).reshape(5, 4)
@@ -105,6 +105,18 @@ def test_canonical_tensors_come_back_as_they_were():
     assert back.keys() == weights.keys()
     for name, value in weights.items():
         np.testing.assert_array_equal(back[name], value)
+
+
+@pytest.mark.parametrize(("batch_size", "threads"), [(4, 1), (64, 3)])
+def test_small_batches_get_one_thread_and_the_callers_setting_returns(batch_size, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with threads_for(batch_size):
+            assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_exact_puts_the_callers_settings_back():
