@@ -59,7 +59,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("results/accuracy.json"))
+    parser.add_argument("--table", type=Path, metavar="FILE", help="only print the table of this file of results")
     arguments = parser.parse_args()
+    if arguments.table:
+        print(table(json.loads(arguments.table.read_text())["reports"]))
+        return
+    if arguments.epochs < TABLE_EPOCH:
+        parser.error(f"--epochs {arguments.epochs}: the table needs {TABLE_EPOCH}")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     reports: list[dict[str, Any]] = []
     for seed in arguments.seeds:
         reports.append(measure(arguments.data, seed, arguments.epochs))

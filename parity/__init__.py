@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from parity.contract import SGD, Implementation, InputError, ParityError, initial_weights
     from parity.data import Dataset, Loader, load_data, load_weights, save_weights
-    from parity.lockstep import Settings, train
+    from parity.lockstep import train
     from parity.run import resolve_sides, run_sides
+    from parity.settings import Settings
 
 __all__ = [
     "SGD",
@@ -29,7 +30,7 @@ __all__ = [
     "train",
 ]
 
-_ROOMS = ("parity.contract", "parity.data", "parity.lockstep", "parity.run")
+_ROOMS = ("parity.contract", "parity.data", "parity.lockstep", "parity.run", "parity.settings")
 
 
 def __getattr__(name: str) -> Any:

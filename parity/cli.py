@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,12 +13,13 @@ import click
 if TYPE_CHECKING:
     from parity.compare import Verdict
     from parity.contract import InputError
-    from parity.lockstep import EpochResult, Settings, Window
+    from parity.history import EpochResult, Window
     from parity.run import Result
+    from parity.settings import Settings
 
 __all__ = ["cli", "main"]
 
-INTERRUPTED = 130
+INTERRUPTED = 130  # what shells give to a program ended by Ctrl-C
 BAD_INPUT = 2
 
 _FILE = click.Path(path_type=Path)
@@ -28,24 +29,25 @@ def main() -> NoReturn:
     """Run the command line; every error that the user can mend is one line."""
     from parity.contract import InputError, ParityError
 
-    # A user's own implementation usually lies in the folder that the command is run in. At the end of the path, so
-    # that a file there cannot take the place of an installed module.
-    sys.path.append(str(Path.cwd()))
     try:
+        # A user's own implementation usually lies in the folder that the command is run in. At the end of the path,
+        # so that a file there cannot take the place of an installed module.
+        sys.path.append(str(Path.cwd()))
         sys.exit(cli.main(prog_name="parity", standalone_mode=False))
     except InputError as error:
         _fail(error.line(_spelling(error)), error.exit_code)
     except ParityError as error:
-        _fail(str(error), error.exit_code)
+        if error.__cause__ is not None:  # a side's own program broke: its author needs to see where
+            traceback.print_exception(error.__cause__)
+        _fail(" ".join(str(error).split()), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         _fail(" ".join(error.format_message().split()), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted; nothing was kept", INTERRUPTED)
+        _fail("interrupted; nothing was kept but what is listed above", INTERRUPTED)
     except OSError as error:
-        if error.errno == errno.EPIPE:
-            # The reader of our output has gone (`parity run | head`); Python would complain again when it flushes.
-            sys.stderr.close()
-            sys.exit(1)
         _fail(f"{error.filename or 'output'}: {error.strerror or error}", BAD_INPUT)
 
 
@@ -115,7 +117,7 @@ def run(a: str, b: str, save_weights: Path | None, **arguments: Any) -> None:
     Example: parity run torch_impl jax_impl --data embedded --epochs 1
     """
     if save_weights is not None:
-        _make_folder(save_weights)
+        _check_folder(save_weights)
 
     def weights_files(names: Sequence[str]) -> list[Path]:
         return [save_weights / f"{name.replace(':', '-')}.safetensors" for name in names] if save_weights else []
@@ -144,7 +146,7 @@ def _train(
 ) -> None:
     from parity.data import Loader, check_writable, load_data, load_weights
     from parity.render import terminal
-    from parity.run import resolve_sides, run_sides
+    from parity.run import checks_first, resolve_sides, run_sides
 
     # Whatever can be refused is refused before the frameworks are imported, which takes seconds.
     settings = _settings(arguments)
@@ -160,13 +162,14 @@ def _train(
     _echo(terminal.settings_lines(settings, loader.steps_per_epoch, source))
     sides = resolve_sides(names)
     watcher = _Printer(tuple(side.name for side in sides))
-    if len(sides) == 2 and settings.dtype != "float64":
+    if checks_first(settings, len(sides)):
         click.echo("checking the first steps in float64 ...")
     result = run_sides(
         sides,
         dataset,
         settings,
         weights=weights,
+        weights_origin=source,
         watcher=watcher,
         on_verdict=watcher.verdict,
         command=("parity", *sys.argv[1:]),
@@ -178,7 +181,7 @@ def _train(
 
 def _settings(arguments: dict[str, Any]) -> Settings:
     from parity.contract import SGD
-    from parity.lockstep import Settings
+    from parity.settings import Settings
 
     sgd_names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
     names = ("batch_size", "epochs", "steps", "seed", "dtype", "device")
@@ -195,22 +198,24 @@ def _write(result: Result, json_file: Path | None, weights_files: Sequence[Path]
         write_json(json_file, result.report)
         click.echo(f"wrote {json_file}: the report")
     for path, side in zip(weights_files, result.run.sides, strict=False):
+        path.parent.mkdir(exist_ok=True)
         save_weights(path, side.weights)
         click.echo(f"wrote {path}: the weights of {side.name} after {result.run.steps} steps")
     if result.report.ending.kind != "complete" and not (json_file or weights_files):
         click.echo("nothing was kept; --json and --save-weights keep what there is")
 
 
-def _make_folder(folder: Path) -> None:
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written to or made; it is made only when there is something to write."""
     from parity.contract import InputError
     from parity.data import check_writable
 
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        fix = "name a folder inside one that exists"
-        raise InputError("save_weights", folder, error.strerror or str(error), fix) from error
-    check_writable(folder / "weights", argument="save_weights")
+    if folder.is_dir():
+        check_writable(folder / "weights", argument="save_weights")
+    elif folder.exists():
+        raise InputError("save_weights", folder, "it is a file", "name a folder")
+    else:
+        check_writable(folder, argument="save_weights")
 
 
 def _echo(lines: Iterator[str]) -> None:

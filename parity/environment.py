@@ -31,8 +31,13 @@ def describe_environment() -> Environment:
         packages={name: version for name in _PACKAGES if (version := _version(name))},
         system=platform.platform(),
         processor=_processor(),
-        cores=os.cpu_count() or 1,
+        cores=_usable_cores(),
     )
+
+
+def _usable_cores() -> int:
+    """Cores that this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _version(package: str) -> str | None:

@@ -11,9 +11,20 @@ from typing import Any
 from parity.compare import Gap, Verdict
 from parity.data import replacing
 from parity.environment import Environment
-from parity.lockstep import EpochResult, Settings, Window
+from parity.history import EpochResult, Window
+from parity.settings import Settings
 
-__all__ = ["FORMAT", "Comparison", "DataReport", "Ending", "Predictions", "Report", "SideReport", "write_json"]
+__all__ = [
+    "FORMAT",
+    "Comparison",
+    "DataReport",
+    "Ending",
+    "Predictions",
+    "Report",
+    "SideReport",
+    "WeightsReport",
+    "write_json",
+]
 
 FORMAT = "parity.report/1"
 
@@ -27,6 +38,14 @@ class DataReport:
     train_size: int
     test_size: int
     classes: tuple[str, ...]
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsReport:
+    """The initial weights: one line on where they come from, and SHA-256 of names and values."""
+
+    origin: str
     sha256: str
 
 
@@ -70,21 +89,31 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How it ended: "complete", "interrupted", or "not finite" with the side and the step; and the exit code."""
+    """How it ended, and the exit code.
+
+    `kind` is "complete", "interrupted" or "not finite", `phase` "training" or "float64 check", the phase that it ended
+    in; `detail` names the side and the step. Steps are counted from 0.
+    """
 
     kind: str
+    phase: str
     detail: str | None
     exit_code: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """A whole run. `verdict` (float64) and `comparison` are None for one side alone, or if it ended before them."""
+    """A whole run; `device` is the one used, `steps` those completed in the phase that it ended in.
+
+    `verdict` (float64) and `comparison` are None for one side alone, or if the run ended before them.
+    """
 
     command: tuple[str, ...]
     environment: Environment
     data: DataReport
     settings: Settings
+    device: str
+    weights: WeightsReport
     steps: int
     sides: tuple[SideReport, ...]
     ground_truth: tuple[int, ...]

@@ -6,6 +6,7 @@ float64 beforehand, and the verdict comes from there; a float64 run is judged it
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -27,14 +28,16 @@ from parity.compare import (
 from parity.contract import Weights, initial_weights
 from parity.data import Dataset
 from parity.environment import describe_environment
-from parity.lockstep import Run, Settings, Side, SideRun, Watcher, train
+from parity.history import Run, SideRun, Watcher
+from parity.lockstep import train
 from parity.registry import resolve
-from parity.result import Comparison, DataReport, Ending, Predictions, Report, SideReport
+from parity.result import Comparison, DataReport, Ending, Predictions, Report, SideReport, WeightsReport
+from parity.settings import Settings, Side, resolve_device
 
-__all__ = ["Result", "resolve_sides", "run_sides"]
+__all__ = ["INTERRUPTED", "Result", "checks_first", "resolve_sides", "run_sides"]
 
 INTERRUPTED = 130
-"""The exit code that shells give to a program ended by Ctrl-C."""
+"""The exit code that shells give to a program ended by Ctrl-C; the command line's too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,7 @@ def run_sides(
     settings: Settings,
     *,
     weights: Weights | None = None,
+    weights_origin: str | None = None,
     watcher: Watcher | None = None,
     on_verdict: Callable[[Verdict], None] | None = None,
     command: Sequence[str] = (),
@@ -73,6 +77,7 @@ def run_sides(
         dataset: training and test images.
         settings: what to train.
         weights: canonical initial weights; None to draw them from the seed.
+        weights_origin: where they come from, for the report.
         watcher: told of progress while training.
         on_verdict: told of the float64 verdict as soon as it is known, where that is before the training.
         command: the command line that asked for it, for the report.
@@ -80,22 +85,42 @@ def run_sides(
     Raises:
         InputError: a side cannot start, or the batch does not fit the set.
     """
+    origin = "given" if weights is not None else f"drawn from seed {settings.seed}"
     start = initial_weights(settings.seed) if weights is None else weights
+    reporter = _Reporter(
+        command=tuple(command),
+        dataset=dataset,
+        settings=settings,
+        device=resolve_device(sides, settings.device),
+        weights=WeightsReport(origin=weights_origin or origin, sha256=_fingerprint(start)),
+    )
     verdict = None
-    checked_first = len(sides) == 2 and settings.dtype != "float64"
-    if checked_first:
+    if checks_first(settings, len(sides)):
         check = replace(settings, dtype="float64", steps=min(JUDGED_STEPS, settings.steps or JUDGED_STEPS))
         run = train(sides, dataset, check, start, evaluate=False)
         verdict = _judge(run)
         if run.interrupted or run.failure:
-            report = _report(run, dataset, check, verdict=verdict, command=command)
-            return Result(report=report, run=run)
+            return Result(report=reporter.report(run, verdict, phase="float64 check"), run=run)
         if verdict and on_verdict:
             on_verdict(verdict)
     run = train(sides, dataset, settings, start, watcher=watcher)
-    if len(sides) == 2 and not checked_first:
+    if len(sides) == 2 and verdict is None:
         verdict = _judge(run)
-    return Result(report=_report(run, dataset, settings, verdict=verdict, command=command), run=run)
+    return Result(report=reporter.report(run, verdict, phase="training"), run=run)
+
+
+def checks_first(settings: Settings, sides: int) -> bool:
+    """Whether a float64 check precedes the training: of two sides, unless the training is in float64 itself."""
+    return sides == 2 and settings.dtype != "float64"
+
+
+def _fingerprint(weights: Weights) -> str:
+    """SHA-256 of the names and the values as float64, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].astype("<f8").tobytes())
+    return digest.hexdigest()
 
 
 def _judge(run: Run) -> Verdict | None:
@@ -103,23 +128,36 @@ def _judge(run: Run) -> Verdict | None:
     return judge(run.sides[0].losses, run.sides[1].losses, list(run.gaps)) if run.gaps else None
 
 
-def _report(
-    run: Run, dataset: Dataset, settings: Settings, *, verdict: Verdict | None, command: Sequence[str]
-) -> Report:
-    return Report(
-        command=tuple(command),
-        environment=describe_environment(),
-        data=_data_report(dataset),
-        settings=settings,
-        steps=run.steps,
-        sides=tuple(_side_report(side, dataset, settings.batch_size) for side in run.sides),
-        ground_truth=tuple(dataset.test_labels[: settings.batch_size].tolist()),
-        windows=run.windows,
-        epochs=run.epochs,
-        verdict=verdict,
-        comparison=_compare(*run.sides) if len(run.sides) == 2 and run.steps else None,
-        ending=_ending(run, verdict),
-    )
+@dataclass(frozen=True, kw_only=True)
+class _Reporter:
+    """What is known before the run, to which a report adds what came of it."""
+
+    command: tuple[str, ...]
+    dataset: Dataset
+    settings: Settings
+    device: str
+    weights: WeightsReport
+
+    def report(self, run: Run, verdict: Verdict | None, *, phase: str) -> Report:
+        """The report; of a run that the float64 check ended, there is nothing to compare in the run's own dtype."""
+        settings, dataset = self.settings, self.dataset
+        compares = phase == "training" and len(run.sides) == 2 and run.steps
+        return Report(
+            command=self.command,
+            environment=describe_environment(),
+            data=_data_report(dataset),
+            settings=settings,
+            device=self.device,
+            weights=self.weights,
+            steps=run.steps,
+            sides=tuple(_side_report(side, dataset, settings.batch_size) for side in run.sides),
+            ground_truth=tuple(dataset.test_labels[: settings.batch_size].tolist()),
+            windows=run.windows,
+            epochs=run.epochs,
+            verdict=verdict,
+            comparison=_compare(*run.sides) if compares else None,
+            ending=_ending(run, verdict, phase),
+        )
 
 
 def _data_report(dataset: Dataset) -> DataReport:
@@ -164,10 +202,10 @@ def _compare(a: SideRun, b: SideRun) -> Comparison:
     )
 
 
-def _ending(run: Run, verdict: Verdict | None) -> Ending:
+def _ending(run: Run, verdict: Verdict | None, phase: str) -> Ending:
     if run.failure:
-        return Ending(kind="not finite", detail=str(run.failure), exit_code=run.failure.exit_code)
+        return Ending(kind="not finite", phase=phase, detail=str(run.failure), exit_code=run.failure.exit_code)
     if run.interrupted:
-        return Ending(kind="interrupted", detail=f"after step {run.steps}", exit_code=INTERRUPTED)
+        return Ending(kind="interrupted", phase=phase, detail=f"after {run.steps} steps", exit_code=INTERRUPTED)
     differs = verdict is not None and verdict.outcome is Outcome.DIFFERS
-    return Ending(kind="complete", detail=None, exit_code=1 if differs else 0)
+    return Ending(kind="complete", phase=phase, detail=None, exit_code=1 if differs else 0)

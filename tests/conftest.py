@@ -9,10 +9,15 @@ from pathlib import Path
 # for each other can take a hundred times as long. Before torch is imported, which reads it once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import numpy as np
 import pytest
 
 from parity.data import Dataset, default_data_dir, has_cifar10, load_data
+
+# Hypothesis' own limit of 200 ms an example would fail honest code: torch's first optimizer takes a second to make.
+hypothesis.settings.register_profile("parity", deadline=None)
+hypothesis.settings.load_profile("parity")
 
 REAL_IMAGES = "PARITY_REAL_IMAGES"
 

@@ -104,6 +104,29 @@ interrupted_late = Fake(interrupt_at=215)
 with_cuda = Fake(has_cuda=True)
 
 
+class Raises(Fake):
+    def run(self, state, data, plan):
+        raise RuntimeError("the user's own fault")
+
+
+class BadLogits(Fake):
+    def logits(self, state, data):
+        return super().logits(state, data)[:, 0]
+
+
+class BadMomentum(Fake):
+    def momentum(self, state):
+        return {"other": state.bias}
+
+
+class InfiniteLogits(Fake):
+    def logits(self, state, data):
+        return np.full((len(data[1]), 10), np.inf)
+
+
+raises, bad_logits, bad_momentum, infinite_logits = Raises(), BadLogits(), BadMomentum(), InfiniteLogits()
+
+
 class NoMomentum:
     """Breaks the protocol: two methods are missing."""
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -40,7 +41,10 @@ def start(folder, *arguments):
         stderr=subprocess.PIPE,
         text=True,
         # An empty cache folder: a copy of CIFAR-10 on this machine must not change what `auto` means.
-        env=os.environ | {"XDG_CACHE_HOME": str(folder / "cache")},
+        # Matplotlib's font cache lies elsewhere, or every test would build it anew.
+        env={"MPLCONFIGDIR": str(Path(tempfile.gettempdir()) / "parity-tests-matplotlib")}
+        | os.environ
+        | {"XDG_CACHE_HOME": str(folder / "cache")},
     )
 
 
@@ -84,8 +88,10 @@ def test_the_json_report_holds_what_was_printed(folder):
     assert (report["settings"]["seed"], report["settings"]["dtype"]) == (3, "float32")
     assert {"numpy", "torch", "jax", "parity"} <= report["environment"]["packages"].keys()
     assert report["environment"]["cores"] >= 1
+    assert report["device"] == "cpu"
+    assert report["weights"]["origin"] == "drawn from seed 3"
     assert (report["data"]["name"], len(report["data"]["sha256"])) == ("small", 64)
-    assert report["ending"] == {"kind": "complete", "detail": None, "exit_code": 0}
+    assert report["ending"] == {"kind": "complete", "phase": "training", "detail": None, "exit_code": 0}
     assert report["verdict"]["outcome"] == "match"
     assert report["comparison"]["agreement"] == 1
     assert len(report["windows"]) == 20
@@ -148,12 +154,19 @@ def test_the_twins_match_in_float64(folder):
     assert out.splitlines()[-1] == "verdict: match"
 
 
-@pytest.mark.parametrize("pair", [("torch_impl:eager", "torch_impl:compiled"), ("jax_impl:plain", "jax_impl:unfolded")])
-def test_the_paths_of_one_side_match(folder, pair):
+def paths_match(folder, *pair):
+    code, out, _ = parity(folder, "run", *pair, "--data", "small.npz", "--dtype", "float64", "--steps", "30")
+    return (code, out.splitlines()[-1]) == (0, "verdict: match")
+
+
+def test_plain_and_unfolded_match(folder):
+    assert paths_match(folder, "jax_impl:plain", "jax_impl:unfolded")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler for the CPU")
+def test_eager_and_compiled_match(folder):
     """In a process of its own also because torch cannot compile functions whose annotations pytest checks."""
-    code, out, err = parity(folder, "run", *pair, "--data", "small.npz", "--dtype", "float64", "--steps", "30")
-    assert (code, err) == (0, "")
-    assert out.splitlines()[-1] == "verdict: match"
+    assert paths_match(folder, "torch_impl:eager", "torch_impl:compiled")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +189,7 @@ def test_a_loss_that_is_not_finite_exits_1_with_side_and_step(folder, wrong, dty
     )
     assert (code, err) == (1, "")
     step = 230 if wrong == "turns_nan_late" else 7
-    assert f"stopped: not finite, fakes:{wrong}: the loss of step {step} is nan; try a smaller learning rate" in out
+    assert f"not finite, fakes:{wrong}: the loss of step {step} is nan; try a smaller learning rate" in out
     assert "verdict: match" not in out
     report = json.loads((folder / "r.json").read_text())
     assert (report["ending"]["kind"], report["ending"]["exit_code"]) == ("not finite", 1)
@@ -185,7 +198,7 @@ def test_a_loss_that_is_not_finite_exits_1_with_side_and_step(folder, wrong, dty
 def test_the_real_sides_stop_when_they_diverge(folder):
     code, out, _ = parity(folder, "run", "--data", "small.npz", "--lr", "1e200", "--dtype", "float64")
     assert code == 1
-    assert "stopped: not finite, torch_impl" in out
+    assert "stopped in the training: not finite, torch_impl" in out
 
 
 @pytest.mark.parametrize("late", ["", "_late"])
@@ -195,7 +208,8 @@ def test_ctrl_c_says_what_was_kept(folder, late):
     code, out, err = parity(folder, *command, "--json", "r.json", "--save-weights", "weights")
     assert (code, err) == (130, "")
     steps = 208 if late else 52
-    assert f"stopped: interrupted, after step {steps}" in out
+    phase = "training" if late else "float64 check"
+    assert f"stopped in the {phase}: interrupted, after {steps} steps" in out
     assert "wrote r.json: the report" in out
     assert json.loads((folder / "r.json").read_text())["ending"]["kind"] == "interrupted"
     assert len(list((folder / "weights").iterdir())) == 2
@@ -213,7 +227,7 @@ def test_a_real_ctrl_c_while_the_twins_train(folder):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "")
-    assert "stopped: interrupted, after step " in out
+    assert "stopped in the training: interrupted, after " in out
     assert json.loads((folder / "r.json").read_text())["steps"] > 0
 
 
@@ -245,9 +259,12 @@ BAD = {
     "weights not safetensors": (("--weights", "small.npz"), "parity: --weights small.npz: not a safetensors file"),
     "weights ill-shaped": (("--weights", "bad.safetensors"), "tensor fc3.bias has shape (11,), not (10,)"),
     "json folder": (("--json", "no/r.json"), "parity: --json no/r.json: the folder"),
-    "weights folder": (("--save-weights", "no/folder"), "parity: --save-weights no/folder: No such file"),
-    "weights into a file": (("--save-weights", "fakes.py"), "parity: --save-weights fakes.py: File exists"),
-    "no cifar10": (("--data", "cifar10"), "run `parity data fetch`"),
+    "weights folder": (("--save-weights", "no/folder"), "parity: --save-weights no/folder: the folder"),
+    "weights into a file": (("--save-weights", "fakes.py"), "parity: --save-weights fakes.py: it is a file"),
+    "lr beyond float32": (("--lr", "1e39"), "parity: --lr 1e+39: float32 cannot hold it; give a smaller number"),
+    "no cuda": (("--device", "cuda"), "parity: --device cuda: fakes:honest#1 has no such device here; use cpu"),
+    "device as output": (("--json", "/dev/null"), "parity: --json /dev/null: it is not a regular file"),
+    "folder before other faults": (("--save-weights", "new", "--lr", "-1"), "Invalid learning rate"),
     "option misspelt": (("--epoch", "3"), "Did you mean"),
 }
 
@@ -289,7 +306,7 @@ def test_cuda_where_there_is_none_is_one_line(folder):
         pytest.skip("CUDA is here")
     code, _, err = parity(folder, "train", "torch_impl", "--device", "cuda", "--data", "small.npz")
     assert code == 2
-    assert err == "parity: --device cuda: torch has no such device here; use cpu\n"
+    assert err == "parity: --device cuda: torch_impl has no such device here; use cpu\n"
 
 
 def test_weights_in_another_layout_are_refused(folder):
@@ -329,5 +346,34 @@ def test_fetch_without_a_connection_is_one_line(folder):
     command = [PARITY, "data", "fetch", "--data-dir", "home"]
     done = subprocess.run(command, cwd=folder, env=os.environ | nowhere, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "could not fetch or verify it in home" in done.stderr
+    assert "--data-dir home: torchvision could not fetch or verify CIFAR-10 there" in done.stderr
     assert "check the connection" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", [(), ("data",)])
+def test_a_command_without_a_subcommand_shows_the_help(folder, command):
+    code, out, err = parity(folder, *command)
+    assert code == 2
+    assert len((out + err).splitlines()) > 5
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        ("raises", "parity: fakes:raises: run() raised RuntimeError: the user's own fault"),
+        ("bad_logits", "parity: fakes:bad_logits: logits() returned shape (40,), not (40, 10)"),
+        ("bad_momentum", "parity: fakes:bad_momentum: momentum() returned other tensors than weights()"),
+    ],
+)
+def test_a_side_that_breaks_is_an_error_and_never_a_verdict(folder, fault, problem):
+    code, out, err = parity(folder, "run", "fakes", f"fakes:{fault}", "--data", "small.npz", "--dtype", "float64")
+    assert code == 2
+    assert err.splitlines()[-1] == problem
+    assert "verdict" not in out
+    assert ("Traceback" in err) == (fault == "raises")
+
+
+def test_a_new_folder_for_weights_is_made(folder):
+    """A folder for weights is made when there is something to write, and only then."""
+    assert parity(folder, *RUN, "--save-weights", "new", "--steps", "1")[0] == 0
+    assert (folder / "new").is_dir()

@@ -1,9 +1,14 @@
 import numpy as np
 import pytest
 
-from parity.contract import InputError, ParityError, initial_weights
-from parity.lockstep import CHUNK, Settings, Side, resolve_device, train, window_ends
+from parity import lockstep
+from parity.contract import SGD, InputError, ParityError, initial_weights
+from parity.data import Dataset
+from parity.history import SideError
+from parity.lockstep import CHUNK, train, window_ends
+from parity.settings import Settings, Side, resolve_device
 from tests import fakes
+from tests.conftest import small_arrays
 
 WEIGHTS = initial_weights(0)
 
@@ -135,7 +140,9 @@ def test_ctrl_c_keeps_the_last_complete_chunk_of_every_side(small):
 def test_auto_is_cuda_only_where_every_side_has_it():
     assert resolve_device(sides(fakes.with_cuda, fakes.with_cuda), "auto") == "cuda"
     assert resolve_device(sides(fakes.with_cuda, fakes.honest), "auto") == "cpu"
-    assert resolve_device(sides(fakes.honest), "cuda") == "cuda"
+    assert resolve_device(sides(fakes.with_cuda), "cuda") == "cuda"
+    with pytest.raises(InputError, match="device cuda: side 1 has no such device here; use cpu"):
+        resolve_device(sides(fakes.with_cuda, fakes.honest), "cuda")
 
 
 @pytest.mark.parametrize(
@@ -147,6 +154,7 @@ def test_auto_is_cuda_only_where_every_side_has_it():
         ({"seed": -1}, "seed -1: it is negative"),
         ({"dtype": "float16"}, "dtype float16: unknown; give one of: float32, float64"),
         ({"device": "tpu"}, "device tpu: unknown; give one of: auto, cpu, cuda"),
+        ({"sgd": SGD(weight_decay=1e39)}, r"weight_decay 1e\+39: float32 cannot hold it"),
     ],
 )
 def test_settings_refuse(arguments, problem):
@@ -168,6 +176,9 @@ class OtherTensors(fakes.Fake):
     def weights(self, state):
         return {"fc3.bias": state.bias}
 
+    def momentum(self, state):
+        return {}
+
 
 class TooFewLosses(fakes.Fake):
     def run(self, state, data, plan):
@@ -183,3 +194,44 @@ def test_refuses_sides_with_other_tensors(small):
 def test_a_side_that_returns_too_few_losses_is_an_error(small):
     with pytest.raises(ParityError, match=r"side 1: run\(\) returned losses of shape \(24,\) for 25 steps"):
         train(sides(fakes.honest, TooFewLosses()), small, Settings(), WEIGHTS)
+
+
+def test_states_are_compared_where_the_judged_steps_end():
+    """130 steps an epoch: chunks of 50 would pass 200 by."""
+    dataset = Dataset(name="130 steps", origin="random images for tests", **small_arrays(train=260))
+    run = train(sides(fakes.honest, fakes.honest), dataset, Settings(batch_size=2, epochs=2), WEIGHTS)
+    assert [gap.steps for gap in run.gaps] == [50, 100, 130, 180, 200, 230, 260]
+    assert run.steps == 260
+
+
+def test_outputs_that_are_not_finite_are_a_failure_although_every_loss_was(small):
+    run = train(sides(fakes.honest, fakes.infinite_logits), small, Settings(epochs=1), WEIGHTS)
+    assert str(run.failure).startswith("side 1: the outputs after 26 steps are not finite")
+    assert run.sides[0].logits is None
+
+
+def test_ctrl_c_between_two_sides_leaves_them_together(small, monkeypatch):
+    """Between the moment one side's losses are kept and the other's."""
+    real = lockstep._Progress._require_finite
+
+    def interrupt_later(progress, losses):
+        real(progress, losses)
+        if progress.position.steps == 26:
+            progress.lanes[0].pieces.append(losses[0])
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(lockstep._Progress, "_require_finite", interrupt_later)
+    run = train(sides(fakes.honest, fakes.honest), small, Settings(epochs=2), WEIGHTS)
+    assert run.interrupted
+    assert [len(side.losses) for side in run.sides] == [26, 26]
+
+
+class Overflows(fakes.Fake):
+    def describe(self, state):
+        raise OverflowError("deep inside")
+
+
+def test_whatever_a_side_raises_is_its_own_error(small):
+    with pytest.raises(SideError, match=r"side 0: describe\(\) raised OverflowError: deep inside") as error:
+        train(sides(Overflows()), small, Settings(), WEIGHTS)
+    assert isinstance(error.value.__cause__, OverflowError)

@@ -14,8 +14,8 @@ import jax_impl
 import torch_impl
 from parity.compare import Outcome
 from parity.contract import SGD
-from parity.lockstep import Settings, Side
 from parity.run import run_sides
+from parity.settings import Settings, Side
 
 Change = Callable[[Any], Any]
 

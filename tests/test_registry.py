@@ -41,6 +41,13 @@ def test_says_why_a_module_does_not_import(tmp_path, monkeypatch):
     assert "needs_missing" not in sys.modules
 
 
+def test_says_how_a_module_breaks_while_it_is_imported(tmp_path, monkeypatch):
+    (tmp_path / "broken_syntax.py").write_text("def f(:")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(InputError, match=r"does not import \(SyntaxError: "):
+        resolve("broken_syntax")
+
+
 def test_equal_names_are_told_apart():
     assert [side.name for side in resolve_sides(["tests.fakes", "tests.fakes"])] == ["tests.fakes#1", "tests.fakes#2"]
     assert [side.name for side in resolve_sides(["tests.fakes", "torch_impl"])] == ["tests.fakes", "torch_impl"]

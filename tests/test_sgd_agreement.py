@@ -77,7 +77,7 @@ def jax_path(sgd: SGD) -> list[np.ndarray]:
         return path if trace is None else [*path, np.array(trace)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sgd=sgds(largest_lr=0.3))
 @example(sgd=SGD(lr=0.05))
 @example(sgd=SGD(lr=0.05, dampening=0.3, weight_decay=0.05))
@@ -116,7 +116,7 @@ def cnn_run(side, sgd, dataset, steps):
 
 
 # Each example compiles the training loop anew, about 1.5 s.
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sgd=sgds(largest_lr=0.02))
 @example(sgd=SGD(lr=0.002, dampening=0.3, weight_decay=0.05))
 @example(sgd=SGD(lr=0.002, nesterov=True, maximize=True, weight_decay=0.05))

@@ -9,6 +9,7 @@ Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import torch
 
 from parity.contract import InputError
 
-__all__ = ["available_devices", "exact", "resolve", "threads_for"]
+__all__ = ["available_devices", "exact", "require_compiler", "resolve", "threads_for"]
 
 SMALL_BATCH = 16
 
@@ -26,6 +27,17 @@ SMALL_BATCH = 16
 def available_devices() -> tuple[str, ...]:
     """The devices that torch can use here, the preferred one first."""
     return ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",)
+
+
+def require_compiler(device: torch.device) -> None:
+    """Refuse to compile where there is nothing to compile with.
+
+    Raises:
+        InputError: the device is the CPU and there is no C++ compiler.
+    """
+    if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
+        problem = "no C++ compiler is found, which torch.compile needs for the CPU"
+        raise InputError("implementation", "torch_impl:compiled", problem, "install g++, or use torch_impl:eager")
 
 
 def resolve(device: str) -> torch.device:
@@ -57,32 +69,67 @@ def threads_for(batch_size: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _cudnn_operators() -> tuple[Any, Any]:
-    cudnn: Any = torch.backends.cudnn
-    return cudnn.conv, cudnn.rnn
-
-
 @contextmanager
 def exact() -> Iterator[None]:
     """Within it, float32 means float32 and kernels are deterministic; the caller's settings return afterwards."""
+    with _full_float32(), _deterministic():
+        yield
+
+
+@contextmanager
+def _full_float32() -> Iterator[None]:
+    """No TF32 and no bfloat16 inside float32 products.
+
+    torch has two ways to say so, and complains where they contradict each other: the older one (whole program) first,
+    then the newer one (by operation), which the older one does not cover entirely.
+    """
+    operations = _operations()
+    precisions = [operation.fp32_precision for operation in operations]
+    matmul, cudnn = torch.get_float32_matmul_precision(), _cudnn_allows_tf32()
+    try:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+        for operation in operations:
+            operation.fp32_precision = "ieee"
+        yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        torch.backends.cudnn.allow_tf32 = cudnn
+        for operation, precision in zip(operations, precisions, strict=True):
+            operation.fp32_precision = precision
+
+
+def _operations() -> tuple[Any, ...]:
+    """The operations that have a precision of their own."""
     # Any: torch makes these attributes when it runs, where a type checker does not see them.
-    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, *_cudnn_operators())
-    precisions = [backend.fp32_precision for backend in backends]
+    cuda: Any = torch.backends.cuda
+    cudnn: Any = torch.backends.cudnn
+    mkldnn: Any = torch.backends.mkldnn
+    return cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv
+
+
+def _cudnn_allows_tf32() -> bool:
+    try:
+        return bool(torch.backends.cudnn.allow_tf32)
+    except RuntimeError:  # the caller used the newer way, with another precision than the older one still says
+        return bool(_operations()[1].fp32_precision == "tf32")
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
     try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
         # Only warn: torch calls the gradient of max-pooling non-deterministic because overlapping windows add up in
         # any order, but this CNN's windows do not overlap.
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*max_pool2d.*deterministic", category=UserWarning)
+            # The compiler's advice to allow TF32, which is off on purpose.
+            warnings.filterwarnings("ignore", message=".*TensorFloat32.*", category=UserWarning)
             yield
     finally:
         torch.backends.cudnn.benchmark = benchmark
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        for backend, precision in zip(backends, precisions, strict=True):
-            backend.fp32_precision = precision

@@ -8,6 +8,7 @@ for 62,006 parameters that costs less than a training step.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from parity.contract import SGD, Weights, normalisation_table
-from torch_impl.device import available_devices, exact, resolve, threads_for
+from torch_impl.device import available_devices, exact, require_compiler, resolve, threads_for
 from torch_impl.layout import from_canonical, images_from_canonical, to_canonical
 from torch_impl.model import CNN
 from torch_impl.sgd import make_optimizer, momentum_buffers, set_momentum_buffers
@@ -56,6 +57,12 @@ class Workbench:
         )
 
 
+@lru_cache(maxsize=16)
+def workbench(sgd: SGD, dtype: torch.dtype, device: torch.device, *, compiled: bool) -> Workbench:
+    """The workbench for these settings; made once, so that what was compiled for one state serves the next."""
+    return Workbench(sgd, dtype, device, compiled=compiled)
+
+
 @dataclass(frozen=True, eq=False)
 class State:
     """A snapshot: canonical names -> tensors. `buffers` is empty before the first step and without momentum."""
@@ -92,7 +99,9 @@ class TorchImplementation:
         """A state with these weights and no momentum; dtype is "float32" or "float64"."""
         where, kind = resolve(device), getattr(torch, dtype)
         compiled = self.compiled if self.compiled is not None else where.type == "cuda"
-        bench = Workbench(sgd, kind, where, compiled=compiled)
+        if compiled:
+            require_compiler(where)
+        bench = workbench(sgd, kind, where, compiled=compiled)
         return State(bench=bench, parameters=from_canonical(weights, dtype=kind, device=where), buffers={})
 
     def describe(self, state: State) -> str:

@@ -2,7 +2,7 @@
 
 from parity.data.cifar10 import default_data_dir, fetch_cifar10, has_cifar10, load_cifar10
 from parity.data.dataset import CIFAR10_CLASSES, Dataset
-from parity.data.embedded import embedded
+from parity.data.embedded import embedded_set
 from parity.data.files import check_writable, replacing
 from parity.data.loader import Loader
 from parity.data.npz import load_npz
@@ -15,7 +15,7 @@ __all__ = [
     "Loader",
     "check_writable",
     "default_data_dir",
-    "embedded",
+    "embedded_set",
     "fetch_cifar10",
     "has_cifar10",
     "load_cifar10",

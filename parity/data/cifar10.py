@@ -48,7 +48,7 @@ def load_cifar10(data_dir: Path) -> Dataset:
     """
     folder = data_dir / "cifar10"
     if not has_cifar10(data_dir):
-        raise InputError("data", "cifar10", f"it is not in {data_dir}", "run `parity data fetch`")
+        raise InputError("data_dir", data_dir, "CIFAR-10 is not there", "run `parity data fetch`")
     try:
         checksums = json.loads((folder / _MANIFEST).read_text())["sha256"]
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
@@ -69,7 +69,8 @@ def fetch_cifar10(data_dir: Path) -> Dataset:
     try:
         from torchvision.datasets import CIFAR10  # brings torch with it: only where it is needed
     except ImportError as error:
-        raise InputError("data", "cifar10", f"torchvision does not import ({error})", "install torchvision") from error
+        problem = f"torchvision, which fetches CIFAR-10, does not import ({error})"
+        raise InputError("data_dir", data_dir, problem, "install torchvision") from error
     arrays: dict[str, NDArray[Any]] = {}
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -80,8 +81,10 @@ def fetch_cifar10(data_dir: Path) -> Dataset:
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong checksum is a RuntimeError
         if isinstance(error, HTTPError):
             error.close()  # it is the server's answer too, and holds the connection open
-        problem = f"torchvision could not fetch or verify it in {data_dir} ({error})"
-        raise InputError("data", "cifar10", problem, "check the connection and the folder, then try again") from error
+        problem = f"torchvision could not fetch or verify CIFAR-10 there ({error})"
+        raise InputError(
+            "data_dir", data_dir, problem, "check the connection and the folder, then try again"
+        ) from error
     _keep(data_dir / "cifar10", arrays)
     return load_cifar10(data_dir)
 
@@ -106,4 +109,4 @@ def _sha256(array: NDArray[Any]) -> str:
 
 
 def _damaged(folder: Path, problem: str) -> InputError:
-    return InputError("data", "cifar10", f"{folder}: {problem}", "delete that folder and run `parity data fetch`")
+    return InputError("data_dir", folder, f"CIFAR-10: {problem}", "delete that folder and run `parity data fetch`")

@@ -7,6 +7,7 @@ CIFAR-10 in demonstrations and tests; results on it say nothing about real image
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -15,12 +16,15 @@ from numpy.typing import NDArray
 from parity.contract import Stream
 from parity.data.dataset import IMAGE_SHAPE, Dataset
 
-__all__ = ["CLASSES", "TEST_SIZE", "TRAIN_SIZE", "embedded"]
+__all__ = ["CLASSES", "TEST_SIZE", "TRAIN_SIZE", "embedded_set"]
 
 TRAIN_SIZE, TEST_SIZE = 10_000, 2_000
 
 _PURPOSE = 3
-_NOISE = 56  # pixel values; with the contrast below, found by training the CNN: see tests/data/test_embedded.py
+# Pixel values. One image in six is nearly lost in noise: that keeps the CNN below 90 %, while the others are clear
+# enough that it learns within three epochs (see tests/data/test_embedded.py).
+_NOISE, _HEAVY_NOISE = 40, 200
+_HEAVY_ONE_IN = 6
 _CONTRAST = 40
 
 Ints = NDArray[np.int32]
@@ -92,7 +96,7 @@ _SHAPES: dict[str, Callable[[Ints, Ints, Ints], Mask]] = {
 CLASSES = tuple(_SHAPES)
 
 
-def embedded() -> Dataset:
+def embedded_set() -> Dataset:
     """Draw the set: always the same bytes, in under 2 s."""
     images, labels = _draw(TRAIN_SIZE + TEST_SIZE)
     return Dataset(
@@ -115,7 +119,7 @@ def _draw(count: int) -> tuple[NDArray[np.uint8], Ints]:
     step = _CONTRAST + stream.integers(256 - 2 * _CONTRAST, count * 3).reshape(count, 1, 1, 3)
     ink = (paper + step) % 256
     pixels = np.where(masks[..., np.newaxis], ink, paper).astype(np.int16)
-    pixels += _noise(stream, pixels.size).reshape(pixels.shape)
+    pixels += _noise(stream, pixels.shape)
     return np.clip(pixels, 0, 255).astype(np.uint8), labels
 
 
@@ -133,7 +137,10 @@ def _masks(stream: Stream, labels: Ints) -> Mask:
     return masks
 
 
-def _noise(stream: Stream, count: int) -> NDArray[np.int16]:
-    """Uniform in (-_NOISE, _NOISE): eight values from each word, its bytes in little-endian order."""
-    levels = stream.words(-(-count // 8)).astype("<u8").view(np.uint8)[:count].astype(np.int16)
-    return (levels * (2 * _NOISE) >> 8) - np.int16(_NOISE)
+def _noise(stream: Stream, shape: tuple[int, ...]) -> NDArray[np.int16]:
+    """Uniform noise, of one amplitude for each image: eight values from each word, its bytes in little-endian order."""
+    heavy = stream.integers(_HEAVY_ONE_IN, shape[0]) == 0
+    amplitude = np.where(heavy, _HEAVY_NOISE, _NOISE).astype(np.int32).reshape(-1, 1, 1, 1)
+    count = math.prod(shape)
+    levels = stream.words(-(-count // 8)).astype("<u8").view(np.uint8)[:count].reshape(shape)
+    return ((levels * (2 * amplitude) >> 8) - amplitude).astype(np.int16)

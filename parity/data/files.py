@@ -19,9 +19,12 @@ def check_writable(path: Path, *, argument: str) -> None:
     Raises:
         InputError: it is a folder, or its folder is missing or not writable.
     """
-    folder = path.absolute().parent
+    folder = path.resolve().parent
     if path.is_dir():
         raise InputError(argument, path, "it is a folder", "name a file")
+    if path.exists() and not path.is_file():
+        # A rename over /dev/null would replace the device.
+        raise InputError(argument, path, "it is not a regular file", "name a file")
     if not folder.is_dir():
         raise InputError(argument, path, f"the folder {folder} does not exist", "create it first")
     if not os.access(folder, os.W_OK):
@@ -31,7 +34,8 @@ def check_writable(path: Path, *, argument: str) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write; it takes the place of `path` when the block ends well, else it is removed."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.absolute().parent)
+    target = path.resolve()  # the file that a link points to, not the link
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -40,6 +44,6 @@ def replacing(path: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -45,11 +46,19 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     try:
         # Opened here, because np.load leaves its own file open when the archive turns out to be damaged.
         with path.open("rb") as file, np.load(_require_zip(file), allow_pickle=False) as archive:
-            return {name: archive[name] for name in (*ARRAYS, "classes") if name in archive}
+            return {name: _require_array(archive[name]) for name in (*ARRAYS, "classes") if name in archive}
     except OSError as error:
         raise InputError("data", path, error.strerror or str(error), fix) from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    # What NumPy and zipfile raise on damaged, encrypted, oddly compressed or absurdly sized members.
+    except (ValueError, EOFError, MemoryError, RuntimeError, TokenError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError("data", path, f"truncated, or not an .npz file ({error})", fix) from error
+
+
+def _require_array(member: Any) -> NDArray[Any]:
+    """np.load hands out bytes where a member of the archive is not an array."""
+    if not isinstance(member, np.ndarray):
+        raise zipfile.BadZipFile("a member is not an array")
+    return member
 
 
 def _require_zip(file: BinaryIO) -> BinaryIO:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from parity.compare import BOUND, Gap, Outcome, Verdict
 from parity.data import Dataset
-from parity.lockstep import EpochResult, Settings, Window
+from parity.history import EpochResult, Window
 from parity.result import Comparison, Report
+from parity.settings import Settings
 
 __all__ = ["data_line", "epoch_line", "header", "report_lines", "settings_lines", "verdict_line", "window_line"]
 
@@ -104,7 +105,7 @@ def _comparison_lines(comparison: Comparison, dtype: str, steps: int) -> Iterato
 def _last_line(report: Report) -> str:
     ending = report.ending
     if ending.kind != "complete":
-        return f"stopped: {ending.kind}, {ending.detail}"
+        return f"stopped in the {ending.phase}: {ending.kind}, {ending.detail}"
     if not report.verdict:
         return "trained"
     return f"verdict: {report.verdict.outcome.value}"

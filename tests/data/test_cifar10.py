@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import sys
 import tarfile
 import threading
 from functools import partial
@@ -90,7 +91,7 @@ def test_fetching_again_replaces_the_copy(archive, tmp_path):
 def test_a_wrong_archive_is_refused_and_nothing_is_kept(archive, tmp_path):
     path, _ = archive
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(InputError, match="could not fetch or verify it"):
+    with pytest.raises(InputError, match="could not fetch or verify CIFAR-10 there"):
         fetch_cifar10(tmp_path / "home")
     assert not has_cifar10(tmp_path / "home")
 
@@ -126,7 +127,19 @@ def test_a_manifest_without_checksums_is_refused(archive, tmp_path):
         load_cifar10(tmp_path)
 
 
-def test_without_a_copy_auto_is_the_embedded_set_and_cifar10_says_what_to_do(tmp_path):
+def test_auto_never_downloads_and_cifar10_by_name_does(archive, tmp_path):
     assert load_data("auto", data_dir=tmp_path).name == "embedded"
-    with pytest.raises(InputError, match=r"it is not in .*; run `parity data fetch`"):
-        load_data("cifar10", data_dir=tmp_path)
+    assert not has_cifar10(tmp_path)
+    assert load_data("cifar10", data_dir=tmp_path).name == "cifar10"
+    assert load_data("auto", data_dir=tmp_path).name == "cifar10"
+
+
+def test_loading_alone_says_what_to_do(tmp_path):
+    with pytest.raises(InputError, match=r"CIFAR-10 is not there; run `parity data fetch`"):
+        load_cifar10(tmp_path)
+
+
+def test_without_torchvision_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    with pytest.raises(InputError, match="does not import .*; install torchvision"):
+        fetch_cifar10(tmp_path)

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +73,18 @@ def test_check_writable_refuses_a_folder_without_permission(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="is not writable"):
         check_writable(tmp_path / "file", argument="out")
+
+
+def test_check_writable_refuses_a_device():
+    with pytest.raises(InputError, match="/dev/null: it is not a regular file"):
+        check_writable(Path("/dev/null"), argument="json")
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    link, target = tmp_path / "link", tmp_path / "target"
+    target.write_text("old")
+    link.symlink_to(target)
+    with replacing(link) as temporary:
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"

@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -89,3 +91,23 @@ def test_refuses_text_and_a_bare_array(tmp_path):
     np.save(bare, np.zeros(3))
     with pytest.raises(InputError, match="truncated, or not an .npz file"):
         load_npz(bare)
+
+
+def test_refuses_members_that_are_not_arrays(tmp_path):
+    path = tmp_path / "text.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in small_arrays():
+            archive.writestr(f"{name}.npy", "hello, I am text")
+    with pytest.raises(InputError, match="a member is not an array"):
+        load_npz(path)
+
+
+@pytest.mark.parametrize("header", ["{'descr': '|u1', 'fortran_order': False, 'shape': (9" + "0" * 15 + ",), }", "{'"])
+def test_refuses_a_header_that_lies(tmp_path, header):
+    path = tmp_path / "huge.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in small_arrays():
+            text = header.encode().ljust(117) + b"\n"
+            archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+    with pytest.raises(InputError, match="truncated, or not an .npz file"):
+        load_npz(path)

@@ -119,18 +119,55 @@ def test_small_batches_get_one_thread_and_the_callers_setting_returns(batch_size
         torch.set_num_threads(before)
 
 
-def test_exact_puts_the_callers_settings_back():
-    torch.backends.cuda.matmul.fp32_precision = "tf32"
+def precisions():
+    backends = torch.backends
+    operations = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn, backends.mkldnn.matmul)
+    return [operation.fp32_precision for operation in operations]
+
+
+@pytest.mark.parametrize("setting", ["highest", "medium"])
+def test_exact_is_full_float32_and_puts_the_callers_settings_back(setting):
+    torch.set_float32_matmul_precision(setting)
     torch.backends.cudnn.benchmark = True
+    before = precisions()
     try:
         with exact():
-            assert torch.backends.cuda.matmul.fp32_precision == "ieee"
-            assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+            assert precisions() == ["ieee"] * 4
+            # The compiler asks the older way; torch raises where the two contradict each other.
+            assert not torch.backends.cuda.matmul.allow_tf32
+            assert not torch.backends.cudnn.allow_tf32
             assert torch.are_deterministic_algorithms_enabled()
             assert not torch.backends.cudnn.benchmark
-        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+        assert precisions() == before
+        assert torch.get_float32_matmul_precision() == setting
         assert torch.backends.cudnn.benchmark
         assert not torch.are_deterministic_algorithms_enabled()
     finally:
-        torch.backends.cuda.matmul.fp32_precision = "none"
+        torch.set_float32_matmul_precision("highest")
         torch.backends.cudnn.benchmark = False
+
+
+def test_exact_works_where_the_caller_chose_by_operation():
+    conv = torch.backends.cudnn.conv
+    before = conv.fp32_precision
+    conv.fp32_precision = "ieee"
+    try:
+        with exact():
+            assert conv.fp32_precision == "ieee"
+        assert conv.fp32_precision == "ieee"
+    finally:
+        conv.fp32_precision = before
+
+
+def test_compiling_for_the_cpu_without_a_compiler_is_one_line(monkeypatch):
+    monkeypatch.setattr("torch_impl.device.shutil.which", lambda _: None)
+    with pytest.raises(InputError, match="no C\\+\\+ compiler.*; install g\\+\\+, or use torch_impl:eager"):
+        torch_impl.compiled.start(initial_weights(0), SGD(), dtype="float32", device="cpu")
+
+
+def test_states_of_one_kind_share_their_compiled_code():
+    """torch gives up compiling a function anew after a few times."""
+    states = [torch_impl.compiled.start(initial_weights(seed), SGD(), dtype="float32", device="cpu") for seed in (0, 1)]
+    assert states[0].bench is states[1].bench
+    other = torch_impl.compiled.start(initial_weights(0), SGD(lr=0.5), dtype="float32", device="cpu")
+    assert other.bench is not states[0].bench

@@ -1,0 +1,79 @@
+"""What is to be trained: by whom, on which device, with which numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from parity.contract import DTYPES, SGD, AnyImplementation, InputError
+
+__all__ = ["Settings", "Side", "resolve_device"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that decides what is trained, but the data, the weights and the sides.
+
+    Args:
+        sgd: the optimizer's hyper-parameters; finite in `dtype`.
+        batch_size: images in a step.
+        epochs: >= 1.
+        steps: stop after so many steps; None for all of the epochs'.
+        seed: of the initial weights and of the index plans, >= 0.
+        dtype: "float32" or "float64".
+        device: "auto", "cpu" or "cuda"; auto is CUDA where every side has it.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+
+    sgd: SGD = field(default_factory=SGD)
+    batch_size: int = 4
+    epochs: int = 3
+    steps: int | None = None
+    seed: int = 0
+    dtype: str = "float32"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs", "steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(name, value, "it is less than 1", "give 1 or more")
+        if self.seed < 0:
+            raise InputError("seed", self.seed, "it is negative", "give 0 or more")
+        _require_one_of("dtype", self.dtype, DTYPES)
+        _require_one_of("device", self.device, ("auto", "cpu", "cuda"))
+        for name in ("lr", "momentum", "dampening", "weight_decay"):
+            value = getattr(self.sgd, name)
+            if abs(value) > float(np.finfo(self.dtype).max):
+                raise InputError(name, value, f"{self.dtype} cannot hold it", "give a smaller number")
+
+
+def _require_one_of(argument: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise InputError(argument, value, "unknown", f"give one of: {', '.join(known)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """An implementation under the name that the user gave it."""
+
+    name: str
+    implementation: AnyImplementation
+
+
+def resolve_device(sides: Sequence[Side], device: str) -> str:
+    """The device that all sides will use: "auto" is CUDA only where every side has it.
+
+    Raises:
+        InputError: a side does not have the device.
+    """
+    if device == "auto":
+        return "cuda" if all("cuda" in side.implementation.devices() for side in sides) else "cpu"
+    for side in sides:
+        if device not in (known := side.implementation.devices()):
+            raise InputError("device", device, f"{side.name} has no such device here", f"use {' or '.join(known)}")
+    return device
