@@ -33,9 +33,13 @@ def measure(data: str, seed: int, epochs: int) -> dict[str, Any]:
     return result
 
 
-def first_epoch_at(report: dict[str, Any], side: int, target: float) -> int | None:
-    """The first epoch after which the side's accuracy is at least the target."""
-    return next((e["epoch"] for e in report["epochs"] if e["accuracies"][side] >= target), None)
+def first_epoch_at(report: dict[str, Any], side: int, target: float) -> str:
+    """The first epoch after which the side's accuracy is at least the target; otherwise the best epoch."""
+    for epoch in report["epochs"]:
+        if epoch["accuracies"][side] >= target:
+            return str(epoch["epoch"])
+    best = max(report["epochs"], key=lambda epoch: epoch["accuracies"][side])
+    return f"none of {len(report['epochs'])} (best {100 * best['accuracies'][side]:.1f}, epoch {best['epoch']})"
 
 
 def table(reports: list[dict[str, Any]]) -> str:
@@ -47,7 +51,7 @@ def table(reports: list[dict[str, Any]]) -> str:
     for label, name in enumerate(reports[0]["data"]["classes"]):
         shares = (e["accuracies_per_class"][s][label] for e, (_, s) in zip(epochs, columns, strict=True))
         rows.append([name, *(f"{100 * share:.1f}" for share in shares)])
-    rows.append([f"first epoch at {TARGET:.0%}", *(str(first_epoch_at(r, s, TARGET) or "-") for r, s in columns)])
+    rows.append([f"first epoch at {TARGET:.0%}", *(first_epoch_at(r, s, TARGET) for r, s in columns)])
     lines = [["%, on the test set", *heads], ["---"] * (len(heads) + 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

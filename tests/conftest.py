@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
-
-# One thread, here and in the processes that tests start: beside any other busy process, a step of two threads that wait
-# for each other can take a hundred times as long. Before torch is imported, which reads it once.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import numpy as np
 import pytest
 
 from parity.data import Dataset, default_data_dir, has_cifar10, load_data
+
+# One thread, here and in the processes that tests start: beside any other busy process, a step of two threads that wait
+# for each other can take a hundred times as long. Before torch is imported, which reads it once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts background jobs with Ctrl-C ignored, and what they start inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Hypothesis' own limit of 200 ms an example would fail honest code: torch's first optimizer takes a second to make.
 hypothesis.settings.register_profile("parity", deadline=None)

@@ -16,6 +16,9 @@ import torchvision
 from parity.contract import InputError
 from parity.data import fetch_cifar10, has_cifar10, load_cifar10, load_data
 
+# torchvision unpacks the archive without saying how strictly; newer Pythons want it said.
+pytestmark = pytest.mark.filterwarnings("ignore:Python 3.14 will, by default, filter extracted tar:DeprecationWarning")
+
 PER_FILE = 6
 TRAIN_FILES = [f"data_batch_{number}" for number in range(1, 6)]
 
