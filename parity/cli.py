@@ -49,6 +49,9 @@ def main() -> NoReturn:
         _fail("interrupted; nothing was kept but what is listed above", INTERRUPTED)
     except OSError as error:
         _fail(f"{error.filename or 'output'}: {error.strerror or error}", BAD_INPUT)
+    except Exception as error:  # noqa: BLE001  whatever nobody thought of must not exit as a verdict does
+        traceback.print_exc()
+        _fail(f"internal error ({type(error).__name__}); please report it with the lines above", BAD_INPUT)
 
 
 def _fail(line: str, exit_code: int) -> NoReturn:
@@ -122,7 +125,7 @@ def run(a: str, b: str, save_weights: Path | None, **arguments: Any) -> None:
     def weights_files(names: Sequence[str]) -> list[Path]:
         return [save_weights / f"{name.replace(':', '-')}.safetensors" for name in names] if save_weights else []
 
-    _train((a, b), weights_files, arguments)
+    _train((a, b), save_weights, weights_files, arguments)
 
 
 @cli.command()
@@ -138,12 +141,16 @@ def train(implementation: str, save_weights: Path | None, **arguments: Any) -> N
 
     if save_weights is not None:
         check_writable(save_weights, argument="save_weights")
-    _train((implementation,), lambda _names: [save_weights] if save_weights else [], arguments)
+    _train((implementation,), save_weights, lambda _names: [save_weights] if save_weights else [], arguments)
 
 
 def _train(
-    names: Sequence[str], weights_files: Callable[[Sequence[str]], list[Path]], arguments: dict[str, Any]
+    names: Sequence[str],
+    save_weights: Path | None,
+    weights_files: Callable[[Sequence[str]], list[Path]],
+    arguments: dict[str, Any],
 ) -> None:
+    from parity.contract import InputError
     from parity.data import Loader, check_writable, load_data, load_weights
     from parity.render import terminal
     from parity.run import checks_first, resolve_sides, run_sides
@@ -153,6 +160,8 @@ def _train(
     json_file, weights_file = arguments["json_file"], arguments["weights"]
     if json_file is not None:
         check_writable(json_file, argument="json")
+        if save_weights is not None and json_file.resolve() == save_weights.resolve():
+            raise InputError("json", json_file, "--save-weights names the same file", "name two")
     weights = load_weights(weights_file) if weights_file else None
     dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
     loader = Loader(size=len(dataset.train_labels), batch_size=settings.batch_size, seed=settings.seed)
@@ -197,6 +206,9 @@ def _write(result: Result, json_file: Path | None, weights_files: Sequence[Path]
     if json_file is not None:
         write_json(json_file, result.report)
         click.echo(f"wrote {json_file}: the report")
+    if result.report.ending.phase != "training":
+        # The weights there are belong to the float64 check, not to the run that was asked for.
+        weights_files = ()
     for path, side in zip(weights_files, result.run.sides, strict=False):
         path.parent.mkdir(exist_ok=True)
         save_weights(path, side.weights)
@@ -249,7 +261,7 @@ class _Printer:
     def verdict(self, verdict: Verdict) -> None:
         from parity.render import terminal
 
-        click.echo(terminal.verdict_line(verdict))
+        _echo(terminal.verdict_lines(verdict))
 
 
 @cli.group()

@@ -16,7 +16,6 @@ __all__ = [
     "EpochResult",
     "NonFiniteLossError",
     "Run",
-    "SideError",
     "SideRun",
     "Silent",
     "Watcher",
@@ -30,10 +29,6 @@ class NonFiniteLossError(ParityError):
     """A loss, or the outputs at the end, became NaN or infinite: training cannot go on."""
 
     exit_code = 1
-
-
-class SideError(ParityError):
-    """A side raised an exception or broke the protocol; `__cause__` has its traceback. Never a verdict."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,7 +67,7 @@ def train(
     device = resolve_device(sides, settings.device)
     lanes = [Lane(side=side) for side in sides]
     states = [lane.start(dataset, settings, weights, device) for lane in lanes]
-    _require_same_tensors(lanes, states)
+    _require_same_tensors(lanes)
     progress = _Progress(lanes, states, dataset, watcher or Silent())
     progress.watcher.started(tuple(lane.description for lane in lanes))
     interrupted, failure = False, None
@@ -114,21 +114,14 @@ def _chunks(loader: Loader, epoch: int, begin: int) -> Iterator[NDArray[np.int32
         begin += len(plan)
 
 
-def _require_same_tensors(lanes: Sequence[Lane], states: Sequence[Any]) -> None:
+def _require_same_tensors(lanes: Sequence[Lane]) -> None:
     """Refuse sides that cannot be compared tensor by tensor."""
-    weights = [_shapes(lane.weights(state)) for lane, state in zip(lanes, states, strict=True)]
-    for lane, state, own in zip(lanes, states, weights, strict=True):
-        if (momentum := _shapes(lane.momentum(state))) and momentum != own:
-            raise lane.error("momentum() returned other tensors than weights()")
-        for tensor in sorted(weights[0].keys() | own.keys()):
-            first, found = weights[0].get(tensor, "missing"), own.get(tensor, "missing")
+    for lane in lanes[1:]:
+        for tensor in sorted(lanes[0].shapes.keys() | lane.shapes.keys()):
+            first, found = lanes[0].shapes.get(tensor, "missing"), lane.shapes.get(tensor, "missing")
             if first != found:
                 problem = f"tensor {tensor} is {first} in {lanes[0].side.name} and {found} in {lane.side.name}"
                 raise InputError("implementation", lane.side.name, problem, "compare two programs of the same model")
-
-
-def _shapes(tensors: Weights) -> dict[str, tuple[int, ...]]:
-    return {name: value.shape for name, value in tensors.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +197,11 @@ class _Progress:
             return position.logits
         size = len(self.dataset.test_labels)
         pairs = zip(self.lanes, position.states, strict=True)
-        logits = tuple(lane.logits(state, size, position.steps) for lane, state in pairs)
+        logits = tuple(lane.logits(state, size) for lane, state in pairs)
+        if broken := [i for i, outputs in enumerate(logits) if not np.isfinite(outputs).all()]:
+            names = " and ".join(self.lanes[i].side.name for i in broken)
+            problem = f"the outputs after {position.steps} steps are not finite"
+            raise NonFiniteLossError(f"{names}: {problem}; try a smaller learning rate")
         self.position = replace(position, logits=logits)
         return logits
 

@@ -28,7 +28,7 @@ def resolve(name: str) -> AnyImplementation:
     attribute = attribute or DEFAULT_ATTRIBUTE
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # the user's module may fail in any way while it is imported
+    except (Exception, SystemExit) as error:  # the user's module may fail in any way while it is imported
         problem = f"module {module_name!r} does not import ({type(error).__name__}: {error})"
         raise _refusal(name, problem, "check the name, and that it is installed") from error
     if not hasattr(module, attribute):

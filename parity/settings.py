@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from parity.contract import DTYPES, SGD, AnyImplementation, InputError
+from parity.contract import DTYPES, SGD, AnyImplementation, InputError, ParityError, SideError
 
 __all__ = ["Settings", "Side", "resolve_device"]
 
@@ -64,6 +65,28 @@ class Side:
     name: str
     implementation: AnyImplementation
 
+    def call(self, method: str, *arguments: Any, **keywords: Any) -> Any:
+        """Call a method of the implementation.
+
+        Raises:
+            ParityError: as the implementation raised it.
+            SideError: the implementation raised anything else, or tried to end the program.
+        """
+        try:
+            return getattr(self.implementation, method)(*arguments, **keywords)
+        except ParityError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise self.error(f"{method}() raised {type(error).__name__}: {error}") from error
+
+    def error(self, problem: str) -> SideError:
+        """The problem under the side's name."""
+        return SideError(f"{self.name}: {problem}")
+
+    def devices(self) -> tuple[str, ...]:
+        """The devices that it can use here."""
+        return tuple(self.call("devices"))
+
 
 def resolve_device(sides: Sequence[Side], device: str) -> str:
     """The device that all sides will use: "auto" is CUDA only where every side has it.
@@ -72,8 +95,8 @@ def resolve_device(sides: Sequence[Side], device: str) -> str:
         InputError: a side does not have the device.
     """
     if device == "auto":
-        return "cuda" if all("cuda" in side.implementation.devices() for side in sides) else "cpu"
+        return "cuda" if all("cuda" in side.devices() for side in sides) else "cpu"
     for side in sides:
-        if device not in (known := side.implementation.devices()):
+        if device not in (known := side.devices()):
             raise InputError("device", device, f"{side.name} has no such device here", f"use {' or '.join(known)}")
     return device

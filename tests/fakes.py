@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -124,6 +125,23 @@ class InfiniteLogits(Fake):
         return np.full((len(data[1]), 10), np.inf)
 
 
+class Exits(Fake):
+    def run(self, state, data, plan):
+        sys.exit(0)
+
+
+class BadLosses(Fake):
+    def run(self, state, data, plan):
+        state, losses = super().run(state, data, plan)
+        return state, losses.tolist()
+
+
+class NoDriver(Fake):
+    def devices(self):
+        raise RuntimeError("driver too old")
+
+
+exits, bad_losses, no_driver = Exits(), BadLosses(), NoDriver()
 raises, bad_logits, bad_momentum, infinite_logits = Raises(), BadLogits(), BadMomentum(), InfiniteLogits()
 
 

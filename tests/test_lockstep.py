@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from parity import lockstep
-from parity.contract import SGD, InputError, ParityError, initial_weights
+from parity.contract import SGD, InputError, SideError, initial_weights
 from parity.data import Dataset
-from parity.history import SideError
 from parity.lockstep import CHUNK, train, window_ends
 from parity.settings import Settings, Side, resolve_device
 from tests import fakes
@@ -192,7 +191,7 @@ def test_refuses_sides_with_other_tensors(small):
 
 
 def test_a_side_that_returns_too_few_losses_is_an_error(small):
-    with pytest.raises(ParityError, match=r"side 1: run\(\) returned losses of shape \(24,\) for 25 steps"):
+    with pytest.raises(SideError, match=r"side 1: run\(\) returned shape \(24,\), not \(25,\)"):
         train(sides(fakes.honest, TooFewLosses()), small, Settings(), WEIGHTS)
 
 
@@ -208,6 +207,42 @@ def test_outputs_that_are_not_finite_are_a_failure_although_every_loss_was(small
     run = train(sides(fakes.honest, fakes.infinite_logits), small, Settings(epochs=1), WEIGHTS)
     assert str(run.failure).startswith("side 1: the outputs after 26 steps are not finite")
     assert run.sides[0].logits is None
+    both = train(sides(fakes.infinite_logits, fakes.infinite_logits), small, Settings(epochs=1), WEIGHTS)
+    assert str(both.failure).startswith("side 0 and side 1: the outputs after 26 steps are not finite")
+
+
+class NotAPair(fakes.Fake):
+    def run(self, state, data, plan):
+        return state
+
+
+class WeightsAsLists(fakes.Fake):
+    def weights(self, state):
+        return {name: value.tolist() for name, value in super().weights(state).items()}
+
+
+class WeightsAsArray(fakes.Fake):
+    def weights(self, state):
+        return state.weight
+
+
+class MomentumChanges(fakes.Fake):
+    def momentum(self, state):
+        return {} if state.buffers is None else {"other": state.bias}
+
+
+@pytest.mark.parametrize(
+    ("side", "problem"),
+    [
+        (NotAPair(), r"run\(\) did not return a state and losses"),
+        (WeightsAsLists(), r"weights\(\) returned list, not a NumPy array of floats"),
+        (WeightsAsArray(), r"weights\(\) returned ndarray, not tensors by name"),
+        (MomentumChanges(), r"momentum\(\) returned other tensors than weights\(\) at the start"),
+    ],
+)
+def test_a_side_that_returns_something_else_is_an_error(small, side, problem):
+    with pytest.raises(SideError, match=f"side 1: {problem}"):
+        train(sides(fakes.honest, side), small, Settings(), WEIGHTS)
 
 
 def test_ctrl_c_between_two_sides_leaves_them_together(small, monkeypatch):

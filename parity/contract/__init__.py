@@ -2,7 +2,7 @@
 
 from parity.contract.cnn import CNN_PARAMETERS, NUM_CLASSES, Weights, check_weights, initial_weights
 from parity.contract.draws import Stream
-from parity.contract.errors import InputError, ParityError
+from parity.contract.errors import InputError, ParityError, SideError
 from parity.contract.implementation import DTYPES, AnyImplementation, Implementation
 from parity.contract.normalisation import normalisation_table
 from parity.contract.sgd import SGD
@@ -16,6 +16,7 @@ __all__ = [
     "Implementation",
     "InputError",
     "ParityError",
+    "SideError",
     "Stream",
     "Weights",
     "check_weights",

@@ -5,13 +5,17 @@ Exit codes: 0 match, 1 differs (or a loss stopped being finite), 2 bad input, 13
 
 from __future__ import annotations
 
-__all__ = ["InputError", "ParityError"]
+__all__ = ["InputError", "ParityError", "SideError"]
 
 
 class ParityError(Exception):
     """Base of every error that this project raises on purpose; `exit_code` is the command line's."""
 
     exit_code = 2
+
+
+class SideError(ParityError):
+    """A side raised an exception or broke the protocol; `__cause__` has its traceback. Never a verdict."""
 
 
 class InputError(ParityError, ValueError):

@@ -10,16 +10,16 @@ from parity.history import EpochResult, Window
 from parity.result import Comparison, Report
 from parity.settings import Settings
 
-__all__ = ["data_line", "epoch_line", "header", "report_lines", "settings_lines", "verdict_line", "window_line"]
+__all__ = ["data_line", "epoch_line", "header", "report_lines", "settings_lines", "verdict_lines", "window_line"]
 
-_LABEL, _COLUMN = 20, 18
+_LABEL, _COLUMN = 18, 20
 _SHOWN = 8  # images of the first test batch: more would not fit on a screen
 
 
 def data_line(dataset: Dataset) -> str:
     """Which data: the first line of every output."""
     train, test = len(dataset.train_labels), len(dataset.test_labels)
-    return f"data: {dataset.origin}, {train:,} training and {test:,} test images"
+    return f"data: {dataset.origin}, {train:,} + {test:,} images"
 
 
 def settings_lines(settings: Settings, steps_per_epoch: int, weights: str) -> Iterator[str]:
@@ -53,16 +53,14 @@ def epoch_line(result: EpochResult) -> str:
     return _row(f"[{result.epoch}] test accuracy:", [f"{100 * value:.2f} %" for value in result.accuracies])
 
 
-def verdict_line(verdict: Verdict) -> str:
-    """The float64 verdict in one sentence, with what it rests on."""
+def verdict_lines(verdict: Verdict) -> Iterator[str]:
+    """The float64 verdict, and what it rests on."""
     steps = "step" if verdict.steps == 1 else f"{verdict.steps} steps"
-    if verdict.outcome is Outcome.DIFFERS:
-        return f"float64, first {steps}: differs; first {verdict.reason} (bound {BOUND:.0e})"
+    first = f"; first {verdict.reason}" if verdict.reason else ""
+    yield f"float64, first {steps}: {verdict.outcome.value}{first}"
     momentum = f", momentum {_format_gap(verdict.largest_momentum)}" if verdict.largest_momentum else ""
-    return (
-        f"float64, first {steps}: match; largest relative differences: loss {verdict.largest_loss:.1e}, "
-        f"parameters {_format_gap(verdict.largest_parameters)}{momentum} (bound {BOUND:.0e})"
-    )
+    yield (f"  largest relative differences (bound {BOUND:.0e}): loss {verdict.largest_loss:.1e},")
+    yield f"  parameters {_format_gap(verdict.largest_parameters)}{momentum}"
 
 
 def report_lines(report: Report) -> Iterator[str]:
@@ -76,7 +74,8 @@ def report_lines(report: Report) -> Iterator[str]:
         for number, label in enumerate(report.ground_truth[:_SHOWN]):
             yield _row(f"  {number}", [classes[label], *(classes[side.first_batch[number]] for side in results)])
         yield ""
-        yield _row(f"accuracy, {report.data.name}", names)
+        yield f"accuracy on the test images of {report.data.name}"
+        yield _row("", names)
         yield _row("  all classes", [_percent(side.accuracy) for side in results])
         for label, name in enumerate(classes):
             yield _row(f"  {name}", [_percent(side.accuracy_per_class[label]) for side in results])
@@ -86,20 +85,18 @@ def report_lines(report: Report) -> Iterator[str]:
     if report.comparison:
         yield from _comparison_lines(report.comparison, report.settings.dtype, report.steps)
     if report.verdict:
-        yield verdict_line(report.verdict)
+        yield from verdict_lines(report.verdict)
     yield _last_line(report)
 
 
 def _comparison_lines(comparison: Comparison, dtype: str, steps: int) -> Iterator[str]:
-    yield (
-        f"{dtype}, {steps:,} steps: largest relative loss difference {comparison.largest_loss:.1e}, "
-        f"at step {comparison.largest_loss_step}"
-    )
+    yield f"{dtype}, {steps:,} steps: reported, not judged" if dtype != "float64" else f"{dtype}, {steps:,} steps"
+    yield f"  largest relative loss difference {comparison.largest_loss:.1e}, at step {comparison.largest_loss_step}"
     final = [f"parameters {_format_gap(comparison.parameters)}"] if comparison.parameters else []
     final += [f"momentum {_format_gap(comparison.momentum)}"] if comparison.momentum else []
-    yield f"{dtype}, final states: {', '.join(final)}"
+    yield f"  final {', '.join(final)}"
     if comparison.agreement is not None:
-        yield f"the two sides predict the same class for {_percent(comparison.agreement)} of the test images"
+        yield f"  the two sides predict the same class for {_percent(comparison.agreement)} of the test images"
 
 
 def _last_line(report: Report) -> str:
@@ -108,11 +105,13 @@ def _last_line(report: Report) -> str:
         return f"stopped in the {ending.phase}: {ending.kind}, {ending.detail}"
     if not report.verdict:
         return "trained"
-    return f"verdict: {report.verdict.outcome.value}"
+    # A difference between formulas is one in every precision; a match in float64 is one in float64.
+    caveat = " in float64" if report.verdict.outcome is Outcome.MATCH else ""
+    return f"verdict: {report.verdict.outcome.value}{caveat}"
 
 
 def _row(label: str, cells: Sequence[str]) -> str:
-    return f"{label:<{_LABEL}}" + "".join(f"{cell:>{_COLUMN}}" for cell in cells)
+    return f"{label:<{_LABEL}}" + "".join(f" {cell:>{_COLUMN - 1}}" for cell in cells)
 
 
 def _percent(share: float | None) -> str:

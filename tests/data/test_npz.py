@@ -102,7 +102,9 @@ def test_refuses_members_that_are_not_arrays(tmp_path):
         load_npz(path)
 
 
-@pytest.mark.parametrize("header", ["{'descr': '|u1', 'fortran_order': False, 'shape': (9" + "0" * 15 + ",), }", "{'"])
+@pytest.mark.parametrize(
+    "header", ["{'descr': '|u1', 'fortran_order': False, 'shape': (9" + "0" * 15 + ",), }", "{'", "{'descr': ,1}"]
+)
 def test_refuses_a_header_that_lies(tmp_path, header):
     path = tmp_path / "huge.npz"
     with zipfile.ZipFile(path, "w") as archive:
