@@ -33,7 +33,7 @@ from parity.settings import Settings, Side, resolve_device
 __all__ = ["CHUNK", "train", "window_ends"]
 
 CHUNK = 50
-"""Steps between two comparisons of the states: often enough to place a break, and under 1 % of the time."""
+"""Steps between two comparisons of the states: often enough to place a break, for about 1 % of the training time."""
 
 _TUTORIAL_WINDOW = 2000
 

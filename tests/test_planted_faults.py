@@ -84,6 +84,7 @@ FAULTS = {
     "other lr": with_sgd(lr=0.002),
     "ascent": with_sgd(maximize=True),
     "weight decay added": with_sgd(weight_decay=5e-4),
+    "lr in float32": with_sgd(lr=float(np.float32(0.001))),
     "weight decay, tiny": with_sgd(weight_decay=1e-6),
 }
 
