@@ -211,7 +211,9 @@ def _write(result: Result, json_file: Path | None, weights_files: Sequence[Path]
         weights_files = ()
     for path, side in zip(weights_files, result.run.sides, strict=False):
         path.parent.mkdir(exist_ok=True)
-        save_weights(path, side.weights)
+        report = result.report
+        notes = {"implementation": side.name, "data": report.data.origin, "steps": str(report.steps)}
+        save_weights(path, side.weights, notes=notes)
         click.echo(f"wrote {path}: the weights of {side.name} after {result.run.steps} steps")
     if result.report.ending.kind != "complete" and not (json_file or weights_files):
         click.echo("nothing was kept; --json and --save-weights keep what there is")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 import safetensors.numpy
 from PIL import Image
 
@@ -141,6 +142,8 @@ def test_training_one_side_saves_weights_that_start_another_run(folder):
     )
     assert (code, err) == (0, "")
     assert "initial weights: w.safetensors" in out
+    with safetensors.safe_open(folder / "w.safetensors", "np") as file:
+        assert file.metadata() == {"implementation": "torch_impl", "data": "small.npz", "steps": "30"}
     saved = sorted((folder / "out").iterdir())
     assert [path.name for path in saved] == ["jax_impl.safetensors", "torch_impl.safetensors"]
     for path in saved:

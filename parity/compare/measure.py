@@ -42,7 +42,7 @@ def relative_difference(a: NDArray[np.floating], b: NDArray[np.floating]) -> flo
     return _norm(a - b) / max(_norm(a), _norm(b))
 
 
-def _norm(values: NDArray[np.float64]) -> float:
+def _norm(values: NDArray[np.floating]) -> float:
     """Frobenius norm, by a pairwise sum: np.linalg.norm may call a BLAS whose threads wait where the cores are busy."""
     return float(np.sqrt(np.sum(np.square(values))))
 

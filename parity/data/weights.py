@@ -5,6 +5,7 @@ Source: https://huggingface.co/docs/safetensors
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,14 @@ def load_weights(path: Path, *, argument: str = "weights") -> dict[str, NDArray[
     return weights
 
 
-def save_weights(path: Path, weights: Weights) -> None:
-    """Write canonical weights, in one piece or not at all."""
+def save_weights(path: Path, weights: Weights, *, notes: Mapping[str, str] | None = None) -> None:
+    """Write canonical weights, in one piece or not at all.
+
+    Args:
+        path: the file.
+        weights: canonical name -> array.
+        notes: what they are, kept in the file's metadata: who trained them, on which data, for how long.
+    """
+    tensors = {name: np.ascontiguousarray(value) for name, value in weights.items()}
     with replacing(path) as temporary:
-        safetensors.numpy.save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, temporary)
+        safetensors.numpy.save_file(tensors, temporary, metadata=dict(notes or {}))
