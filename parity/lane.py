@@ -67,7 +67,9 @@ class Lane:
 
     def losses(self, first: int, last: int) -> NDArray[np.floating]:
         """The losses of steps `first` to `last`, which is not included."""
-        return np.concatenate(self.pieces)[first:last] if self.pieces else np.empty(0)
+        if len(self.pieces) > 1:  # joined once, not again at every window of a long run
+            self.pieces = [np.concatenate(self.pieces)]
+        return self.pieces[0][first:last] if self.pieces else np.empty(0)
 
     def _array(self, method: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.floating]:
         if not (isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.floating)):

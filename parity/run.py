@@ -94,8 +94,8 @@ def run_sides(
         device=resolve_device(sides, settings.device),
         weights=WeightsReport(origin=weights_origin or origin, sha256=_fingerprint(start)),
     )
-    verdict = None
-    if checks_first(settings, len(sides)):
+    verdict, checked = None, checks_first(settings, len(sides))
+    if checked:
         check = replace(settings, dtype="float64", steps=min(JUDGED_STEPS, settings.steps or JUDGED_STEPS))
         run = train(sides, dataset, check, start, evaluate=False)
         verdict = _judge(run)
@@ -104,7 +104,7 @@ def run_sides(
         if verdict and on_verdict:
             on_verdict(verdict)
     run = train(sides, dataset, settings, start, watcher=watcher)
-    if len(sides) == 2 and verdict is None:
+    if len(sides) == 2 and not checked:
         verdict = _judge(run)
     return Result(report=reporter.report(run, verdict, phase="training"), run=run)
 

@@ -106,6 +106,15 @@ def test_the_json_report_holds_what_was_printed(folder):
         assert len(side["predictions"]["accuracy_per_class"]) == 10
 
 
+def test_a_reader_of_the_old_report_never_sees_the_new_one(folder):
+    parity(folder, *RUN, "--json", "r.json")
+    before = (folder / "r.json").read_text()
+    with (folder / "r.json").open() as reader:
+        assert parity(folder, *RUN, "--json", "r.json", "--seed", "1")[0] == 0
+        assert reader.read() == before
+    assert json.loads((folder / "r.json").read_text())["settings"]["seed"] == 1
+
+
 @pytest.mark.parametrize(("wrong", "dtype"), [("wrong_lr", "float32"), ("wrong_momentum", "float64")])
 def test_a_difference_exits_1_and_names_where(folder, wrong, dtype):
     code, out, err = parity(folder, "run", "fakes", f"fakes:{wrong}", "--data", "small.npz", "--dtype", dtype)

@@ -89,28 +89,30 @@ FAULTS = {
 }
 
 
+def report_on(right, wrong, changes, dataset, settings):
+    """The report on an implementation beside another one with something changed."""
+    sides = [
+        Side(name="right", implementation=right),
+        Side(name="changed", implementation=Wrapped(wrong, **changes)),
+    ]
+    report = run_sides(sides, dataset, settings).report
+    assert report.verdict is not None
+    return report
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_never_a_match(fault, small):
     """On the torch side, which needs no compilation; the dampening makes `ignored` visible."""
     settings = Settings(sgd=SGD(dampening=0.2), epochs=2, dtype="float64", device="cpu")
-    sides = [
-        Side(name="right", implementation=torch_impl.eager),
-        Side(name="wrong", implementation=Wrapped(torch_impl.eager, **FAULTS[fault])),
-    ]
-    report = run_sides(sides, small, settings).report
-    assert report.verdict is not None
+    report = report_on(torch_impl.eager, torch_impl.eager, FAULTS[fault], small, settings)
     assert report.verdict.outcome is Outcome.DIFFERS
     assert report.ending.exit_code == 1
 
 
 @pytest.mark.parametrize("fault", ["flatten order", "nesterov"])
 def test_a_fault_between_the_frameworks_is_seen_in_a_float32_run(fault, small):
-    sides = [
-        Side(name="torch_impl", implementation=torch_impl.eager),
-        Side(name="wrong", implementation=Wrapped(jax_impl.impl, **FAULTS[fault])),
-    ]
-    report = run_sides(sides, small, Settings(epochs=1, device="cpu")).report
-    assert report.verdict is not None
+    settings = Settings(epochs=1, device="cpu")
+    report = report_on(torch_impl.eager, jax_impl.impl, FAULTS[fault], small, settings)
     assert report.verdict.outcome is Outcome.DIFFERS
 
 
@@ -124,10 +126,5 @@ BENIGN = {
 @pytest.mark.parametrize("change", BENIGN)
 def test_a_benign_change_matches(change, small):
     settings = Settings(epochs=2, dtype="float64", device="cpu")
-    sides = [
-        Side(name="one", implementation=torch_impl.eager),
-        Side(name="other", implementation=Wrapped(torch_impl.eager, **BENIGN[change])),
-    ]
-    report = run_sides(sides, small, settings).report
-    assert report.verdict is not None
+    report = report_on(torch_impl.eager, torch_impl.eager, BENIGN[change], small, settings)
     assert report.verdict.outcome is Outcome.MATCH

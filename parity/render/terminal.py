@@ -59,7 +59,7 @@ def verdict_lines(verdict: Verdict) -> Iterator[str]:
     first = f"; first {verdict.reason}" if verdict.reason else ""
     yield f"float64, first {steps}: {verdict.outcome.value}{first}"
     momentum = f", momentum {_format_gap(verdict.largest_momentum)}" if verdict.largest_momentum else ""
-    yield (f"  largest relative differences (bound {BOUND:.0e}): loss {verdict.largest_loss:.1e},")
+    yield f"  largest relative differences (bound {BOUND:.0e}): loss {verdict.largest_loss:.1e},"
     yield f"  parameters {_format_gap(verdict.largest_parameters)}{momentum}"
 
 

@@ -23,6 +23,16 @@ def test_replaces_the_file_when_the_block_ends_well(tmp_path):
     assert path.stat().st_mode == plain.stat().st_mode
 
 
+def test_who_reads_the_old_file_meanwhile_reads_it_to_the_end(tmp_path):
+    """A rename gives the name to another file; writing into the old one would change it under its reader."""
+    path = tmp_path / "out.txt"
+    path.write_text("old content")
+    with path.open() as reader:
+        with replacing(path) as temporary:
+            temporary.write_text("new")
+        assert reader.read() == "old content"
+
+
 def test_leaves_the_old_file_when_the_block_fails(tmp_path):
     path = tmp_path / "out.txt"
     path.write_text("old")

@@ -85,11 +85,11 @@ def test_refuses_a_damaged_array(tmp_path):
 def test_refuses_text_and_a_bare_array(tmp_path):
     text = tmp_path / "text.npz"
     text.write_text("hello")
-    with pytest.raises(InputError, match="truncated, or not an .npz file"):
+    with pytest.raises(InputError, match=r"truncated, or not an \.npz file \(no zip archive\)"):
         load_npz(text)
     bare = tmp_path / "bare.npy"
     np.save(bare, np.zeros(3))
-    with pytest.raises(InputError, match="truncated, or not an .npz file"):
+    with pytest.raises(InputError, match=r"truncated, or not an \.npz file \(no zip archive\)"):
         load_npz(bare)
 
 

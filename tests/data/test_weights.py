@@ -21,6 +21,16 @@ def test_comes_back_as_it_was_saved(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_reader_of_the_old_file_never_sees_the_new_one(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, initial_weights(0))
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        save_weights(path, initial_weights(1))
+        assert reader.read() == before
+    assert path.read_bytes() != before
+
+
 def test_torch_reads_it(tmp_path):
     save_weights(tmp_path / "w.safetensors", initial_weights(0))
     tensors = safetensors.torch.load_file(tmp_path / "w.safetensors")

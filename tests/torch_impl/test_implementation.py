@@ -58,6 +58,16 @@ def test_starting_copies_the_weights(small):
     assert not (torch_impl.eager.weights(state)["fc3.bias"] == 7).any()
 
 
+def test_what_is_read_from_a_state_is_the_readers_own(small):
+    side = torch_impl.eager
+    state = side.start(initial_weights(0), SGD(), dtype="float64", device="cpu")
+    state, _ = side.run(state, side.place(state, small.train_images, small.train_labels), PLAN)
+    for read in (side.weights, side.momentum):
+        before = read(state)["fc3.bias"].copy()
+        read(state)["fc3.bias"][:] = 7
+        np.testing.assert_array_equal(read(state)["fc3.bias"], before)
+
+
 def test_placing_copies_the_images(small):
     side = torch_impl.eager
     state = side.start(initial_weights(0), SGD(), dtype="float64", device="cpu")
