@@ -1,23 +1,30 @@
 """The leaf that everyone may import: what an implementation is given and must give back. NumPy only."""
 
-from parity.contract.cnn import CNN_PARAMETERS, NUM_CLASSES, Weights, check_weights, initial_weights
+from parity.contract.cnn import CNN_ACTIVATIONS, CNN_PARAMETERS, NUM_CLASSES, Weights, check_weights, initial_weights
 from parity.contract.draws import Stream
 from parity.contract.errors import InputError, ParityError, SideError
-from parity.contract.implementation import DTYPES, AnyImplementation, Implementation
+from parity.contract.implementation import DTYPES, AnyImplementation, Ensemble, Implementation, SelfContained
 from parity.contract.normalisation import normalisation_table
 from parity.contract.sgd import SGD
+from parity.contract.step_trace import STAGES, StepTrace, Tensors
 
 __all__ = [
+    "CNN_ACTIVATIONS",
     "CNN_PARAMETERS",
     "DTYPES",
     "NUM_CLASSES",
     "SGD",
+    "STAGES",
     "AnyImplementation",
+    "Ensemble",
     "Implementation",
     "InputError",
     "ParityError",
+    "SelfContained",
     "SideError",
+    "StepTrace",
     "Stream",
+    "Tensors",
     "Weights",
     "check_weights",
     "initial_weights",

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from parity.contract.draws import Stream
 from parity.contract.errors import InputError
 
-__all__ = ["CNN_PARAMETERS", "NUM_CLASSES", "Weights", "check_weights", "initial_weights"]
+__all__ = ["CNN_ACTIVATIONS", "CNN_PARAMETERS", "NUM_CLASSES", "Weights", "check_weights", "initial_weights"]
 
 Weights = Mapping[str, NDArray[np.floating]]
 """Canonical tensors by canonical name."""
@@ -41,6 +41,23 @@ CNN_PARAMETERS: Mapping[str, tuple[int, ...]] = MappingProxyType(
         "fc3.bias": (10,),
     }
 )
+
+CNN_ACTIVATIONS: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {
+        "conv1": (6, 28, 28),
+        "pool1": (6, 14, 14),
+        "conv2": (16, 10, 10),
+        "pool2": (16, 5, 5),
+        "fc1": (120,),
+        "relu3": (120,),
+        "fc2": (84,),
+        "relu4": (84,),
+    }
+)
+"""What `observe` records between the images and the logits, in forward order: shapes of one image, channels first.
+
+A layer's own name stands for its output before the ReLU; pool1 and pool2 come after ReLU and pooling.
+"""
 
 _PURPOSE = 1  # keeps the weights' random stream apart from the index plans'
 

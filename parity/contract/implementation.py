@@ -7,6 +7,7 @@ NumPy in the canonical layout (see `parity.contract.cnn`), and a copy: a live bu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 
 from parity.contract.cnn import Weights
 from parity.contract.sgd import SGD
+from parity.contract.step_trace import StepTrace
 
-__all__ = ["DTYPES", "AnyImplementation", "Implementation"]
+__all__ = ["DTYPES", "AnyImplementation", "Ensemble", "Implementation", "SelfContained"]
 
 DTYPES = ("float32", "float64")
 
@@ -53,13 +55,22 @@ class Implementation(Protocol[StateT, ResidentT]):
         """One line on how it computes: framework and version, path chosen, device."""
         ...
 
-    def place(self, state: StateT, images: NDArray[np.uint8], labels: NDArray[np.integer]) -> ResidentT:
-        """Copy a data set to the state's device, once, for `run` and `logits` to read.
+    def restore(self, state: StateT, weights: Weights, momentum: Weights) -> StateT:
+        """The given state with these tensors in place of its own: settings, device and step count stay.
 
         Args:
-            state: says which device; its weights do not matter.
-            images: (N, H, W, C) uint8.
-            labels: (N,) class numbers.
+            state: left as it was.
+            weights: what `weights` returns; copied, rounded to the state's dtype.
+            momentum: what `momentum` returns; copied likewise. {} for buffers that do not exist yet.
+        """
+        ...
+
+    def place(self, state: StateT, *arrays: NDArray[np.generic]) -> ResidentT:
+        """Copy a data set to the state's device, once, for `run`, `observe` and `logits` to read.
+
+        Args:
+            state: says which device and dtype; its weights do not matter.
+            arrays: equally long. For the CNN two: (N, H, W, C) uint8 images and (N,) class numbers.
         """
         ...
 
@@ -76,6 +87,20 @@ class Implementation(Protocol[StateT, ResidentT]):
         """
         ...
 
+    def observe(self, state: StateT, data: ResidentT, rows: NDArray[np.int32]) -> tuple[StateT, StepTrace]:
+        """Train for one step, as `run` does, and record every stage of it.
+
+        Args:
+            state: left as it was.
+            data: from `place`.
+            rows: (batch,) int32, the rows of `data` that the step sees.
+
+        Returns:
+            The state after the step, and what the step computed. The arithmetic may be grouped otherwise than in `run`,
+            so the two agree to rounding, not to the last bit.
+        """
+        ...
+
     def logits(self, state: StateT, data: ResidentT) -> NDArray[np.floating]:
         """The model's outputs, (N, classes), for every image of `data`, in order."""
         ...
@@ -88,6 +113,34 @@ class Implementation(Protocol[StateT, ResidentT]):
         """The momentum buffers: canonical tensors, copies; zeros before the first step.
 
         Empty when sgd.momentum is 0: there is no buffer then.
+        """
+        ...
+
+
+@runtime_checkable
+class SelfContained(Protocol):
+    """A program that brings its own initial weights, data and optimizer, beside the methods of `Implementation`.
+
+    Its `start` takes its own tensors in its own names and layout, and refuses an `SGD` other than the default, because
+    it does not use it.
+    """
+
+    def example(self) -> tuple[Weights, tuple[NDArray[np.generic], ...]]:
+        """Initial weights, and a data set: equally long arrays, as `place` takes them."""
+        ...
+
+
+@runtime_checkable
+class Ensemble(Protocol[StateT, ResidentT]):
+    """An implementation that trains several states at once for less than one after the other costs."""
+
+    def run_many(
+        self, states: Sequence[StateT], data: ResidentT, plan: NDArray[np.int32]
+    ) -> tuple[tuple[StateT, ...], NDArray[np.floating]]:
+        """As `run`, for states of equal settings on the same batches.
+
+        Returns:
+            The new states, and (members, steps) losses.
         """
         ...
 
