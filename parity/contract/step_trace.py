@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,8 @@ class StepTrace:
             first.
         momentum: the optimizer's tensors after the step; {} when it keeps none.
         parameters: as `weights`, after the step.
+        parents: where activations were captured from the program's graph: the activations that each is computed from,
+            by name. Empty where names are enough to compare by.
     """
 
     batch: Tensors
@@ -57,4 +60,5 @@ class StepTrace:
     loss: Tensors
     gradients: Tensors
     momentum: Tensors
-    parameters: Tensors = field(repr=False)
+    parameters: Tensors
+    parents: Mapping[str, tuple[str, ...]] = field(default=MappingProxyType({}))
