@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,4 +60,4 @@ class StepTrace:
     gradients: Tensors
     momentum: Tensors
     parameters: Tensors
-    parents: Mapping[str, tuple[str, ...]] = field(default=MappingProxyType({}))
+    parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
