@@ -11,11 +11,12 @@ from jax import Array, lax
 from numpy.typing import NDArray
 
 from jax_impl.device import available_devices, exact, resolve
-from jax_impl.layout import from_canonical, to_canonical
+from jax_impl.layout import from_canonical, images_to_canonical, to_canonical
 from jax_impl.model import Convolution, unfolded_convolution
-from jax_impl.sgd import make_optimizer, momentum_trace
-from jax_impl.train import Carry, evaluate, train_steps
-from parity.contract import SGD, Weights, normalisation_table
+from jax_impl.observe import activations, observed_step
+from jax_impl.sgd import make_optimizer, momentum_trace, with_momentum
+from jax_impl.train import Carry, evaluate, normalise, train_steps
+from parity.contract import SGD, StepTrace, Weights, normalisation_table
 
 __all__ = ["JaxImplementation", "Resident", "State"]
 
@@ -76,8 +77,18 @@ class JaxImplementation:
         name = "CPU" if state.device.platform == "cpu" else state.device.device_kind
         return f"jax {jax.__version__}, compiled scan, {path}, {name}"
 
-    def place(self, state: State, images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Resident:
-        """Copy the set to the device."""
+    def restore(self, state: State, weights: Weights, momentum: Weights) -> State:
+        """The state with these tensors in place of its own; momentum may be {}: then it is a first step's."""
+        with exact(state.dtype, state.device):
+            params = from_canonical(weights, dtype=state.dtype)
+            if not momentum:
+                return replace(state, carry=(params, make_optimizer(state.sgd).init(params)))
+            trace = from_canonical(momentum, dtype=state.dtype)
+            return replace(state, carry=(params, with_momentum(state.carry[1], trace)))
+
+    def place(self, state: State, *arrays: NDArray[np.generic]) -> Resident:
+        """Copy images and labels to the device."""
+        images, labels = arrays
         with exact(state.dtype, state.device):
             return Resident(jnp.array(images, copy=True), jnp.array(labels, dtype="int32", copy=True))
 
@@ -94,6 +105,26 @@ class JaxImplementation:
                 convolution=state.convolution,
             )
             return replace(state, carry=carry), np.array(losses)
+
+    def observe(self, state: State, data: Resident, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
+        """One step with every stage recorded."""
+        with exact(state.dtype, state.device):
+            index = jnp.array(rows, copy=True)
+            images, labels = normalise(state.table, data.images[index]), data.labels[index]
+            carry, loss, seen, gradients = observed_step(
+                state.carry, images, labels, sgd=state.sgd, convolution=state.convolution
+            )
+            after = replace(state, carry=carry)
+            return after, StepTrace(
+                batch={"images": images_to_canonical(np.asarray(images)), "labels": np.array(labels)},
+                weights=self.weights(state),
+                activations=activations(seen),
+                logits={"logits": np.array(seen["fc3"])},
+                loss={"loss": np.array(loss)},
+                gradients=to_canonical(gradients),
+                momentum=self.momentum(after),
+                parameters=self.weights(after),
+            )
 
     def logits(self, state: State, data: Resident) -> NDArray[np.floating]:
         """(N, 10) outputs, in order."""

@@ -5,6 +5,7 @@
 | linear (out, in) | (in, out)                |
 | fc1's inputs     | (C, H, W) -> (H, W, C)   |
 | images NHWC      | NHWC, as they are stored |
+| activations NCHW | NHWC, flat before fc1    |
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from jax import Array
 from numpy.typing import NDArray
 
 from jax_impl.model import Params
-from parity.contract import CNN_PARAMETERS, Weights, check_weights
+from parity.contract import CNN_ACTIVATIONS, CNN_PARAMETERS, Weights, check_weights
 
-__all__ = ["TABLE", "Entry", "from_canonical", "to_canonical"]
+__all__ = ["TABLE", "Entry", "activation_to_canonical", "from_canonical", "images_to_canonical", "to_canonical"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,3 +96,17 @@ def to_canonical(params: Params) -> dict[str, NDArray[np.floating]]:
     """A pytree of parameters, gradients or momentum -> canonical arrays, copies."""
     host = jax.device_get(params)
     return {name: np.array(entry.to_canonical(host[entry.layer][entry.leaf])) for name, entry in TABLE.items()}
+
+
+def images_to_canonical(images: NDArray[Any]) -> NDArray[Any]:
+    """(B, H, W, C) -> (B, C, H, W), a copy."""
+    return np.array(images.transpose(0, 3, 1, 2))
+
+
+def activation_to_canonical(name: str, value: NDArray[Any]) -> NDArray[Any]:
+    """An activation of a batch, by its canonical name -> (B, C, H, W) or (B, features), a copy."""
+    shape = CNN_ACTIVATIONS[name]
+    if len(shape) == 1:
+        return np.array(value)
+    channels, height, width = shape
+    return images_to_canonical(value.reshape(len(value), height, width, channels))

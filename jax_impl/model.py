@@ -17,7 +17,7 @@ from flax import nnx
 from jax import Array, lax
 from jaxtyping import Float
 
-__all__ = ["CNN", "Convolution", "Params", "apply", "parameter_shapes", "unfolded_convolution"]
+__all__ = ["CNN", "Convolution", "Params", "apply", "merge", "parameter_shapes", "unfolded_convolution"]
 
 Params = Mapping[str, Mapping[str, Array]]
 """Layer -> "kernel" or "bias" -> array: the pytree that training differentiates."""
@@ -59,8 +59,13 @@ class CNN(nnx.Module):
 
 def apply(params: Params, images: Float[Array, "batch 32 32 3"], convolution: Convolution) -> Float[Array, "batch 10"]:
     """The model as a pure function: logits of normalised images under these parameters."""
-    model = nnx.merge(_graph(images.dtype, convolution)[0], params)
-    return model(images)
+    return merge(params, images.dtype, convolution)(images)
+
+
+def merge(params: Params, dtype: jnp.dtype, convolution: Convolution) -> CNN:
+    """The model with these parameters in it."""
+    model: CNN = nnx.merge(_graph(dtype, convolution)[0], params)
+    return model
 
 
 def parameter_shapes(dtype: jnp.dtype) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:

@@ -15,7 +15,7 @@ from jax import Array
 
 from parity.contract import SGD
 
-__all__ = ["dampen", "make_optimizer", "momentum_trace"]
+__all__ = ["dampen", "make_optimizer", "momentum_trace", "with_momentum"]
 
 
 def make_optimizer(sgd: SGD) -> optax.GradientTransformation:
@@ -45,3 +45,8 @@ def dampen(dampening: float) -> optax.GradientTransformation:
 def momentum_trace(state: optax.OptState) -> optax.Updates | None:
     """The momentum buffers in an optimizer state, as a pytree like the parameters; None when it keeps none."""
     return optax.tree_utils.tree_get(state, "trace")
+
+
+def with_momentum(state: optax.OptState, trace: optax.Updates) -> optax.OptState:
+    """The optimizer state with these momentum buffers; unchanged where it keeps none."""
+    return optax.tree_utils.tree_set(state, trace=trace) if momentum_trace(state) is not None else state

@@ -14,7 +14,7 @@ from jax_impl.model import Convolution, Params, apply
 from jax_impl.sgd import make_optimizer
 from parity.contract import SGD
 
-__all__ = ["Carry", "evaluate", "train_step", "train_steps"]
+__all__ = ["Carry", "evaluate", "mean_cross_entropy", "normalise", "train_step", "train_steps"]
 
 Carry = tuple[Params, optax.OptState]
 """What a step changes: parameters and optimizer state."""
@@ -27,7 +27,11 @@ def loss_fn(
     convolution: Convolution,
 ) -> Float[Array, ""]:
     """Mean cross-entropy of a batch of normalised images."""
-    logits = apply(params, images, convolution)
+    return mean_cross_entropy(apply(params, images, convolution), labels)
+
+
+def mean_cross_entropy(logits: Float[Array, "batch 10"], labels: Int[Array, " batch"]) -> Float[Array, ""]:
+    """Of the softmax of the logits."""
     losses: Array = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     return losses.mean()
 

@@ -8,19 +8,20 @@ for 62,006 parameters that costs less than a training step.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from parity.contract import SGD, Weights, normalisation_table
+from parity.contract import SGD, StepTrace, Weights, normalisation_table
 from torch_impl.device import available_devices, exact, require_compiler, resolve, threads_for
 from torch_impl.layout import from_canonical, images_from_canonical, to_canonical
 from torch_impl.model import CNN
+from torch_impl.observe import activations, recording, to_batch
 from torch_impl.sgd import make_optimizer, momentum_buffers, set_momentum_buffers
-from torch_impl.train import Step, evaluate, loss_fn, train_steps, update
+from torch_impl.train import Step, evaluate, loss_fn, normalise, train_steps, update
 
 __all__ = ["Resident", "State", "TorchImplementation"]
 
@@ -110,9 +111,16 @@ class TorchImplementation:
         name = torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else "CPU"
         return f"torch {torch.__version__}, {'compiled' if bench.compiled else 'eager'}, {name}"
 
-    def place(self, state: State, images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Resident:
-        """Copy the set to the device, channels first."""
+    def restore(self, state: State, weights: Weights, momentum: Weights) -> State:
+        """The state with these tensors in place of its own; momentum may be {}."""
+        bench = state.bench
+        tensors = partial(from_canonical, dtype=bench.dtype, device=bench.device)
+        return State(bench=bench, parameters=tensors(weights), buffers=tensors(momentum) if momentum else {})
+
+    def place(self, state: State, *arrays: NDArray[np.generic]) -> Resident:
+        """Copy images and labels to the device, channels first."""
         device = state.bench.device
+        images, labels = arrays
         return Resident(
             images=images_from_canonical(images, device=device),
             labels=torch.tensor(labels, dtype=torch.int64, device=device),
@@ -126,6 +134,26 @@ class TorchImplementation:
         with exact(), threads_for(rows.shape[1]):
             losses = train_steps(bench.step, table=bench.table, images=data.images, labels=data.labels, plan=rows)
         return bench.snapshot(), np.array(losses.cpu().numpy())
+
+    def observe(self, state: State, data: Resident, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
+        """One step, eager also where runs are compiled, with every stage recorded."""
+        bench = state.bench
+        index = torch.tensor(rows, dtype=torch.int64, device=bench.device)
+        images, labels = normalise(bench.table, data.images[index]), data.labels[index]
+        bench.load(state)
+        with exact(), threads_for(len(rows)), recording(bench.model) as seen:
+            loss = Step(model=bench.model, optimizer=bench.optimizer)(images, labels)
+        after = bench.snapshot()
+        return after, StepTrace(
+            batch=to_batch(images, labels),
+            weights=self.weights(state),
+            activations=activations(seen),
+            logits=to_canonical({"logits": seen["fc3"]}),
+            loss=to_canonical({"loss": loss}),
+            gradients=to_canonical({name: p.grad for name, p in bench.named.items() if p.grad is not None}),
+            momentum=self.momentum(after),
+            parameters=self.weights(after),
+        )
 
     def logits(self, state: State, data: Resident) -> NDArray[np.floating]:
         """(N, 10) outputs, in order."""

@@ -30,6 +30,6 @@ def to_canonical(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[np.floating
     return {name: np.array(tensor.detach().cpu().numpy()) for name, tensor in tensors.items()}
 
 
-def images_from_canonical(images: NDArray[np.uint8], *, device: torch.device) -> Tensor:
+def images_from_canonical(images: NDArray[np.generic], *, device: torch.device) -> Tensor:
     """(N, H, W, C) uint8 -> a contiguous (N, C, H, W) uint8 tensor on the device, a copy."""
     return torch.tensor(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), device=device)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-__all__ = ["Step", "evaluate", "loss_fn", "train_steps", "update"]
+__all__ = ["Step", "evaluate", "loss_fn", "normalise", "train_steps", "update"]
 
 
 def loss_fn(

@@ -23,7 +23,7 @@ DTYPES = ("float32", "float64")
 
 StateT = TypeVar("StateT")
 ResidentT = TypeVar("ResidentT")
-ReadResidentT = TypeVar("ReadResidentT", contravariant=True)
+ResidentT_contra = TypeVar("ResidentT_contra", contravariant=True)
 
 
 @runtime_checkable
@@ -132,11 +132,11 @@ class SelfContained(Protocol):
 
 
 @runtime_checkable
-class Ensemble(Protocol[StateT, ReadResidentT]):
+class Ensemble(Protocol[StateT, ResidentT_contra]):
     """An implementation that trains several states at once for less than one after the other costs."""
 
     def run_many(
-        self, states: Sequence[StateT], data: ReadResidentT, plan: NDArray[np.int32]
+        self, states: Sequence[StateT], data: ResidentT_contra, plan: NDArray[np.int32]
     ) -> tuple[tuple[StateT, ...], NDArray[np.floating]]:
         """As `run`, for states of equal settings on the same batches.
 

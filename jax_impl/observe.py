@@ -1,0 +1,78 @@
+"""One step with every stage recorded: the model's own code, run on layers that note what goes in and out of them.
+
+A layer's input is what the functions before it made of the previous layer's output, so the five layers also show what
+ReLU and pooling computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import optax
+from jax import Array
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+from jax_impl.layout import activation_to_canonical
+from jax_impl.model import CNN, Convolution, Params, merge
+from jax_impl.sgd import make_optimizer
+from jax_impl.train import Carry, mean_cross_entropy
+from parity.contract import CNN_ACTIVATIONS, SGD
+
+__all__ = ["activations", "observed_step"]
+
+INPUTS = {"conv2": "pool1", "fc1": "pool2", "fc2": "relu3", "fc3": "relu4"}
+"""Layer -> what its input is called."""
+
+Seen = dict[str, Array]
+
+
+def apply_recording(
+    params: Params, images: Float[Array, "batch 32 32 3"], convolution: Convolution
+) -> tuple[Float[Array, "batch 10"], Seen]:
+    """Logits, and every layer's input and output by canonical name."""
+    model = merge(params, images.dtype, convolution)
+    seen: Seen = {}
+
+    def recording(name: str, layer: Callable[[Array], Array]) -> Callable[[Array], Array]:
+        def call(inputs: Array) -> Array:
+            if name in INPUTS:
+                seen[INPUTS[name]] = inputs
+            seen[name] = layer(inputs)
+            return seen[name]
+
+        return call
+
+    # The model's own __call__, with these in place of its layers.
+    layers = SimpleNamespace(**{name: recording(name, getattr(model, name)) for name in params})
+    return CNN.__call__(layers, images), seen  # type: ignore[arg-type]
+
+
+@partial(jax.jit, static_argnames=("sgd", "convolution"))
+def observed_step(
+    carry: Carry,
+    images: Float[Array, "batch 32 32 3"],
+    labels: Int[Array, " batch"],
+    *,
+    sgd: SGD,
+    convolution: Convolution,
+) -> tuple[Carry, Float[Array, ""], Seen, Params]:
+    """`train_step`, which also returns the loss, what was recorded, and the gradients."""
+
+    def loss_fn(params: Params) -> tuple[Float[Array, ""], Seen]:
+        logits, seen = apply_recording(params, images, convolution)
+        return mean_cross_entropy(logits, labels), seen
+
+    params, opt_state = carry
+    (loss, seen), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    updates, opt_state = make_optimizer(sgd).update(gradients, opt_state, params)
+    return (optax.apply_updates(params, updates), opt_state), loss, seen, gradients
+
+
+def activations(seen: Mapping[str, Array]) -> dict[str, NDArray[np.floating]]:
+    """What was recorded between the images and the logits, canonical."""
+    return {name: activation_to_canonical(name, np.asarray(seen[name])) for name in CNN_ACTIVATIONS}
