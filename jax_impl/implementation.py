@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from numpy.typing import NDArray
 
 from jax_impl.device import available_devices, exact, resolve
 from jax_impl.layout import from_canonical, images_to_canonical, to_canonical
-from jax_impl.model import Convolution, unfolded_convolution
+from jax_impl.model import PLAIN, UNFOLDED, Operations
 from jax_impl.observe import activations, observed_step
 from jax_impl.sgd import make_optimizer, momentum_trace, with_momentum
-from jax_impl.train import Carry, evaluate, normalise, train_steps
+from jax_impl.train import Carry, evaluate, normalise, train_many, train_steps
 from parity.contract import SGD, StepTrace, Weights, normalisation_table
 
 __all__ = ["JaxImplementation", "Resident", "State"]
@@ -29,7 +31,7 @@ class State:
     sgd: SGD
     dtype: str
     device: jax.Device
-    convolution: Convolution
+    operations: Operations
     table: Array
 
 
@@ -46,8 +48,8 @@ class JaxImplementation:
     """The CNN trained by optax.sgd, many steps in one compiled scan.
 
     Args:
-        unfolded: True for convolutions as matrix products, False for XLA's own, None to choose by device: unfolded on
-            the CPU, where XLA's own are slow inside a scan.
+        unfolded: True for convolutions as matrix products and pooling as choices, False for XLA's own operations, None
+            to choose by device: unfolded on the CPU, where the gradients of XLA's own are slow.
     """
 
     unfolded: bool | None = None
@@ -67,13 +69,13 @@ class JaxImplementation:
                 sgd=sgd,
                 dtype=dtype,
                 device=where,
-                convolution=unfolded_convolution if unfolded else lax.conv_general_dilated,
+                operations=UNFOLDED if unfolded else PLAIN,
                 table=jnp.array(normalisation_table(dtype)),
             )
 
     def describe(self, state: State) -> str:
         """Framework, path and device."""
-        path = "unfolded convolutions" if state.convolution is unfolded_convolution else "XLA convolutions"
+        path = "unfolded convolutions" if state.operations is UNFOLDED else "XLA convolutions"
         name = "CPU" if state.device.platform == "cpu" else state.device.device_kind
         return f"jax {jax.__version__}, compiled scan, {path}, {name}"
 
@@ -102,9 +104,28 @@ class JaxImplementation:
                 data.labels,
                 jnp.array(plan, copy=True),
                 sgd=state.sgd,
-                convolution=state.convolution,
+                operations=state.operations,
             )
             return replace(state, carry=carry), np.array(losses)
+
+    def run_many(
+        self, states: Sequence[State], data: Resident, plan: NDArray[np.int32]
+    ) -> tuple[tuple[State, ...], NDArray[np.floating]]:
+        """Train several states on the same rows, in one vectorised program."""
+        first = states[0]
+        with exact(first.dtype, first.device):
+            carries, losses = train_many(
+                jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state.carry for state in states)),
+                first.table,
+                data.images,
+                data.labels,
+                jnp.array(plan, copy=True),
+                sgd=first.sgd,
+                operations=first.operations,
+            )
+            members = [jax.tree.map(itemgetter(number), carries) for number in range(len(states))]
+        moved = tuple(replace(state, carry=carry) for state, carry in zip(states, members, strict=True))
+        return moved, np.array(losses)
 
     def observe(self, state: State, data: Resident, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
         """One step with every stage recorded."""
@@ -112,7 +133,7 @@ class JaxImplementation:
             index = jnp.array(rows, copy=True)
             images, labels = normalise(state.table, data.images[index]), data.labels[index]
             carry, loss, seen, gradients = observed_step(
-                state.carry, images, labels, sgd=state.sgd, convolution=state.convolution
+                state.carry, images, labels, sgd=state.sgd, operations=state.operations
             )
             after = replace(state, carry=carry)
             return after, StepTrace(

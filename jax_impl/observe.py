@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from jax_impl.layout import activation_to_canonical
-from jax_impl.model import CNN, Convolution, Params, merge
+from jax_impl.model import CNN, Operations, Params, merge
 from jax_impl.sgd import make_optimizer
 from jax_impl.train import Carry, mean_cross_entropy
 from parity.contract import CNN_ACTIVATIONS, SGD
@@ -32,10 +32,10 @@ Seen = dict[str, Array]
 
 
 def apply_recording(
-    params: Params, images: Float[Array, "batch 32 32 3"], convolution: Convolution
+    params: Params, images: Float[Array, "batch 32 32 3"], operations: Operations
 ) -> tuple[Float[Array, "batch 10"], Seen]:
     """Logits, and every layer's input and output by canonical name."""
-    model = merge(params, images.dtype, convolution)
+    model = merge(params, images.dtype, operations)
     seen: Seen = {}
 
     def recording(name: str, layer: Callable[[Array], Array]) -> Callable[[Array], Array]:
@@ -48,23 +48,25 @@ def apply_recording(
         return call
 
     # The model's own __call__, with these in place of its layers.
-    layers = SimpleNamespace(**{name: recording(name, getattr(model, name)) for name in params})
+    layers = SimpleNamespace(
+        **{name: recording(name, getattr(model, name)) for name in params}, max_pool=model.max_pool
+    )
     return CNN.__call__(layers, images), seen  # type: ignore[arg-type]
 
 
-@partial(jax.jit, static_argnames=("sgd", "convolution"))
+@partial(jax.jit, static_argnames=("sgd", "operations"))
 def observed_step(
     carry: Carry,
     images: Float[Array, "batch 32 32 3"],
     labels: Int[Array, " batch"],
     *,
     sgd: SGD,
-    convolution: Convolution,
+    operations: Operations,
 ) -> tuple[Carry, Float[Array, ""], Seen, Params]:
     """`train_step`, which also returns the loss, what was recorded, and the gradients."""
 
     def loss_fn(params: Params) -> tuple[Float[Array, ""], Seen]:
-        logits, seen = apply_recording(params, images, convolution)
+        logits, seen = apply_recording(params, images, operations)
         return mean_cross_entropy(logits, labels), seen
 
     params, opt_state = carry

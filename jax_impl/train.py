@@ -10,11 +10,11 @@ import optax
 from jax import Array, lax
 from jaxtyping import Float, Int, UInt8
 
-from jax_impl.model import Convolution, Params, apply
+from jax_impl.model import PLAIN, Operations, Params, apply
 from jax_impl.sgd import make_optimizer
 from parity.contract import SGD
 
-__all__ = ["Carry", "evaluate", "mean_cross_entropy", "normalise", "train_step", "train_steps"]
+__all__ = ["Carry", "evaluate", "mean_cross_entropy", "normalise", "train_many", "train_step", "train_steps"]
 
 Carry = tuple[Params, optax.OptState]
 """What a step changes: parameters and optimizer state."""
@@ -24,10 +24,10 @@ def loss_fn(
     params: Params,
     images: Float[Array, "batch 32 32 3"],
     labels: Int[Array, " batch"],
-    convolution: Convolution,
+    operations: Operations,
 ) -> Float[Array, ""]:
     """Mean cross-entropy of a batch of normalised images."""
-    return mean_cross_entropy(apply(params, images, convolution), labels)
+    return mean_cross_entropy(apply(params, images, operations), labels)
 
 
 def mean_cross_entropy(logits: Float[Array, "batch 10"], labels: Int[Array, " batch"]) -> Float[Array, ""]:
@@ -42,11 +42,11 @@ def train_step(
     labels: Int[Array, " batch"],
     *,
     optimizer: optax.GradientTransformation,
-    convolution: Convolution,
+    operations: Operations,
 ) -> tuple[Carry, Float[Array, ""]]:
     """A pure step: the new parameters and optimizer state, and the loss before the update."""
     params, opt_state = carry
-    loss, gradients = jax.value_and_grad(loss_fn)(params, images, labels, convolution)
+    loss, gradients = jax.value_and_grad(loss_fn)(params, images, labels, operations)
     updates, opt_state = optimizer.update(gradients, opt_state, params)
     return (optax.apply_updates(params, updates), opt_state), loss
 
@@ -56,7 +56,7 @@ def normalise(table: Float[Array, " 256"], pixels: UInt8[Array, "..."]) -> Float
     return table[pixels]
 
 
-@partial(jax.jit, static_argnames=("sgd", "convolution"))
+@partial(jax.jit, static_argnames=("sgd", "operations"))
 def train_steps(
     carry: Carry,
     table: Float[Array, " 256"],
@@ -65,26 +65,52 @@ def train_steps(
     plan: Int[Array, "steps batch"],
     *,
     sgd: SGD,
-    convolution: Convolution,
+    operations: Operations,
 ) -> tuple[Carry, Float[Array, " steps"]]:
     """One step for each row of the plan: a single call, so that Python is not asked again between steps."""
     optimizer = make_optimizer(sgd)
 
     def step(carry: Carry, rows: Int[Array, " batch"]) -> tuple[Carry, Float[Array, ""]]:
         batch = normalise(table, images[rows])
-        return train_step(carry, batch, labels[rows], optimizer=optimizer, convolution=convolution)
+        return train_step(carry, batch, labels[rows], optimizer=optimizer, operations=operations)
 
     return lax.scan(step, carry, plan)
+
+
+@partial(jax.jit, static_argnames=("sgd", "operations"))
+def train_many(
+    carries: Carry,
+    table: Float[Array, " 256"],
+    images: UInt8[Array, "size 32 32 3"],
+    labels: Int[Array, " size"],
+    plan: Int[Array, "steps batch"],
+    *,
+    sgd: SGD,
+    operations: Operations,
+) -> tuple[Carry, Float[Array, "members steps"]]:
+    """`train_steps` of several members on the same batches; every array of `carries` has an axis of members first."""
+    optimizer = make_optimizer(sgd)
+
+    def step(carries: Carry, rows: Int[Array, " batch"]) -> tuple[Carry, Float[Array, " members"]]:
+        batch = normalise(table, images[rows])
+
+        def member(carry: Carry) -> tuple[Carry, Float[Array, ""]]:
+            return train_step(carry, batch, labels[rows], optimizer=optimizer, operations=operations)
+
+        return jax.vmap(member)(carries)
+
+    carries, losses = lax.scan(step, carries, plan)
+    return carries, losses.T
 
 
 @partial(jax.jit, static_argnames="batch_size")
 def evaluate(
     params: Params, table: Float[Array, " 256"], images: UInt8[Array, "size 32 32 3"], batch_size: int = 500
 ) -> Float[Array, "size 10"]:
-    """Logits of all images, in order, a batch at a time. XLA's own convolution: no gradient is taken here."""
+    """Logits of all images, in order, a batch at a time. XLA's own operations: no gradient is taken here."""
 
     def logits(image: UInt8[Array, "32 32 3"]) -> Float[Array, " 10"]:
-        return apply(params, normalise(table, image)[jnp.newaxis], lax.conv_general_dilated)[0]
+        return apply(params, normalise(table, image)[jnp.newaxis], PLAIN)[0]
 
     outputs: Array = lax.map(logits, images, batch_size=batch_size)
     return outputs

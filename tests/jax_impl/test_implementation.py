@@ -11,7 +11,7 @@ from jax import lax
 
 import jax_impl
 from jax_impl.device import exact
-from jax_impl.model import unfolded_convolution
+from jax_impl.model import max_pool, max_pool_of_four, unfolded_convolution
 from jax_impl.train import train_steps
 from parity.contract import CNN_PARAMETERS, SGD, InputError, initial_weights
 
@@ -50,7 +50,7 @@ def test_no_other_precision_slips_in(small, dtype, other):
     data = SIDE.place(state, small.train_images, small.train_labels)
     with exact(dtype, state.device):
         arguments = (state.carry, state.table, data.images, data.labels, PLAN)
-        program = str(train_steps.trace(*arguments, sgd=sgd, convolution=state.convolution).jaxpr)
+        program = str(train_steps.trace(*arguments, sgd=sgd, operations=state.operations).jaxpr)
     assert f"{dtype[0]}{dtype[5:]}[" in program
     # A weak-typed constant may pass by, but no array and no result.
     assert f":{other}[" not in program
@@ -167,3 +167,36 @@ def test_importing_prepares_xla_and_respects_the_users_flags(flags, expected):
     command = [sys.executable, "-c", PRINT_ENVIRONMENT]
     output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert json.loads(output) == [expected, "false"]
+
+
+def test_pooling_by_choices_is_pooling_ties_included():
+    """Few distinct values, so that most windows tie; the gradient must go to the same element in both."""
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        features = jnp.array(rng.integers(0, 3, (2, 6, 8, 3)), dtype="float64")
+        slope = jnp.array(rng.normal(size=(2, 3, 4, 3)))
+        values = [pool(features) for pool in (max_pool, max_pool_of_four)]
+        np.testing.assert_array_equal(*values)
+        gradients = [
+            jax.grad(lambda x, pool=pool: (pool(x) * slope).sum())(features) for pool in (max_pool, max_pool_of_four)
+        ]
+        np.testing.assert_array_equal(*gradients)
+        assert np.count_nonzero(gradients[0]) == slope.size
+
+
+@pytest.mark.parametrize("side", [jax_impl.unfolded, jax_impl.plain])
+def test_many_members_train_as_each_would_alone(side, small):
+    """In float64, to rounding: the vectorised program groups its sums otherwise."""
+    data, states, alone = None, [], []
+    for seed in range(3):
+        state = side.start(initial_weights(seed), SGD(dampening=0.1), dtype="float64", device="cpu")
+        data = data or side.place(state, small.train_images, small.train_labels)
+        states.append(state)
+        alone.append(side.run(state, data, PLAN))
+    moved, losses = side.run_many(states, data, PLAN)
+    assert losses.shape == (3, len(PLAN))
+    for number, (expected, expected_losses) in enumerate(alone):
+        np.testing.assert_allclose(losses[number], expected_losses, rtol=1e-12)
+        for read in (side.weights, side.momentum):
+            for name, value in read(expected).items():
+                np.testing.assert_allclose(read(moved[number])[name], value, rtol=0, atol=1e-12 * np.abs(value).max())
