@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.contract import NUM_CLASSES, Weights
-from parity.data import Dataset
+from parity.contract import StepTrace, Tensors, Weights
+from parity.problem import Problem
 from parity.settings import Settings, Side
 
 __all__ = ["Lane"]
@@ -30,19 +30,47 @@ class Lane:
     pieces: list[NDArray[np.floating]] = field(default_factory=list)
     seconds: float = 0.0
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    _problem: Problem | None = None
     _train: Any = None
     _test: Any = None
 
-    def start(self, dataset: Dataset, settings: Settings, weights: Weights, device: str) -> Any:
+    def start(self, problem: Problem, settings: Settings, device: str) -> Any:
         """The side's first state; its data are placed on the device."""
         call = self.side.call
-        state = call("start", weights, settings.sgd, dtype=settings.dtype, device=device)
+        state = call("start", problem.weights, settings.sgd, dtype=settings.dtype, device=device)
         self.description = str(call("describe", state))
-        self._train = call("place", state, dataset.train_images, dataset.train_labels)
-        self._test = call("place", state, dataset.test_images, dataset.test_labels)
+        self._problem = problem
+        self._train = self.place(state, problem.train)
+        self._test = self.place(state, problem.test)
         self.shapes = {name: value.shape for name, value in self._tensors("weights", state).items()}
         self.momentum(state)
         return state
+
+    def place(self, state: Any, arrays: Sequence[NDArray[np.generic]]) -> Any:
+        """Other data, on the device, for `observe`."""
+        return self.side.call("place", state, *arrays)
+
+    def restore(self, state: Any, weights: Weights, momentum: Weights) -> Any:
+        """The state with other tensors in it."""
+        return self.side.call("restore", state, weights, momentum)
+
+    def observe(self, state: Any, rows: NDArray[np.int32], data: Any = None) -> tuple[Any, StepTrace]:
+        """The next state and every stage of the step, on the training data or others that were placed."""
+        answer = self.side.call("observe", state, self._train if data is None else data, rows)
+        if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], StepTrace)):
+            raise self.side.error("observe() did not return a state and a StepTrace")
+        self._require_complete(answer[1])
+        return answer
+
+    def _require_complete(self, trace: StepTrace) -> None:
+        """A stage that is left empty would match anything."""
+        for stage in ("batch", "weights", "logits", "loss", "gradients", "parameters"):
+            if not getattr(trace, stage):
+                raise self.side.error(f"observe() recorded nothing as {stage}")
+        for stage in ("weights", "parameters"):
+            self._require_same(f"observe(): {stage}", getattr(trace, stage))
+        if unknown := sorted(trace.gradients.keys() - self.shapes.keys()):
+            raise self.side.error(f"observe() recorded a gradient of {unknown[0]}, which weights() does not have")
 
     def run(self, state: Any, plan: NDArray[np.int32]) -> tuple[Any, NDArray[np.floating]]:
         """What this side makes of a chunk: its next state and (steps,) losses."""
@@ -53,17 +81,27 @@ class Lane:
             raise self.side.error("run() did not return a state and losses")
         return answer[0], self._array("run", answer[1], (len(plan),))
 
-    def logits(self, state: Any, size: int) -> NDArray[np.floating]:
-        """(size, classes): the outputs for the test set."""
-        return self._array("logits", self.side.call("logits", state, self._test), (size, NUM_CLASSES))
+    def logits(self, state: Any) -> NDArray[np.floating]:
+        """The outputs for the test set: (images, classes) for the CNN."""
+        assert self._problem is not None  # noqa: S101  no state without a start, which sets it; for the type checker
+        outputs = self.side.call("logits", state, self._test)
+        size = len(self._problem.test[0])
+        expected = self._problem.outputs
+        return self._array("logits", outputs, (size, *(np.shape(outputs)[1:] if expected is None else expected)))
 
     def weights(self, state: Any) -> Weights:
         """The side's parameters: the same tensors at every step."""
-        return self._require_same("weights", self._tensors("weights", state))
+        tensors = self._tensors("weights", state)
+        self._require_same("weights()", tensors)
+        return tensors
 
     def momentum(self, state: Any) -> Weights:
-        """The side's momentum buffers: one for each parameter, or none at all."""
-        return self._require_same("momentum", tensors) if (tensors := self._tensors("momentum", state)) else {}
+        """The side's momentum buffers: tensors of parameters (name, or name:slot), or none at all."""
+        tensors = self._tensors("momentum", state)
+        for name, value in tensors.items():
+            if self.shapes.get(name.partition(":")[0]) != value.shape:
+                raise self.side.error(f"momentum() returned other tensors than weights() at the start: {name}")
+        return tensors
 
     def losses(self, first: int, last: int) -> NDArray[np.floating]:
         """The losses of steps `first` to `last`, which is not included."""
@@ -84,7 +122,6 @@ class Lane:
             raise self.side.error(f"{method}() returned {type(tensors).__name__}, not tensors by name")
         return {name: self._array(method, value, np.shape(value)) for name, value in tensors.items()}
 
-    def _require_same(self, method: str, tensors: Weights) -> Weights:
+    def _require_same(self, method: str, tensors: Tensors) -> None:
         if {name: value.shape for name, value in tensors.items()} != self.shapes:
-            raise self.side.error(f"{method}() returned other tensors than weights() at the start")
-        return tensors
+            raise self.side.error(f"{method} returned other tensors than weights() at the start")

@@ -28,6 +28,7 @@ from parity.history import (
     window,
 )
 from parity.lane import Lane
+from parity.problem import cnn_problem
 from parity.settings import Settings, Side, resolve_device
 
 __all__ = ["CHUNK", "train", "window_ends"]
@@ -66,7 +67,8 @@ def train(
     loader = Loader(size=len(dataset.train_labels), batch_size=settings.batch_size, seed=settings.seed)
     device = resolve_device(sides, settings.device)
     lanes = [Lane(side=side) for side in sides]
-    states = [lane.start(dataset, settings, weights, device) for lane in lanes]
+    problem = cnn_problem(dataset, weights)
+    states = [lane.start(problem, settings, device) for lane in lanes]
     _require_same_tensors(lanes)
     progress = _Progress(lanes, states, dataset, watcher or Silent())
     progress.watcher.started(tuple(lane.description for lane in lanes))
@@ -195,9 +197,8 @@ class _Progress:
         position = self.position
         if position.logits is not None:
             return position.logits
-        size = len(self.dataset.test_labels)
         pairs = zip(self.lanes, position.states, strict=True)
-        logits = tuple(lane.logits(state, size) for lane, state in pairs)
+        logits = tuple(lane.logits(state) for lane, state in pairs)
         if broken := [i for i, outputs in enumerate(logits) if not np.isfinite(outputs).all()]:
             names = " and ".join(self.lanes[i].side.name for i in broken)
             problem = f"the outputs after {position.steps} steps are not finite"

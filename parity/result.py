@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from parity.check import Check
 from parity.compare import Gap, Verdict
 from parity.data import replacing
 from parity.environment import Environment
@@ -15,7 +16,9 @@ from parity.history import EpochResult, Window
 from parity.settings import Settings
 
 __all__ = [
+    "CHECK_FORMAT",
     "FORMAT",
+    "CheckReport",
     "Comparison",
     "DataReport",
     "Ending",
@@ -27,6 +30,7 @@ __all__ = [
 ]
 
 FORMAT = "parity.report/1"
+CHECK_FORMAT = "parity.check/1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +132,33 @@ class Report:
         return json.dumps({"format": FORMAT, **_plain(asdict(self))}, indent=2, allow_nan=False)
 
 
-def write_json(path: Path, report: Report) -> None:
+@dataclass(frozen=True, kw_only=True)
+class CheckReport:
+    """A check: what it was run with, and everything that was compared.
+
+    `data` is one line on the data set, `notes` on how the sides were brought together (own programs).
+    """
+
+    command: tuple[str, ...]
+    environment: Environment
+    data: str
+    settings: Settings
+    names: tuple[str, str]
+    notes: tuple[str, ...]
+    check: Check
+
+    @property
+    def exit_code(self) -> int:
+        """0 for a match, 1 where the sides differ, 2 where nothing could be judged."""
+        return {None: 0, "undecided": 2}.get(self.check.finding.kind if self.check.finding else None, 1)
+
+    def to_json(self) -> str:
+        """As a JSON object with a `format` key, the verdict line and the exit code."""
+        ending = {"verdict": self.check.line, "exit_code": self.exit_code}
+        return json.dumps({"format": CHECK_FORMAT, **ending, **_plain(asdict(self))}, indent=2, allow_nan=False)
+
+
+def write_json(path: Path, report: Report | CheckReport) -> None:
     """Write the report, in one piece or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(report.to_json() + "\n")

@@ -47,6 +47,9 @@ class Wrapped:
     def run(self, state, data, plan):
         return self.inner.run(state, data, np.ascontiguousarray(self.plan(plan)))
 
+    def observe(self, state, data, rows):
+        return self.inner.observe(state, data, np.ascontiguousarray(self.plan(rows[np.newaxis])[0]))
+
 
 def with_sgd(**changes):
     return {"sgd": lambda sgd: dataclasses.replace(sgd, **changes)}

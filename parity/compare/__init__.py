@@ -1,23 +1,44 @@
 """From losses, tensors and predictions to measurements and a verdict: pure functions."""
 
 from parity.compare.accuracy import accuracy, accuracy_per_class, agreement, predictions
+from parity.compare.finding import Blame, Finding, formula_finding, precision_finding
+from parity.compare.formula import Rung, compare_formula, first_break
 from parity.compare.measure import Gap, largest_gap, loss_differences, momentum_gap, relative_difference
+from parity.compare.null import nudge
+from parity.compare.rounding import Errors, Rounding, Trials, judge_rounding, measure_rounding
+from parity.compare.stages import Stage, in_order_of, stage_tensors
 from parity.compare.verdict import BOUND, JUDGED_STEPS, Outcome, StateGap, Verdict, judge
 
 __all__ = [
     "BOUND",
     "JUDGED_STEPS",
+    "Blame",
+    "Errors",
+    "Finding",
     "Gap",
     "Outcome",
+    "Rounding",
+    "Rung",
+    "Stage",
     "StateGap",
+    "Trials",
     "Verdict",
     "accuracy",
     "accuracy_per_class",
     "agreement",
+    "compare_formula",
+    "first_break",
+    "formula_finding",
+    "in_order_of",
     "judge",
+    "judge_rounding",
     "largest_gap",
     "loss_differences",
+    "measure_rounding",
     "momentum_gap",
+    "nudge",
+    "precision_finding",
     "predictions",
     "relative_difference",
+    "stage_tensors",
 ]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from parity.contract import Weights
 
-__all__ = ["Gap", "largest_gap", "loss_differences", "momentum_gap", "relative_difference"]
+__all__ = ["Gap", "frobenius", "largest_gap", "loss_differences", "momentum_gap", "ratio", "relative_difference"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,17 +34,25 @@ def relative_difference(a: NDArray[np.floating], b: NDArray[np.floating]) -> flo
     a, b = a.astype(np.float64), b.astype(np.float64)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return float("inf")
-    # Scaled to its largest element first: squares of float64 may overflow, or vanish.
-    scale = max(np.abs(a).max(initial=0.0), np.abs(b).max(initial=0.0))
-    if scale == 0:
-        return 0.0
-    a, b = a / scale, b / scale
-    return _norm(a - b) / max(_norm(a), _norm(b))
+    # Halved first: the difference of two huge values may overflow.
+    return ratio(2 * frobenius(a / 2 - b / 2), max(frobenius(a), frobenius(b)))
 
 
-def _norm(values: NDArray[np.floating]) -> float:
-    """Frobenius norm, by a pairwise sum: np.linalg.norm may call a BLAS whose threads wait where the cores are busy."""
-    return float(np.sqrt(np.sum(np.square(values))))
+def frobenius(values: NDArray[np.floating]) -> float:
+    """Frobenius norm; infinite or NaN where a value is.
+
+    Scaled to its largest element first, because squares of float64 may overflow, or vanish. By a pairwise sum:
+    np.linalg.norm may call a BLAS, whose threads wait where the cores are busy.
+    """
+    scale = float(np.abs(values).max(initial=0.0))
+    if scale == 0 or not np.isfinite(scale):
+        return scale
+    return scale * float(np.sqrt(np.sum(np.square(values / scale))))
+
+
+def ratio(part: float, whole: float) -> float:
+    """The quotient; 0 for 0 / 0, infinite for anything else over 0."""
+    return part / whole if whole else (0.0 if part == 0 else float("inf"))
 
 
 def largest_gap(a: Weights, b: Weights) -> Gap | None:
@@ -60,9 +68,9 @@ def largest_gap(a: Weights, b: Weights) -> Gap | None:
 
 
 def momentum_gap(a: Weights, b: Weights) -> Gap | None:
-    """`largest_gap` of two sides' momentum, where a side without buffers stands at zero; None when neither has any."""
-    zeros = {name: np.zeros_like(value) for name, value in (a or b).items()}
-    return largest_gap(a or zeros, b or zeros)
+    """`largest_gap` of two sides' momentum, where a missing buffer stands at zero; None when neither has any."""
+    zeros = {name: np.zeros_like(value) for name, value in {**a, **b}.items()}
+    return largest_gap({**zeros, **a}, {**zeros, **b})
 
 
 def loss_differences(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:

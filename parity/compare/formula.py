@@ -1,0 +1,163 @@
+"""The first rule: in float64, do two sides compute the same formula?
+
+Honest implementations of one formula differ by rounding alone. A sum of n terms, added in any order, errs by about
+eps sqrt(n) / 2 of its size; the longest sum of the tutorial's CNN at batch 128 has 100,352 terms (the gradient of
+conv1.bias), which makes 160 eps. So a tensor that differs by more than 512 eps (1.1e-13 of its own norm) is computed by
+another formula. Two things widen the allowance, both measured or derived and never chosen:
+
+- where the problem itself amplifies rounding, the null level does: how far one side moves when each of its initial
+  weights is moved by one unit in the last place;
+- an update is the difference of two parameters, each rounded to its own last place: 4 eps of the parameter's norm.
+
+A tensor that is zero in exact arithmetic (the gradient of a bias before a batch norm, for example) is nothing but
+rounding on both sides: its norm is within 512 eps of the largest tensor of its stage. It is listed as "zero" and not
+compared, and neither is what the optimizer makes of it; if all tensors were so, there would be no verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.compare.measure import frobenius, ratio
+from parity.compare.stages import Stage, pair_stages, stage_tensors
+from parity.contract import StepTrace
+
+__all__ = ["EPS", "NULL_FACTOR", "ULPS", "Rung", "compare_formula", "first_break"]
+
+EPS = float(np.finfo(np.float64).eps)
+ULPS = 512
+NULL_FACTOR = 8
+"""How many times the null level is still rounding.
+
+The null level is one draw of a random quantity, the pair's distance another: each is a norm of at least one
+Gaussian-like component, so their ratio passes 8 in 8 % of cases for a single component and in fewer than 1e-6 for ten.
+Single components (the loss) are conditioned well enough for the 512 eps to decide.
+"""
+
+Arrays = Mapping[Stage, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One tensor of one step on both sides.
+
+    Args:
+        step: 0-based.
+        place: stage and tensor.
+        difference: |a - b| / max(|a|, |b|) in the Frobenius norm; infinite where a side has no such tensor, another
+            shape, or a value that is not finite.
+        allowed: the largest difference that is rounding.
+        problem: why a comparison by value proves nothing, or None.
+        zero: whether the tensor is zero in exact arithmetic, so that there is nothing to compare.
+    """
+
+    step: int
+    place: Stage
+    difference: float
+    allowed: float
+    problem: str | None = None
+    zero: bool = False
+
+    @property
+    def broken(self) -> bool:
+        """Whether this is no match: another formula, or nothing that could be judged."""
+        return self.problem is not None or not (self.zero or self.difference <= self.allowed)
+
+    @property
+    def share(self) -> float:
+        """The difference as a share of what is allowed."""
+        return ratio(self.difference, self.allowed)
+
+    @property
+    def ulps(self) -> float:
+        """The difference in units of float64's eps."""
+        return self.difference / EPS
+
+
+def compare_formula(
+    step: int, a: StepTrace, b: StepTrace, *, null: StepTrace | None = None, unjudged: frozenset[str] = frozenset()
+) -> tuple[Rung, ...]:
+    """Compare one float64 step, tensor by tensor, in the order of the stages.
+
+    Args:
+        step: its number.
+        a: one side.
+        b: the other, under the same names and in the same layout.
+        null: the same step of `a` with initial weights one ulp away.
+        unjudged: parameters whose gradients have been zero to rounding: their momentum and update are not compared.
+    """
+    first, second = stage_tensors(a), stage_tensors(b)
+    moved = stage_tensors(null) if null is not None else {}
+    return tuple(_rungs(step, first, second, moved, unjudged))
+
+
+def _rungs(step: int, a: Arrays, b: Arrays, null: Arrays, unjudged: frozenset[str]) -> Iterator[Rung]:
+    zeros = set(unjudged)
+    largest = _largest_norms(a, b)
+    for place, (x, y) in pair_stages(a, b).items():
+        if problem := _problem(x, y):
+            yield Rung(step=step, place=place, difference=float("inf"), allowed=0.0, problem=problem)
+            continue
+        assert x is not None and y is not None  # noqa: S101, PT018  _problem has seen to it; for the type checker
+        scale = max(frobenius(x), frobenius(y))
+        parameter = place.tensor.partition(":")[0]
+        zero = _is_zero(place, scale, largest) or (place.stage in _OPTIMIZER and parameter in zeros)
+        if zero and place.stage == "gradients":
+            zeros.add(place.tensor)
+        allowed = _allowed(place, scale, x, null.get(place), a)
+        vacuous = (
+            f"rounding alone may move it by {allowed:.1f} times its own size" if allowed >= 1 and not zero else None
+        )
+        difference = ratio(frobenius(x - y), scale)
+        yield Rung(step=step, place=place, difference=difference, allowed=allowed, problem=vacuous, zero=zero)
+
+
+_VACUOUS = "rounding alone may move it by {:.1f} times its own size"
+_OPTIMIZER = ("momentum", "update", "weights")
+
+
+def _problem(x: NDArray[np.float64] | None, y: NDArray[np.float64] | None) -> str | None:
+    if x is None or y is None:
+        return "only one side has it"
+    if x.shape != y.shape:
+        return f"its shape is {x.shape} on one side and {y.shape} on the other"
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return "it is not finite"
+    return None
+
+
+def _largest_norms(a: Arrays, b: Arrays) -> dict[str, float]:
+    """The norm of each stage's largest tensor, of those that are finite."""
+    largest: dict[str, float] = {}
+    for side in (a, b):
+        for place, value in side.items():
+            norm = frobenius(value)
+            if np.isfinite(norm):
+                largest[place.stage] = max(largest.get(place.stage, 0.0), norm)
+    return largest
+
+
+def _is_zero(place: Stage, scale: float, largest: Mapping[str, float]) -> bool:
+    """Gradients alone: a weight or an activation that small is a value, not a cancellation."""
+    return place.stage == "gradients" and 0 < scale <= ULPS * EPS * largest.get("gradients", 0.0)
+
+
+def _allowed(place: Stage, scale: float, x: NDArray[np.float64], moved: NDArray[np.float64] | None, a: Arrays) -> float:
+    allowed = ULPS * EPS
+    if moved is not None and moved.shape == x.shape:
+        null = ratio(frobenius(x - moved), scale)
+        if place.stage != "weights":  # the nudge itself is no amplification
+            allowed = max(allowed, NULL_FACTOR * null)
+    if place.stage == "update":
+        parameter = a.get(Stage(stage="weights", tensor=place.tensor))
+        allowed += ratio(4 * EPS * frobenius(parameter), scale) if parameter is not None else 0.0
+    return allowed
+
+
+def first_break(rungs: Sequence[Rung]) -> Rung | None:
+    """The first rung, in the order of steps and stages, that is another formula."""
+    return next((rung for rung in rungs if rung.broken), None)

@@ -1,0 +1,168 @@
+"""The second rule: in float32, is each side as exact as float32 is?
+
+Both sides have matched in float64, so their float64 runs are the same reference, and each side has a rounding error of
+its own: e_A = |A32 - A64|, e_B = |B32 - B64|, relative to the norm of A64. Every step starts on all of them from the
+same float32 values, so that errors do not pile up, and each figure is the median over the steps, so that a single
+flipped ReLU (see `parity.compare.flips`) does not decide.
+
+1. |A32 - B32| <= k sqrt(e_A^2 + e_B^2 + n^2), where n is the null level: how far a side moves when its weights move by
+   one unit in the last place. By the triangle inequality the left side is at most e_A + e_B, which is at most sqrt(2)
+   times the root: a larger k would never be exceeded, and a smaller one says that the two errors are not each other's
+   opposites. K is fitted on null runs: `python -m parity.bench calibration`.
+2. The larger error is at most CAP times the smaller. That catches a side that computes in a lower precision, and would
+   widen its own allowance by (1). An error below the floor counts as the floor: the null level, one unit in the last
+   place (nothing in float32 is expected to be better), and for what is summed over a batch (loss, gradients and what
+   follows) what a sum of L terms, added one after the other, honestly loses: eps sqrt(L) / 2, with L the elements of
+   the step's largest activation. Products of bfloat16 err by 2^-9 each, of TF32 by 2^-11: hundreds of times the floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.compare.measure import frobenius, ratio
+from parity.compare.stages import FORWARD, Stage, in_order_of, stage_tensors
+from parity.contract import StepTrace
+
+__all__ = ["CAP", "EPS32", "Errors", "K", "Rounding", "Trials", "judge_rounding", "measure_rounding"]
+
+EPS32 = float(np.finfo(np.float32).eps)
+CAP = 2.0
+K = 2**0.5
+
+Arrays = Mapping[Stage, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Errors:
+    """A tensor's rounding in one step, relative to its norm in A's float64 run.
+
+    Args:
+        a: e_A.
+        b: e_B.
+        apart: |A32 - B32|.
+        null: the smaller of the two sides' null levels: a side of low precision has a large one.
+        floor: below which an error is not held against a side.
+    """
+
+    a: float
+    b: float
+    apart: float
+    null: float
+    floor: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounding:
+    """A tensor's rounding over all steps (medians), and what the rule makes of it."""
+
+    place: Stage
+    errors: Errors
+    steps: int
+
+    @property
+    def spread(self) -> float:
+        """|A32 - B32| over the root of the squares: to be compared with K."""
+        errors = self.errors
+        return ratio(errors.apart, float(np.sqrt(errors.a**2 + errors.b**2 + max(errors.null, EPS32) ** 2)))
+
+    @property
+    def excess(self) -> float:
+        """The larger error over the smaller, both at least the floor: to be compared with CAP."""
+        low, high = sorted((self.errors.a, self.errors.b))
+        return ratio(max(high, self.errors.floor), max(low, self.errors.floor))
+
+    @property
+    def broken(self) -> bool:
+        """Whether a side computes with less precision than the other."""
+        return not (self.spread <= K and self.excess <= CAP)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trials:
+    """One step, from the same float32 values, in six ways."""
+
+    a32: StepTrace
+    b32: StepTrace
+    a64: StepTrace
+    b64: StepTrace
+    a_null: StepTrace
+    b_null: StepTrace
+
+
+def measure_rounding(
+    trials: Trials, *, unjudged: frozenset[str] = frozenset(), by_name: bool = True
+) -> dict[Stage, Errors]:
+    """Every tensor's rounding in one step; tensors that are exactly zero in float64 on both sides are left out.
+
+    Args:
+        trials: all in the same names and layout.
+        unjudged: parameters whose gradient is zero in exact arithmetic: it is nothing but rounding.
+        by_name: whether the sides' activations have the same names, so that they can be compared.
+    """
+    skipped = {"batch", "weights"} if by_name else {"batch", "weights", "activations"}
+    return {place: errors for place, errors in _errors(trials, unjudged) if place.stage not in skipped}
+
+
+def _errors(trials: Trials, unjudged: frozenset[str]) -> Iterator[tuple[Stage, Errors]]:
+    a32, a64, a_null = (stage_tensors(trace) for trace in (trials.a32, trials.a64, trials.a_null))
+    b32, b64, b_null = (
+        stage_tensors(in_order_of(reference, trace))
+        for reference, trace in (
+            (trials.a32, trials.b32),
+            (trials.a64, trials.b64),
+            (trials.a_null, trials.b_null),
+        )
+    )
+    longest = max((value.size for place, value in a64.items() if place.stage == "activations"), default=1)
+    for place, reference in a64.items():
+        scale = frobenius(reference)
+        if scale == 0 or place.tensor.partition(":")[0] in unjudged:
+            continue
+        null = min(_apart(a_null, a32, place, scale), _apart(b_null, b32, place, scale))
+        yield (
+            place,
+            Errors(
+                a=_apart(a32, a64, place, scale),
+                b=_apart(b32, b64, place, scale),
+                apart=_apart(a32, b32, place, scale),
+                null=null,
+                floor=_floor(place, null, longest),
+            ),
+        )
+
+
+def _apart(x: Arrays, y: Arrays, place: Stage, scale: float) -> float:
+    """|x - y| / scale at one place; infinite where one is missing or not finite."""
+    if place not in x or place not in y or x[place].shape != y[place].shape:
+        return float("inf")
+    distance = frobenius(x[place] - y[place])
+    return distance / scale if np.isfinite(distance) else float("inf")
+
+
+def _floor(place: Stage, null: float, longest: int) -> float:
+    summed = place.stage not in FORWARD
+    return max(null, EPS32, EPS32 * np.sqrt(longest) / 2 if summed else 0.0)
+
+
+def judge_rounding(steps: Sequence[Mapping[Stage, Errors]]) -> tuple[Rounding, ...]:
+    """The medians over the steps, in the order of the stages.
+
+    Raises:
+        ValueError: there is no step, so that there can be no pass.
+    """
+    if not steps:
+        raise ValueError("no step was compared")
+    return tuple(_median(place, [step[place] for step in steps if place in step]) for place in steps[0])
+
+
+def _median(place: Stage, steps: Sequence[Errors]) -> Rounding:
+    def median(name: str) -> float:
+        return float(np.median([getattr(errors, name) for errors in steps]))
+
+    names = ("a", "b", "apart", "null", "floor")
+    return Rounding(place=place, errors=Errors(**{name: median(name) for name in names}), steps=len(steps))

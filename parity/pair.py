@@ -1,0 +1,71 @@
+"""Two sides at the same point of the same problem."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.contract import StepTrace, Weights
+from parity.lane import Lane
+from parity.problem import Arrays, Problem
+from parity.settings import Settings, Side
+
+__all__ = ["Pair", "start_pair"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Both sides' lanes and states; immutable, so that any point that was kept can be returned to.
+
+    `data` is what `observe` reads: None for the problem's training data, or what `on` has placed.
+    """
+
+    lanes: tuple[Lane, Lane]
+    states: tuple[Any, Any]
+    problem: Problem
+    data: tuple[Any, Any] = (None, None)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The sides' names."""
+        return self.lanes[0].side.name, self.lanes[1].side.name
+
+    def at(self, states: Sequence[Any]) -> Pair:
+        """The same pair with other states."""
+        first, second = states
+        return Pair(lanes=self.lanes, states=(first, second), problem=self.problem, data=self.data)
+
+    def restore(self, weights: Weights, momentum: Weights) -> Pair:
+        """Both sides with these tensors in place of their own."""
+        return self.at([lane.restore(state, weights, momentum) for lane, state in self._each()])
+
+    def on(self, arrays: Arrays) -> Pair:
+        """Both sides with these data."""
+        first, second = (lane.place(state, arrays) for lane, state in self._each())
+        return Pair(lanes=self.lanes, states=self.states, problem=self.problem, data=(first, second))
+
+    def observe(self, rows: NDArray[np.int32]) -> tuple[Pair, tuple[StepTrace, StepTrace]]:
+        """Both sides after the step, and what each computed."""
+        (a, first), (b, second) = (
+            lane.observe(state, rows, data) for (lane, state), data in zip(self._each(), self.data, strict=True)
+        )
+        return self.at([a, b]), (first, second)
+
+    def _each(self) -> list[tuple[Lane, Any]]:
+        return list(zip(self.lanes, self.states, strict=True))
+
+
+def start_pair(sides: tuple[Side, Side], problem: Problem, settings: Settings, device: str) -> Pair:
+    """Both sides before the first step.
+
+    Raises:
+        InputError: a side cannot start.
+        SideError: a side raised an exception, or broke the protocol.
+    """
+    lanes = (Lane(side=sides[0]), Lane(side=sides[1]))
+    first, second = (lane.start(problem, settings, device) for lane in lanes)
+    return Pair(lanes=lanes, states=(first, second), problem=problem)

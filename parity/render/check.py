@@ -1,0 +1,77 @@
+"""A check as lines of text, at most 80 columns wide as long as names are short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from parity.check import Check
+from parity.compare import Rounding, Rung
+from parity.compare.formula import EPS
+from parity.contract import STAGES
+from parity.result import CheckReport
+
+__all__ = ["check_lines", "stage_table"]
+
+_WIDTHS = (30, 10, 9, 10, 10, 6)
+
+
+def check_lines(report: CheckReport) -> Iterator[str]:
+    """Everything that is known at the end of a check."""
+    check = report.check
+    for name, description in zip(report.names, check.descriptions, strict=True):
+        yield f"{name}: {description}"
+    yield from report.notes
+    yield from stage_table(check, report.names)
+    if check.blame:
+        yield str(check.blame)
+    yield f"{check.seconds:.1f} s"
+    yield f"verdict: {check.line}"
+
+
+def stage_table(check: Check, names: tuple[str, str]) -> Iterator[str]:
+    """The stages in order, each by its worst tensor; every activation, and every tensor of a stage that breaks."""
+    yield "float64: largest relative difference, in ulp (2.2e-16), and as a share of what rounding explains"
+    if check.rounding:
+        yield f"float32: each side's own error against its float64 run (a: {names[0]}, b: {names[1]})"
+    yield _row(("stage", "f64, ulp", "share", "f32 a", "f32 b", "ratio"))
+    rounding = {tensor.place: tensor for tensor in check.rounding}
+    for stage in STAGES:
+        for rung in _shown([rung for rung in check.rungs if rung.place.stage == stage]):
+            yield _row((str(rung.place), *_exact(rung), *_single(rounding.get(rung.place))))
+
+
+def _shown(rungs: Sequence[Rung]) -> list[Rung]:
+    """The worst of each tensor over the steps; of those the worst, or all where they are worth it."""
+    worst: dict[object, Rung] = {}
+    for rung in rungs:
+        known = worst.get(rung.place)
+        if known is None or (rung.broken, rung.share) > (known.broken, known.share):
+            worst[rung.place] = rung
+    ranked = list(worst.values())
+    if any(rung.broken or rung.place.stage == "activations" for rung in ranked):
+        return ranked
+    return sorted((rung for rung in ranked if not rung.zero), key=lambda rung: -rung.share)[:1]
+
+
+def _exact(rung: Rung) -> tuple[str, str]:
+    if rung.zero:
+        return "zero", ""
+    if rung.difference == float("inf"):
+        return "-", "BROKEN"
+    share = "BROKEN" if rung.broken else f"{100 * rung.share:.1f} %"
+    return f"{rung.difference / EPS:.3g}", share
+
+
+def _single(tensor: Rounding | None) -> tuple[str, str, str]:
+    if tensor is None:
+        return "", "", ""
+    mark = "!" if tensor.broken else ""
+    return f"{tensor.errors.a:.1e}", f"{tensor.errors.b:.1e}", f"{tensor.excess:.3g}{mark}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    label, *numbers = cells
+    return (
+        f"{label:<{_WIDTHS[0]}}"
+        + "".join(f"{cell:>{width}}" for cell, width in zip(numbers, _WIDTHS[1:], strict=True)).rstrip()
+    )

@@ -1,0 +1,273 @@
+"""`parity check`: planted faults must be found in their own step and stage, and honest twins must match."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jax_impl
+import torch_impl
+from parity.check import STEPS, check, check_batches
+from parity.compare.formula import EPS, ULPS
+from parity.contract import SGD, SideError, initial_weights
+from parity.oracle import Operations, Oracle, impl, layers
+from parity.oracle.sgd import sgd_update
+from parity.problem import cnn_problem
+from parity.settings import Settings, Side
+from tests.test_planted_faults import BENIGN, Wrapped, bfloat16, to_hwc, with_sgd, with_weight
+
+SETTINGS = Settings(sgd=SGD(dampening=0.2, weight_decay=0.01), device="cpu")
+
+
+def judged(a, b, dataset, settings=SETTINGS):
+    sides = (Side(name="right", implementation=a), Side(name="wrong", implementation=b))
+    return check(sides, cnn_problem(dataset, initial_weights(0)), settings)
+
+
+def changed(**operations):
+    return Oracle(operations=Operations(**operations))
+
+
+def average_pool(images):
+    batch, channels, height, width = images.shape
+    return images.reshape(batch, channels, height // 2, 2, width // 2, 2).mean(axis=(3, 5))
+
+
+def half_at_zero(upstream, x):
+    """The gradient of jnp.maximum(x, 0)."""
+    return upstream * np.where(x == 0, 0.5, x > 0)
+
+
+def shared_among_ties(upstream, images):
+    """The gradient of a maximum that shares it among equals."""
+    batch, channels, height, width = images.shape
+    windows = images.reshape(batch, channels, height // 2, 2, width // 2, 2)
+    chosen = windows == windows.max(axis=(3, 5), keepdims=True)
+    share = chosen / chosen.sum(axis=(3, 5), keepdims=True)
+    return (share * upstream[:, :, :, None, :, None]).reshape(images.shape)
+
+
+def decay_after(parameter, gradient, buffer, sgd):
+    moved, buffer = sgd_update(parameter, gradient, buffer, dataclasses.replace(sgd, weight_decay=0.0))
+    return moved - sgd.lr * sgd.weight_decay * parameter, buffer
+
+
+def off_by_1e_10(upstream, images, kernel):
+    by_images, by_kernel, by_bias = layers.conv2d_backward(upstream, images, kernel)
+    return by_images, by_kernel * (1 + 1e-10), by_bias
+
+
+def wrapped(**changes):
+    return Wrapped(impl, **changes)
+
+
+FAULTS = {
+    "BGR": (wrapped(images=lambda images: images[..., ::-1]), 0, "batch", "images"),
+    "H and W swapped": (wrapped(images=lambda images: images.transpose(0, 2, 1, 3)), 0, "batch", "images"),
+    "label + 1": (wrapped(labels=lambda labels: (labels + 1) % 10), 0, "batch", "labels"),
+    "flatten order": (wrapped(**with_weight("fc1.weight", to_hwc)), 0, "weights", "fc1.weight"),
+    "weights rounded": (wrapped(**with_weight("fc2.weight", bfloat16)), 0, "weights", "fc2.weight"),
+    "average pool": (changed(max_pool=average_pool), 0, "activations", "pool1"),
+    "ReLU left out": (changed(relu=lambda x: x), 0, "activations", "pool1"),
+    "loss summed": (changed(cross_entropy=lambda z, y: layers.cross_entropy(z, y) * len(y)), 0, "loss", "loss"),
+    "loss divided by 4": (
+        changed(cross_entropy=lambda z, y: layers.cross_entropy(z, y) * len(y) / 4),
+        2,  # the step with half the examples
+        "loss",
+        "loss",
+    ),
+    "gradients summed": (
+        changed(cross_entropy_backward=lambda z, y: layers.cross_entropy_backward(z, y) * len(y)),
+        0,
+        "gradients",
+        "fc3.bias",
+    ),
+    "kernel gradient off by 1e-10": (
+        changed(conv2d_backward=off_by_1e_10),
+        0,
+        "gradients",
+        "conv2.weight",
+    ),
+    "no momentum": (wrapped(**with_sgd(momentum=0.0)), 0, "momentum", "conv1.weight"),
+    "other momentum": (wrapped(**with_sgd(momentum=0.99)), 1, "momentum", "conv1.weight"),
+    "dampening ignored": (wrapped(**with_sgd(dampening=0.0)), 1, "momentum", "conv1.weight"),
+    "nesterov": (wrapped(**with_sgd(nesterov=True, dampening=0.0)), 0, "update", "conv1.weight"),
+    "other lr": (wrapped(**with_sgd(lr=0.002)), 0, "update", "conv1.weight"),
+    "lr in float32": (wrapped(**with_sgd(lr=float(np.float32(0.001)))), 0, "update", "conv1.weight"),
+    "decay lost": (wrapped(**with_sgd(weight_decay=0.0)), 0, "momentum", "conv1.weight"),
+    "decay decoupled": (changed(sgd_update=decay_after), 0, "momentum", "conv1.weight"),
+    "ascent": (wrapped(**with_sgd(maximize=True)), 0, "momentum", "conv1.weight"),
+}
+
+TIES = {
+    "ReLU gradient at 0": changed(relu_backward=half_at_zero),
+    "pool ties": changed(max_pool_backward=shared_among_ties),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found_in_its_own_step_stage_and_tensor(fault, small):
+    side, step, stage, tensor = FAULTS[fault]
+    found = judged(impl, side, small).finding
+    assert found is not None
+    assert (found.kind, found.step, found.place.stage, found.place.tensor) == ("formula", step, stage, tensor)
+    assert found.off == ("wrong",)
+    assert found.line.startswith(f"differs in formula at step {step}, {stage}")
+    # A step from the other side's tensors repeats every fault but one: tensors that were loaded wrongly.
+    assert (found.local <= ULPS * EPS) == (stage == "weights")
+
+
+@pytest.mark.parametrize("fault", TIES)
+def test_ties_are_probed(fault, small):
+    """Ordinary images do not show these: the steps before the probe match."""
+    found = judged(impl, TIES[fault], small)
+    assert all(not rung.broken for rung in found.rungs if rung.place.stage == "evaluation")
+    assert found.finding.phase == "tie probe"
+    assert found.finding.place.stage == "gradients"
+    assert found.finding.off == ("wrong",)
+
+
+def test_the_side_that_is_off_is_named_whichever_it_is(small):
+    found = judged(FAULTS["average pool"][0], torch_impl.eager, small)
+    assert found.finding.off == ("right",)
+    assert found.blame.distances[1] < 1e-14 < found.blame.distances[0]
+    both = judged(FAULTS["average pool"][0], changed(relu=lambda x: x), small)
+    assert both.finding.off == ("right", "wrong")
+
+
+TWINS = {
+    "torch and JAX": (torch_impl.eager, jax_impl.impl),
+    "JAX's two ways": (jax_impl.plain, jax_impl.unfolded),
+}
+
+
+@pytest.mark.parametrize("pair", TWINS)
+@pytest.mark.parametrize("batch_size", [1, 4, 17])
+def test_honest_twins_match(pair, batch_size, small):
+    found = judged(*TWINS[pair], small, dataclasses.replace(SETTINGS, batch_size=batch_size))
+    assert found.finding is None, found.line
+    assert found.line.startswith("match: ")
+    assert {tensor.place.stage for tensor in found.rounding} >= {"activations", "gradients", "momentum", "update"}
+
+
+@pytest.mark.parametrize("change", BENIGN)
+def test_a_benign_change_matches(change, small):
+    found = judged(torch_impl.eager, Wrapped(torch_impl.eager, **BENIGN[change]), small)
+    assert found.finding is None, found.line
+
+
+@dataclass(frozen=True)
+class LowPrecision:
+    """A side whose forward pass is only as exact as its weights, rounded to so many bits, in float32 runs."""
+
+    bits: int
+    inner: Any = torch_impl.eager
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def observe(self, state, data, rows):
+        weights = self.inner.weights(state)
+        after, trace = self.inner.observe(state, data, rows)
+        if weights["fc1.bias"].dtype == np.float64:
+            return after, trace
+        rounded = {name: significant(value, self.bits) for name, value in weights.items()}
+        low = self.inner.restore(state, rounded, self.inner.momentum(state))
+        after, trace = self.inner.observe(low, data, rows)
+        return after, dataclasses.replace(trace, weights=weights)
+
+
+def significant(value, bits):
+    """Rounded to so many significant bits."""
+    mantissa, exponent = np.frexp(value)
+    return np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits).astype(value.dtype)
+
+
+@pytest.mark.parametrize("bits", [8, 11, 16, 20])
+def test_low_precision_is_no_other_formula(bits, small):
+    found = judged(jax_impl.impl, LowPrecision(bits), small)
+    assert found.finding.kind == "precision"
+    assert found.finding.place.stage == "activations"
+    assert found.finding.place.tensor == "conv1"
+    assert found.finding.off == ("wrong",)
+    assert found.finding.line.startswith("differs in precision at activations, conv1: wrong is off")
+
+
+class RunsOtherwise(Wrapped):
+    """Observes honestly, but trains with another momentum."""
+
+    def run(self, state, data, plan):
+        other = dataclasses.replace(state, sgd=dataclasses.replace(state.sgd, momentum=0.8))
+        moved, losses = self.inner.run(other, data, plan)
+        return dataclasses.replace(moved, sgd=state.sgd), losses
+
+
+def test_a_fast_path_that_is_another_program_is_found(small):
+    found = judged(impl, RunsOtherwise(impl), small).finding
+    assert (found.kind, found.phase, found.off) == ("formula", "fast path", ("wrong",))
+    assert "run() is not what observe() shows" in found.line
+
+
+class NoStage(Wrapped):
+    """Records nothing in one stage, which would match anything."""
+
+    def observe(self, state, data, rows):
+        after, trace = self.inner.observe(state, data, rows)
+        return after, dataclasses.replace(trace, gradients={})
+
+
+class NotATrace(Wrapped):
+    def observe(self, state, data, rows):
+        return self.inner.observe(state, data, rows)[0]
+
+
+class Raises(Wrapped):
+    def observe(self, state, data, rows):
+        raise RuntimeError("the user's own fault")
+
+
+@pytest.mark.parametrize(
+    ("side", "problem"),
+    [
+        (NoStage(impl), r"observe\(\) recorded nothing as gradients"),
+        (NotATrace(impl), r"observe\(\) did not return a state and a StepTrace"),
+        (Raises(impl), r"observe\(\) raised RuntimeError: the user's own fault"),
+    ],
+)
+def test_a_side_that_breaks_the_protocol_is_an_error_and_no_verdict(side, problem, small):
+    with pytest.raises(SideError, match=f"wrong: {problem}"):
+        judged(impl, side, small)
+
+
+class ForgetsAnActivation(Wrapped):
+    def observe(self, state, data, rows):
+        after, trace = self.inner.observe(state, data, rows)
+        activations = {name: value for name, value in trace.activations.items() if name != "conv2"}
+        return after, dataclasses.replace(trace, activations=activations)
+
+
+class NotANumber(Wrapped):
+    def observe(self, state, data, rows):
+        after, trace = self.inner.observe(state, data, rows)
+        return after, dataclasses.replace(trace, logits={"logits": np.full_like(trace.logits["logits"], np.nan)})
+
+
+def test_a_stage_that_one_side_does_not_record_is_never_a_match(small):
+    found = judged(impl, ForgetsAnActivation(impl), small).finding
+    assert (found.place.stage, found.place.tensor) == ("activations", "conv2")
+    assert "only one side has it" in found.line
+
+
+@pytest.mark.parametrize("first", [impl, NotANumber(impl)])
+def test_nan_is_never_a_match_not_even_on_both_sides(first, small):
+    found = judged(first, NotANumber(impl), small).finding
+    assert (found.place.stage, found.place.tensor) == ("logits", "logits")
+    assert "it is not finite" in found.line
+
+
+def test_the_batches_are_the_loaders_with_one_cut_in_half():
+    batches = check_batches(102, Settings(batch_size=4), STEPS)
+    assert [len(rows) for rows in batches] == [4, 4, 2, 4, 4, 4]
+    assert [len(rows) for rows in check_batches(5, Settings(batch_size=4), 4)] == [4, 1, 2, 1]
