@@ -285,8 +285,8 @@ def _in_float32(pair: Pair) -> tuple[Weights, Weights]:
     def rounded(tensors: Weights) -> Weights:
         return {name: value.astype(np.float32) for name, value in tensors.items()}
 
-    lane, state = pair.lanes[0], pair.states[0]
-    return rounded(lane.weights(state)), rounded(lane.momentum(state))
+    weights, momentum = pair.lanes[0].tensors(pair.states[0])
+    return rounded(weights), rounded(momentum)
 
 
 def _first_excess(rounding: Sequence[Rounding], names: tuple[str, str]) -> Finding | None:

@@ -112,6 +112,7 @@ _training_options = _options(
 @click.argument("b", default="jax_impl")
 @_training_options
 @click.option("--save-weights", type=_FILE, metavar="FOLDER", help="Write each side's weights into this folder.")
+@click.option("--ensemble", type=int, default=4, help="Runs of one side to judge by, begun one ulp apart; 0 for none.")
 def run(a: str, b: str, save_weights: Path | None, **arguments: Any) -> None:
     """Train A and B side by side and judge whether they match.
 
@@ -182,6 +183,7 @@ def _train(
         watcher=watcher,
         on_verdict=watcher.verdict,
         command=("parity", *sys.argv[1:]),
+        ensemble=arguments.get("ensemble", 0),
     )
     _echo(terminal.report_lines(result.report))
     _write(result, json_file, weights_files([side.name for side in sides]))

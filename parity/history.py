@@ -9,10 +9,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.compare import StateGap, accuracy, accuracy_per_class, agreement, loss_differences
+from parity.compare import Spread, StateGap, accuracy, accuracy_per_class, agreement, loss_differences
 from parity.contract import ParityError, Weights
+from parity.replay import Parting
+from parity.watch import Outside
 
 __all__ = [
+    "EnsembleRun",
     "EpochResult",
     "NonFiniteLossError",
     "Run",
@@ -102,13 +105,33 @@ class SideRun:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EnsembleRun:
+    """Runs of one side from weights one unit in the last place away.
+
+    `side` is the number of that side, `spreads` how far the members were from its own run after each chunk, `logits`
+    each member's outputs for the test set at the end; empty when the run did not get that far.
+    """
+
+    side: int
+    spreads: tuple[Spread, ...]
+    logits: tuple[NDArray[np.floating], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
-    """What all sides did. `gaps` compares the first two sides; a complete run has no failure."""
+    """What all sides did; a complete run has no failure.
+
+    `gaps` compares the first two sides after each chunk; `parting` is the step at which they part, `outside` where they
+    leave the ensemble's envelope without a cause that explains it; None where they do not.
+    """
 
     sides: tuple[SideRun, ...]
     windows: tuple[Window, ...]
     epochs: tuple[EpochResult, ...]
     gaps: tuple[StateGap, ...]
+    ensemble: EnsembleRun | None
+    parting: Parting | None
+    outside: Outside | None
     interrupted: bool
     failure: NonFiniteLossError | None
 

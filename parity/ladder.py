@@ -117,9 +117,7 @@ def _compare(
 
 def _local(before: Pair, rows: Batch, reference: StepTrace, place: Stage) -> float:
     """The second side's step from the first side's state; infinite where a tensor is missing or has another shape."""
-    (first, second), (a, b) = before.lanes, before.states
-    resynchronised = second.restore(b, first.weights(a), first.momentum(a))
-    _, trace = second.observe(resynchronised, rows, before.data[1])
+    _, (_, trace) = before.resynchronised().observe(rows)
     mine, other = stage_tensors(reference).get(place), stage_tensors(in_order_of(reference, trace)).get(place)
     if mine is None or other is None or mine.shape != other.shape:
         return float("inf")

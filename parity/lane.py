@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.contract import StepTrace, Tensors, Weights
+from parity.contract import Ensemble, StepTrace, Tensors, Weights
 from parity.problem import Problem
 from parity.settings import Settings, Side
 
@@ -50,6 +50,16 @@ class Lane:
         """Other data, on the device, for `observe`."""
         return self.side.call("place", state, *arrays)
 
+    def run_many(self, states: Sequence[Any], plan: NDArray[np.int32]) -> tuple[tuple[Any, ...], NDArray[np.floating]]:
+        """Several states' next states and (members, steps) losses: at once where the side can, else one by one."""
+        if not isinstance(self.side.implementation, Ensemble):
+            moved = [self.run(state, plan, timed=False) for state in states]
+            return tuple(state for state, _ in moved), np.stack([losses for _, losses in moved])
+        answer = self.side.call("run_many", tuple(states), self._train, plan)
+        if not (isinstance(answer, tuple) and len(answer) == 2 and len(answer[0]) == len(states)):
+            raise self.side.error("run_many() did not return a state for each member, and losses")
+        return tuple(answer[0]), self._array("run_many", answer[1], (len(states), len(plan)))
+
     def restore(self, state: Any, weights: Weights, momentum: Weights) -> Any:
         """The state with other tensors in it."""
         return self.side.call("restore", state, weights, momentum)
@@ -72,11 +82,11 @@ class Lane:
         if unknown := sorted(trace.gradients.keys() - self.shapes.keys()):
             raise self.side.error(f"observe() recorded a gradient of {unknown[0]}, which weights() does not have")
 
-    def run(self, state: Any, plan: NDArray[np.int32]) -> tuple[Any, NDArray[np.floating]]:
+    def run(self, state: Any, plan: NDArray[np.int32], *, timed: bool = True) -> tuple[Any, NDArray[np.floating]]:
         """What this side makes of a chunk: its next state and (steps,) losses."""
         begin = time.perf_counter()
         answer = self.side.call("run", state, self._train, plan)
-        self.seconds += time.perf_counter() - begin
+        self.seconds += time.perf_counter() - begin if timed else 0.0
         if not (isinstance(answer, tuple) and len(answer) == 2):
             raise self.side.error("run() did not return a state and losses")
         return answer[0], self._array("run", answer[1], (len(plan),))
@@ -102,6 +112,12 @@ class Lane:
             if self.shapes.get(name.partition(":")[0]) != value.shape:
                 raise self.side.error(f"momentum() returned other tensors than weights() at the start: {name}")
         return tensors
+
+    def tensors(self, state: Any) -> tuple[Weights, Weights]:
+        """Weights and momentum, for `restore`: buffers that are all zero do not exist yet, as before the first step."""
+        momentum = self.momentum(state)
+        started = any(np.any(buffer) for buffer in momentum.values())
+        return self.weights(state), momentum if started else {}
 
     def losses(self, first: int, last: int) -> NDArray[np.floating]:
         """The losses of steps `first` to `last`, which is not included."""

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.compare import JUDGED_STEPS, StateGap, largest_gap, momentum_gap, predictions
+from parity.compare import JUDGED_STEPS, Spread, StateGap, largest_gap, momentum_gap, predictions
 from parity.contract import InputError, ParityError, Weights
 from parity.data import Dataset, Loader
+from parity.ensemble import Members, start_members
 from parity.history import (
+    EnsembleRun,
     EpochResult,
     NonFiniteLossError,
     Run,
@@ -28,8 +30,10 @@ from parity.history import (
     window,
 )
 from parity.lane import Lane
-from parity.problem import cnn_problem
+from parity.pair import Pair
+from parity.problem import Problem, cnn_problem
 from parity.settings import Settings, Side, resolve_device
+from parity.watch import Watch
 
 __all__ = ["CHUNK", "train", "window_ends"]
 
@@ -47,6 +51,7 @@ def train(
     *,
     watcher: Watcher | None = None,
     evaluate: bool = True,
+    ensemble: int = 0,
 ) -> Run:
     """Train all sides from the same weights on the same batches.
 
@@ -59,6 +64,8 @@ def train(
         weights: canonical initial weights.
         watcher: told of progress.
         evaluate: whether to compute the test set's logits after every epoch and at the end.
+        ensemble: how many runs of one side to train beside it, from weights one unit in the last place away; 0 for
+            none. Only beside two sides.
 
     Raises:
         InputError: a side cannot start, the sides have different tensors, or the batch does not fit the set.
@@ -70,7 +77,9 @@ def train(
     problem = cnn_problem(dataset, weights)
     states = [lane.start(problem, settings, device) for lane in lanes]
     _require_same_tensors(lanes)
-    progress = _Progress(lanes, states, dataset, watcher or Silent())
+    progress = _Progress(lanes, states, problem, watcher or Silent(), Watch(settings, device))
+    if ensemble and len(sides) > 1:
+        progress.bring(*start_members(lanes, states, problem, settings, ensemble))
     progress.watcher.started(tuple(lane.description for lane in lanes))
     interrupted, failure = False, None
     try:
@@ -128,34 +137,68 @@ def _require_same_tensors(lanes: Sequence[Lane]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Position:
-    """Where all sides stand, after so many steps; `logits` are theirs there, or None while they are not computed."""
+    """Where all sides stand, after so many steps; `logits` are theirs there, or None while they are not computed.
+
+    `members` are the ensemble's states, none without one.
+    """
 
     steps: int
     states: tuple[Any, ...]
+    members: tuple[Any, ...] = ()
     logits: tuple[NDArray[np.floating], ...] | None = None
 
 
 class _Progress:
     """The lanes, where they stand, and the record of what they have done so far."""
 
-    def __init__(self, lanes: Sequence[Lane], states: Sequence[Any], dataset: Dataset, watcher: Watcher) -> None:
-        self.lanes, self.dataset, self.watcher = lanes, dataset, watcher
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        states: Sequence[Any],
+        problem: Problem,
+        watcher: Watcher,
+        watch: Watch,
+    ) -> None:
+        self.lanes, self.problem, self.watcher = lanes, problem, watcher
+        self.labels = problem.test[1].astype(np.int64)
+        self.members: Members | None = None
         self.position = _Position(steps=0, states=tuple(states))
         self.windows: list[Window] = []
         self.epochs: list[EpochResult] = []
         self.gaps: list[StateGap] = []
+        self.spreads: list[Spread] = []
+        self.watch = watch
+
+    def bring(self, members: Members, states: tuple[Any, ...]) -> None:
+        """Train an ensemble beside the sides."""
+        self.members = members
+        self.position = replace(self.position, members=states)
 
     def advance(self, plan: NDArray[np.int32]) -> None:
         """Run a chunk on every side. Either all sides move on, or none does."""
-        position = self.position
-        moved = [lane.run(state, plan) for lane, state in zip(self.lanes, position.states, strict=True)]
+        before = self.position
+        moved = [lane.run(state, plan) for lane, state in zip(self.lanes, before.states, strict=True)]
         self._require_finite([losses for _, losses in moved])
+        members = self.members.lane.run_many(before.members, plan)[0] if self.members else ()
         for lane, (_, losses) in zip(self.lanes, moved, strict=True):
             lane.pieces.append(losses)
         # One assignment, so that Ctrl-C finds all sides before the chunk or all behind it: losses of later steps than
         # the position's are not part of the record.
-        self.position = _Position(steps=position.steps + len(plan), states=tuple(state for state, _ in moved))
-        self._compare_states()
+        states = tuple(state for state, _ in moved)
+        self.position = _Position(steps=before.steps + len(plan), states=states, members=members)
+        if len(self.lanes) > 1:
+            self._compare_states()
+            self._look_back(before, plan)
+
+    def _look_back(self, before: _Position, plan: NDArray[np.int32]) -> None:
+        """Find out why the sides part, if this chunk is where they do."""
+        position, spread = self.position, None
+        if self.members:
+            spread = self.members.spread(position.steps, position.states[self.members.number], position.members)
+            self.spreads.append(spread)
+        a, b = self.lanes[:2]
+        pair = Pair(lanes=(a, b), states=(before.states[0], before.states[1]), problem=self.problem)
+        self.watch.look(pair, plan, self.gaps[-1], spread)
 
     def _require_finite(self, losses: Sequence[NDArray[np.floating]]) -> None:
         broken = [int(np.argmin(np.isfinite(side))) if not np.isfinite(side).all() else None for side in losses]
@@ -170,8 +213,6 @@ class _Progress:
         )
 
     def _compare_states(self) -> None:
-        if len(self.lanes) < 2:
-            return
         (a, b), (state_a, state_b) = self.lanes[:2], self.position.states[:2]
         parameters = largest_gap(a.weights(state_a), b.weights(state_b))
         momentum = momentum_gap(a.momentum(state_a), b.momentum(state_b))
@@ -209,7 +250,7 @@ class _Progress:
     def end_epoch(self, epoch: int) -> None:
         """Evaluate, and tell the watcher."""
         predicted = [predictions(logits) for logits in self.evaluate()]
-        self.epochs.append(epoch_result(epoch + 1, predicted, self.dataset.test_labels))
+        self.epochs.append(epoch_result(epoch + 1, predicted, self.labels))
         self.watcher.epoch(self.epochs[-1])
 
     def finish(self, *, interrupted: bool, failure: NonFiniteLossError | None) -> Run:
@@ -222,9 +263,20 @@ class _Progress:
             windows=tuple(self.windows),
             epochs=tuple(self.epochs),
             gaps=tuple(self.gaps),
+            ensemble=self._ensemble_run(),
+            parting=self.watch.parting,
+            outside=self.watch.outside,
             interrupted=interrupted,
             failure=failure,
         )
+
+    def _ensemble_run(self) -> EnsembleRun | None:
+        """The members' record; their outputs only where the sides' are known too."""
+        if self.members is None:
+            return None
+        position = self.position
+        logits = [self.members.lane.logits(state) for state in position.members] if position.logits else []
+        return EnsembleRun(side=self.members.number, spreads=tuple(self.spreads), logits=tuple(logits))
 
 
 def _side_run(lane: Lane, state: Any, logits: NDArray[np.floating] | None, steps: int) -> SideRun:

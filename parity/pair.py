@@ -34,6 +34,11 @@ class Pair:
         """The sides' names."""
         return self.lanes[0].side.name, self.lanes[1].side.name
 
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """The sides."""
+        return self.lanes[0].side, self.lanes[1].side
+
     def at(self, states: Sequence[Any]) -> Pair:
         """The same pair with other states."""
         first, second = states
@@ -42,6 +47,11 @@ class Pair:
     def restore(self, weights: Weights, momentum: Weights) -> Pair:
         """Both sides with these tensors in place of their own."""
         return self.at([lane.restore(state, weights, momentum) for lane, state in self._each()])
+
+    def resynchronised(self) -> Pair:
+        """Both sides at the first side's parameters and momentum."""
+        lane, state = self.lanes[0], self.states[0]
+        return self.at([state, self.lanes[1].restore(self.states[1], *lane.tensors(state))])
 
     def on(self, arrays: Arrays) -> Pair:
         """Both sides with these data."""
@@ -54,6 +64,10 @@ class Pair:
             lane.observe(state, rows, data) for (lane, state), data in zip(self._each(), self.data, strict=True)
         )
         return self.at([a, b]), (first, second)
+
+    def run(self, plan: NDArray[np.int32]) -> Pair:
+        """Both sides after the plan's steps on their fast paths."""
+        return self.at([lane.run(state, plan, timed=False)[0] for lane, state in self._each()])
 
     def _each(self) -> list[tuple[Lane, Any]]:
         return list(zip(self.lanes, self.states, strict=True))

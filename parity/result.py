@@ -13,6 +13,7 @@ from parity.compare import Gap, Verdict
 from parity.data import replacing
 from parity.environment import Environment
 from parity.history import EpochResult, Window
+from parity.judgement import Judgement
 from parity.settings import Settings
 
 __all__ = [
@@ -109,7 +110,8 @@ class Ending:
 class Report:
     """A whole run; `device` is the one used, `steps` those completed in the phase that it ended in.
 
-    `verdict` (float64) and `comparison` are None for one side alone, or if the run ended before them.
+    `verdict` (the first float64 steps), `judgement` (the whole run) and `comparison` are None for one side alone, or if
+    the run ended before them.
     """
 
     command: tuple[str, ...]
@@ -124,6 +126,7 @@ class Report:
     windows: tuple[Window, ...]
     epochs: tuple[EpochResult, ...]
     verdict: Verdict | None
+    judgement: Judgement | None
     comparison: Comparison | None
     ending: Ending
 

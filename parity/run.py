@@ -1,7 +1,7 @@
 """`parity run` and `parity train` as functions: the float64 check, the training, and the report.
 
 A float32 run cannot tell a wrong formula from rounding. So when two sides train in float32, the first steps are run in
-float64 beforehand, and the verdict comes from there; a float64 run is judged itself.
+float64 beforehand; a float64 run is its own check. What follows is judged beside an ensemble (`parity.judgement`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from parity.contract import Weights, initial_weights
 from parity.data import Dataset
 from parity.environment import describe_environment
 from parity.history import Run, SideRun, Watcher
+from parity.judgement import Judgement, judge_run
 from parity.lockstep import train
 from parity.registry import resolve
 from parity.result import Comparison, DataReport, Ending, Predictions, Report, SideReport, WeightsReport
@@ -69,6 +70,7 @@ def run_sides(
     watcher: Watcher | None = None,
     on_verdict: Callable[[Verdict], None] | None = None,
     command: Sequence[str] = (),
+    ensemble: int = 0,
 ) -> Result:
     """Train one side, or train two and judge them.
 
@@ -81,6 +83,8 @@ def run_sides(
         watcher: told of progress while training.
         on_verdict: told of the float64 verdict as soon as it is known, where that is before the training.
         command: the command line that asked for it, for the report.
+        ensemble: how many runs of one side, from weights one ulp away, to judge two sides by; 0 to judge only the
+            float64 steps, and report the rest.
 
     Raises:
         InputError: a side cannot start, or the batch does not fit the set.
@@ -94,19 +98,20 @@ def run_sides(
         device=resolve_device(sides, settings.device),
         weights=WeightsReport(origin=weights_origin or origin, sha256=_fingerprint(start)),
     )
-    verdict, checked = None, checks_first(settings, len(sides))
-    if checked:
+    checked = None
+    if checks_first(settings, len(sides)):
         check = replace(settings, dtype="float64", steps=min(JUDGED_STEPS, settings.steps or JUDGED_STEPS))
-        run = train(sides, dataset, check, start, evaluate=False)
-        verdict = _judge(run)
-        if run.interrupted or run.failure:
-            return Result(report=reporter.report(run, verdict, phase="float64 check"), run=run)
+        checked = train(sides, dataset, check, start, evaluate=False)
+        verdict = _judge(checked)
+        if checked.interrupted or checked.failure:
+            report = reporter.report(checked, verdict, None, phase="float64 check")
+            return Result(report=report, run=checked)
         if verdict and on_verdict:
             on_verdict(verdict)
-    run = train(sides, dataset, settings, start, watcher=watcher)
-    if len(sides) == 2 and not checked:
-        verdict = _judge(run)
-    return Result(report=reporter.report(run, verdict, phase="training"), run=run)
+    run = train(sides, dataset, settings, start, watcher=watcher, ensemble=ensemble)
+    verdict = _judge(checked or run) if len(sides) == 2 else None
+    judged = judge_run(run, verdict, checked, dataset.test_labels, settings.dtype) if verdict else None
+    return Result(report=reporter.report(run, verdict, judged, phase="training"), run=run)
 
 
 def checks_first(settings: Settings, sides: int) -> bool:
@@ -138,7 +143,7 @@ class _Reporter:
     device: str
     weights: WeightsReport
 
-    def report(self, run: Run, verdict: Verdict | None, *, phase: str) -> Report:
+    def report(self, run: Run, verdict: Verdict | None, judgement: Judgement | None, *, phase: str) -> Report:
         """The report; of a run that the float64 check ended, there is nothing to compare in the run's own dtype."""
         settings, dataset = self.settings, self.dataset
         compares = phase == "training" and len(run.sides) == 2 and run.steps
@@ -155,8 +160,9 @@ class _Reporter:
             windows=run.windows,
             epochs=run.epochs,
             verdict=verdict,
+            judgement=judgement,
             comparison=_compare(*run.sides) if compares else None,
-            ending=_ending(run, verdict, phase),
+            ending=_ending(run, verdict, judgement, phase),
         )
 
 
@@ -202,10 +208,11 @@ def _compare(a: SideRun, b: SideRun) -> Comparison:
     )
 
 
-def _ending(run: Run, verdict: Verdict | None, phase: str) -> Ending:
+def _ending(run: Run, verdict: Verdict | None, judgement: Judgement | None, phase: str) -> Ending:
     if run.failure:
         return Ending(kind="not finite", phase=phase, detail=str(run.failure), exit_code=run.failure.exit_code)
     if run.interrupted:
         return Ending(kind="interrupted", phase=phase, detail=f"after {run.steps} steps", exit_code=INTERRUPTED)
-    differs = verdict is not None and verdict.outcome is Outcome.DIFFERS
+    outcome = judgement.outcome if judgement else verdict.outcome if verdict else None
+    differs = outcome is Outcome.DIFFERS
     return Ending(kind="complete", phase=phase, detail=None, exit_code=1 if differs else 0)

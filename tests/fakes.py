@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.contract import SGD
+from parity.contract import SGD, StepTrace
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,28 @@ class Fake:
         loss = np.nan if state.step == self.nan_at else loss
         loss = loss if self.constant_loss is None else self.constant_loss
         return State(weight, bias, buffers, state.sgd, state.step + 1), loss
+
+    def restore(self, state, weights, momentum):
+        dtype = state.weight.dtype
+        weight, bias = (np.array(weights[name], dtype) for name in ("fc3.weight", "fc3.bias"))
+        buffers = tuple(np.array(momentum[name], dtype) for name in ("fc3.weight", "fc3.bias")) if momentum else None
+        return replace(state, weight=weight[:, :3], bias=bias, buffers=buffers)
+
+    def observe(self, state, data, rows):
+        after, loss = self._step(state, data[0][rows], data[1][rows])
+        # From the buffers: what the gradient must have been.
+        old = state.buffers or (np.zeros_like(state.weight), np.zeros_like(state.bias))
+        gradients = [b - state.sgd.momentum * o for b, o in zip(after.buffers, old, strict=True)]
+        return after, StepTrace(
+            batch={"images": data[0][rows], "labels": data[1][rows]},
+            weights=self.weights(state),
+            activations={},
+            logits={"logits": data[0][rows] @ state.weight.T + state.bias},
+            loss={"loss": np.array(loss)},
+            gradients={"fc3.weight": gradients[0], "fc3.bias": gradients[1]},
+            momentum=self.momentum(after),
+            parameters=self.weights(after),
+        )
 
     def logits(self, state, data):
         return data[0] @ state.weight.T + state.bias
@@ -148,7 +170,7 @@ raises, bad_logits, bad_momentum, infinite_logits = Raises(), BadLogits(), BadMo
 class NoMomentum:
     """Breaks the protocol: two methods are missing."""
 
-    devices = start = describe = place = run = logits = staticmethod(lambda: None)
+    devices = start = describe = restore = place = run = observe = logits = staticmethod(lambda: None)
 
 
 no_momentum = NoMomentum()

@@ -123,11 +123,13 @@ def test_a_difference_exits_1_and_names_where(folder, wrong, dtype):
     assert out.splitlines()[-1] == "verdict: differs"
 
 
-def test_float32_alone_may_differ(folder):
-    """The first judge reports float32, and does not judge it."""
+def test_a_fault_of_float32_alone_is_one_of_precision(folder):
     code, out, _ = parity(folder, "run", "fakes", "fakes:drifting", "--data", "small.npz")
-    assert code == 0
-    assert "float32, 78 steps: reported, not judged" in out
+    assert code == 1
+    assert "float64, first 78 steps: match" in out
+    last = out.splitlines()[-1]
+    assert last.startswith("verdict: differs in precision at step 0, update, fc3.bias: ")
+    assert last.endswith("the same step in float64 does not show it")
 
 
 def test_the_embedded_set_needs_nothing_and_says_so(folder):
@@ -383,7 +385,10 @@ def test_a_command_without_a_subcommand_shows_the_help(folder, command):
         ("exits", "parity: fakes:exits: run() raised SystemExit: 0"),
         ("bad_losses", "parity: fakes:bad_losses: run() returned list, not a NumPy array of floats"),
         ("no_driver", "parity: fakes:no_driver: devices() raised RuntimeError: driver too old"),
-        ("bad_momentum", "parity: fakes:bad_momentum: momentum() returned other tensors than weights() at the start"),
+        (
+            "bad_momentum",
+            "parity: fakes:bad_momentum: momentum() returned other tensors than weights() at the start: other",
+        ),
     ],
 )
 def test_a_side_that_breaks_is_an_error_and_never_a_verdict(folder, fault, problem):

@@ -1,7 +1,9 @@
 """From losses, tensors and predictions to measurements and a verdict: pure functions."""
 
 from parity.compare.accuracy import accuracy, accuracy_per_class, agreement, predictions
+from parity.compare.envelope import FACTOR, Distribution, Spread, compare_distribution, envelope
 from parity.compare.finding import Blame, Finding, formula_finding, precision_finding
+from parity.compare.flips import Flip, find_flips
 from parity.compare.formula import Rung, compare_formula, first_break
 from parity.compare.measure import Gap, largest_gap, loss_differences, momentum_gap, relative_difference
 from parity.compare.null import nudge
@@ -11,14 +13,18 @@ from parity.compare.verdict import BOUND, JUDGED_STEPS, Outcome, StateGap, Verdi
 
 __all__ = [
     "BOUND",
+    "FACTOR",
     "JUDGED_STEPS",
     "Blame",
+    "Distribution",
     "Errors",
     "Finding",
+    "Flip",
     "Gap",
     "Outcome",
     "Rounding",
     "Rung",
+    "Spread",
     "Stage",
     "StateGap",
     "Trials",
@@ -26,7 +32,10 @@ __all__ = [
     "accuracy",
     "accuracy_per_class",
     "agreement",
+    "compare_distribution",
     "compare_formula",
+    "envelope",
+    "find_flips",
     "first_break",
     "formula_finding",
     "in_order_of",

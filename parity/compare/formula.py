@@ -79,9 +79,15 @@ class Rung:
 
 
 def compare_formula(
-    step: int, a: StepTrace, b: StepTrace, *, null: StepTrace | None = None, unjudged: frozenset[str] = frozenset()
+    step: int,
+    a: StepTrace,
+    b: StepTrace,
+    *,
+    null: StepTrace | None = None,
+    unjudged: frozenset[str] = frozenset(),
+    eps: float = EPS,
 ) -> tuple[Rung, ...]:
-    """Compare one float64 step, tensor by tensor, in the order of the stages.
+    """Compare one step, tensor by tensor, in the order of the stages.
 
     Args:
         step: its number.
@@ -89,13 +95,36 @@ def compare_formula(
         b: the other, under the same names and in the same layout.
         null: the same step of `a` with initial weights one ulp away.
         unjudged: parameters whose gradients have been zero to rounding: their momentum and update are not compared.
+        eps: of the dtype that the steps were computed in.
     """
-    first, second = stage_tensors(a), stage_tensors(b)
-    moved = stage_tensors(null) if null is not None else {}
-    return tuple(_rungs(step, first, second, moved, unjudged))
+    rule = _Rule(eps=eps, null=stage_tensors(null) if null is not None else {})
+    return tuple(_rungs(step, stage_tensors(a), stage_tensors(b), rule, unjudged))
 
 
-def _rungs(step: int, a: Arrays, b: Arrays, null: Arrays, unjudged: frozenset[str]) -> Iterator[Rung]:
+@dataclass(frozen=True, kw_only=True)
+class _Rule:
+    """What is rounding: in units of a dtype's eps, and by a null run."""
+
+    eps: float
+    null: Arrays
+
+    def allows(self, place: Stage, scale: float, x: NDArray[np.float64], a: Arrays) -> float:
+        allowed = ULPS * self.eps
+        moved = self.null.get(place)
+        # The nudge of the weights itself is no amplification.
+        if moved is not None and moved.shape == x.shape and place.stage != "weights":
+            allowed = max(allowed, NULL_FACTOR * ratio(frobenius(x - moved), scale))
+        parameter = a.get(Stage(stage="weights", tensor=place.tensor))
+        if place.stage == "update" and parameter is not None:
+            allowed += ratio(4 * self.eps * frobenius(parameter), scale)
+        return allowed
+
+    def is_zero(self, place: Stage, scale: float, largest: Mapping[str, float]) -> bool:
+        """Gradients alone: a weight or an activation that small is a value, not a cancellation."""
+        return place.stage == "gradients" and 0 < scale <= ULPS * self.eps * largest.get("gradients", 0.0)
+
+
+def _rungs(step: int, a: Arrays, b: Arrays, rule: _Rule, unjudged: frozenset[str]) -> Iterator[Rung]:
     zeros = set(unjudged)
     largest = _largest_norms(a, b)
     for place, (x, y) in pair_stages(a, b).items():
@@ -105,10 +134,10 @@ def _rungs(step: int, a: Arrays, b: Arrays, null: Arrays, unjudged: frozenset[st
         assert x is not None and y is not None  # noqa: S101, PT018  _problem has seen to it; for the type checker
         scale = max(frobenius(x), frobenius(y))
         parameter = place.tensor.partition(":")[0]
-        zero = _is_zero(place, scale, largest) or (place.stage in _OPTIMIZER and parameter in zeros)
+        zero = rule.is_zero(place, scale, largest) or (place.stage in _OPTIMIZER and parameter in zeros)
         if zero and place.stage == "gradients":
             zeros.add(place.tensor)
-        allowed = _allowed(place, scale, x, null.get(place), a)
+        allowed = rule.allows(place, scale, x, a)
         vacuous = (
             f"rounding alone may move it by {allowed:.1f} times its own size" if allowed >= 1 and not zero else None
         )
@@ -139,23 +168,6 @@ def _largest_norms(a: Arrays, b: Arrays) -> dict[str, float]:
             if np.isfinite(norm):
                 largest[place.stage] = max(largest.get(place.stage, 0.0), norm)
     return largest
-
-
-def _is_zero(place: Stage, scale: float, largest: Mapping[str, float]) -> bool:
-    """Gradients alone: a weight or an activation that small is a value, not a cancellation."""
-    return place.stage == "gradients" and 0 < scale <= ULPS * EPS * largest.get("gradients", 0.0)
-
-
-def _allowed(place: Stage, scale: float, x: NDArray[np.float64], moved: NDArray[np.float64] | None, a: Arrays) -> float:
-    allowed = ULPS * EPS
-    if moved is not None and moved.shape == x.shape:
-        null = ratio(frobenius(x - moved), scale)
-        if place.stage != "weights":  # the nudge itself is no amplification
-            allowed = max(allowed, NULL_FACTOR * null)
-    if place.stage == "update":
-        parameter = a.get(Stage(stage="weights", tensor=place.tensor))
-        allowed += ratio(4 * EPS * frobenius(parameter), scale) if parameter is not None else 0.0
-    return allowed
 
 
 def first_break(rungs: Sequence[Rung]) -> Rung | None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from parity.compare import BOUND, Gap, Outcome, Verdict
+from parity.compare import BOUND, Gap, Verdict
 from parity.data import Dataset
 from parity.history import EpochResult, Window
+from parity.judgement import Judgement
 from parity.result import Comparison, Report
 from parity.settings import Settings
 
 __all__ = ["data_line", "epoch_line", "header", "report_lines", "settings_lines", "verdict_lines", "window_line"]
 
 _LABEL, _COLUMN = 18, 20
+_FLIPS = 3  # choices of one step that are printed
 _SHOWN = 8  # images of the first test batch: more would not fit on a screen
 
 
@@ -84,13 +86,15 @@ def report_lines(report: Report) -> Iterator[str]:
         yield f"{side.name}: {report.steps:,} steps in {side.seconds:.1f} s, compilation included"
     if report.comparison:
         yield from _comparison_lines(report.comparison, report.settings.dtype, report.steps)
+    if report.judgement:
+        yield from _judgement_lines(report.judgement)
     if report.verdict:
         yield from verdict_lines(report.verdict)
     yield _last_line(report)
 
 
 def _comparison_lines(comparison: Comparison, dtype: str, steps: int) -> Iterator[str]:
-    yield f"{dtype}, {steps:,} steps: reported, not judged" if dtype != "float64" else f"{dtype}, {steps:,} steps"
+    yield f"{dtype}, {steps:,} steps"
     yield f"  largest relative loss difference {comparison.largest_loss:.1e}, at step {comparison.largest_loss_step}"
     final = [f"parameters {_format_gap(comparison.parameters)}"] if comparison.parameters else []
     final += [f"momentum {_format_gap(comparison.momentum)}"] if comparison.momentum else []
@@ -99,15 +103,28 @@ def _comparison_lines(comparison: Comparison, dtype: str, steps: int) -> Iterato
         yield f"  the two sides predict the same class for {_percent(comparison.agreement)} of the test images"
 
 
+def _judgement_lines(judgement: Judgement) -> Iterator[str]:
+    parting = judgement.parting
+    if parting and not parting.finding:
+        yield f"the sides part at step {parting.step:,}: gradients {parting.gap:.1e} apart, {parting.before:.1e} before"
+        yield from (f"  {flip}" for flip in parting.flips[:_FLIPS])
+        if len(parting.flips) > _FLIPS:
+            yield f"  and {len(parting.flips) - _FLIPS} more choices that the sides make differently"
+    if around := judgement.envelope:
+        yield f"beside {around.members} runs of {around.side} whose weights begin one ulp away:"
+        horizon = "not reached" if around.horizon is None else f"step {around.horizon:,}"
+        yield f"  horizon of a comparison step by step: {horizon}"
+        yield f"  largest gap: {100 * around.largest_share:.0f} % of what the ensemble allows"
+        for figure in around.distributions:
+            runs = ", ".join(f"{100 * value:.2f}" for value in figure.ensemble)
+            yield f"  {figure.name}: {100 * figure.value:.2f} %, the runs' {runs}"
+
+
 def _last_line(report: Report) -> str:
     ending = report.ending
     if ending.kind != "complete":
         return f"stopped in the {ending.phase}: {ending.kind}, {ending.detail}"
-    if not report.verdict:
-        return "trained"
-    # A difference between formulas is one in every precision; a match in float64 is one in float64.
-    caveat = " in float64" if report.verdict.outcome is Outcome.MATCH else ""
-    return f"verdict: {report.verdict.outcome.value}{caveat}"
+    return f"verdict: {report.judgement.line}" if report.judgement else "trained"
 
 
 def _row(label: str, cells: Sequence[str]) -> str:

@@ -1,0 +1,182 @@
+"""The verdict of a whole run: the float64 check, the parting of the sides, the envelope, and what comes after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.compare import (
+    FACTOR,
+    Distribution,
+    Outcome,
+    Verdict,
+    accuracy,
+    agreement,
+    compare_distribution,
+    envelope,
+    predictions,
+)
+from parity.compare.measure import ratio
+from parity.history import EnsembleRun, Run
+from parity.replay import Parting, jumped
+from parity.watch import Outside
+
+__all__ = ["Envelope", "Judgement", "judge_run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Envelope:
+    """The pair beside an ensemble of one side.
+
+    Args:
+        side: that side's name.
+        members: how many runs.
+        steps, gaps, limits: the pair's gap after each chunk, and FACTOR times the ensemble's envelope.
+        largest_share: the largest gap as a share of its limit, up to the pair's own flip if it has one.
+        horizon: the step up to which a comparison step by step means anything; None if that is the whole run.
+        distributions: what is compared beyond the horizon; empty if the run ended before its evaluation.
+    """
+
+    side: str
+    members: int
+    steps: tuple[int, ...]
+    gaps: tuple[float, ...]
+    limits: tuple[float, ...]
+    largest_share: float
+    horizon: int | None
+    distributions: tuple[Distribution, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What a run of two sides shows: the outcome, the reason in one line, and what it rests on."""
+
+    outcome: Outcome
+    line: str
+    parting: Parting | None
+    outside: Outside | None
+    envelope: Envelope | None
+
+
+def judge_run(run: Run, verdict: Verdict, check: Run | None, labels: NDArray[np.integer], dtype: str) -> Judgement:
+    """Judge two sides.
+
+    Args:
+        run: the run, or the float64 check that ended it.
+        verdict: that of the first float64 steps.
+        check: the float64 check that came before the run; None where the run is in float64 itself.
+        labels: of the test set.
+        dtype: of the run.
+    """
+    exact = check or run
+    around = _envelope(run, labels, dtype) if run.ensemble else None
+    outcome, line = _conclude(run, verdict, exact, around, dtype)
+    parting = exact.parting if verdict.outcome is Outcome.DIFFERS else run.parting
+    return Judgement(outcome=outcome, line=line, parting=parting, outside=run.outside, envelope=around)
+
+
+def _conclude(run: Run, verdict: Verdict, exact: Run, around: Envelope | None, dtype: str) -> tuple[Outcome, str]:
+    if verdict.outcome is Outcome.DIFFERS:
+        finding = exact.parting.finding if exact.parting else None
+        return Outcome.DIFFERS, finding.line if finding else f"differs in float64: {verdict.reason} first"
+    if run.parting and run.parting.finding:
+        return Outcome.DIFFERS, run.parting.finding.line
+    if run.outside:
+        return Outcome.DIFFERS, _outside_line(run.outside, run.parting)
+    strange = [figure for figure in around.distributions if not figure.inside] if around else []
+    if strange:
+        return Outcome.DIFFERS, _strange_line(strange[0])
+    if around is None:
+        return Outcome.MATCH, "match in float64" + ("" if dtype == "float64" else f"; {dtype} reported, not judged")
+    return Outcome.MATCH, _inside_line(around, dtype)
+
+
+def _outside_line(outside: Outside, parting: Parting | None) -> str:
+    why = "no step shows why" if parting is None else f"step {parting.step} shows no flip that rounding explains"
+    return (
+        f"differs after {outside.steps:,} steps: the parameters are {outside.gap:.1e} apart, where runs of one side "
+        f"from weights one ulp apart allow {outside.limit:.1e}; {why}"
+    )
+
+
+def _strange_line(figure: Distribution) -> str:
+    mean = sum(figure.ensemble) / len(figure.ensemble)
+    return (
+        f"differs in the end: {figure.name} is {100 * figure.value:.2f} %, where the ensemble's runs have "
+        f"{100 * mean:.2f} % on average ({figure.t:.1f} standard deviations, {figure.limit:.1f} allowed)"
+    )
+
+
+def _inside_line(around: Envelope, dtype: str) -> str:
+    until = "all steps" if around.horizon is None else f"up to step {around.horizon:,}, then as distributions"
+    return f"match: same formula in float64, inside its own envelope in {dtype} ({until})"
+
+
+def _envelope(run: Run, labels: NDArray[np.integer], dtype: str) -> Envelope:
+    ensemble = run.ensemble
+    assert ensemble is not None  # noqa: S101  the caller has seen to it; for the type checker
+    gaps = [gap.parameters.difference for gap in run.gaps]
+    limits = [FACTOR * limit for limit in envelope(ensemble.spreads)]
+    horizon = _horizon(run, ensemble, dtype)
+    own = run.parting.step if run.parting and run.parting.explained else run.steps
+    judged = [ratio(gap, limit) for gap, limit in zip(gaps, limits, strict=True)]
+    before = [share for share, gap in zip(judged, run.gaps, strict=True) if gap.steps <= own]
+    return Envelope(
+        side=run.sides[ensemble.side].name,
+        members=len(ensemble.spreads[0].members) if ensemble.spreads else 0,
+        steps=tuple(gap.steps for gap in run.gaps),
+        gaps=tuple(gaps),
+        limits=tuple(limits),
+        largest_share=max(before, default=0.0),
+        horizon=horizon,
+        distributions=_distributions(run, ensemble, labels),
+    )
+
+
+def _horizon(run: Run, ensemble: EnsembleRun, dtype: str) -> int | None:
+    """Where the pair parts, or the first boundary at which a member has."""
+    if run.parting:
+        return run.parting.step
+    largest = 0.0
+    for spread in ensemble.spreads:
+        furthest = max(spread.members)
+        if jumped(furthest, largest, dtype):
+            return spread.steps
+        largest = max(largest, furthest)
+    return None
+
+
+def _distributions(run: Run, ensemble: EnsembleRun, labels: NDArray[np.integer]) -> tuple[Distribution, ...]:
+    """The other side's accuracy among the ensemble's, and its agreement with the side that the ensemble is of."""
+    own, other = run.sides[ensemble.side].logits, run.sides[1 - ensemble.side].logits
+    if own is None or other is None or not ensemble.logits:
+        return ()
+    base, twin = predictions(own), predictions(other)
+    members = [predictions(logits) for logits in ensemble.logits]
+    resolution = 1 / len(labels)
+    figures = [
+        compare_distribution(
+            "the share of correct predictions",
+            accuracy(twin, labels),
+            [accuracy(run, labels) for run in (base, *members)],
+            resolution=resolution,
+        )
+    ]
+    if len(members) > 1:
+        figures.append(
+            compare_distribution(
+                "the share of equal predictions",
+                agreement(twin, base),
+                _agreements(members, base),
+                resolution=resolution,
+                more_is_fine=True,
+            )
+        )
+    return tuple(figures)
+
+
+def _agreements(members: Sequence[NDArray[np.integer]], base: NDArray[np.integer]) -> list[float]:
+    return [agreement(member, base) for member in members]
