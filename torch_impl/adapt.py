@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,9 +53,9 @@ class Program:
         module, loss, optimizer = copy.deepcopy((self.module, self.loss, self.optimizer))
         return Program(module=module, loss=loss, optimizer=optimizer, inputs=self.inputs)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The model's output and the loss."""
-        output: Tensor = self.module(*batch[: self.inputs])
+    def forward(self, batch: Batch) -> tuple[Any, Any]:
+        """The model's output and the loss: user code, so that anything may come; `Workbench.probe` looks at it."""
+        output = self.module(*batch[: self.inputs])
         return output, self.loss(output, *batch[self.inputs :])
 
     def step(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -223,7 +224,7 @@ class AdaptedModule:
             output, loss = program.step(batch)
             gradients, after = to_canonical(program.gradients()), bench.snapshot()
         return after, StepTrace(
-            batch=to_canonical({str(number): tensor for number, tensor in enumerate(batch)}),
+            batch={str(number): np.array(tensor.cpu().numpy()) for number, tensor in enumerate(batch)},
             weights=self.weights(state),
             activations=activations,
             logits=to_canonical({"logits": output}),

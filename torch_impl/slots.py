@@ -128,12 +128,13 @@ def write_slots(
     entries = copy.deepcopy(state.entries)
     if not values:
         return replace(state, entries=_emptied(entries, shapes))
-    entries = {key: copy.deepcopy(entry) for key, entry in stepped.entries.items() if key not in entries} | entries
+    new = {key: copy.deepcopy(entry) for key, entry in stepped.entries.items() if key not in entries}
+    entries |= new
     result = replace(state, entries=entries)
     slots = read_slots(result, shapes)
     check_tensors(values, {name: tuple(tensor.shape) for name, tensor in slots.items()}, argument="momentum")
-    for name in stepped.entries.keys() - state.entries.keys():
-        _rewind(name, entries[name], slots)
+    for name, entry in new.items():
+        _rewind(name, entry, slots)
     for name, tensor in slots.items():
         tensor.copy_(torch.tensor(values[name]))
     return result
