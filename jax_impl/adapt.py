@@ -53,8 +53,8 @@ class Carry(NamedTuple):
 class Result(NamedTuple):
     """What a step computes on its way; gradients is a pytree like the parameters."""
 
-    output: Array
-    loss: Array
+    output: Any
+    loss: Any
     gradients: Any
 
 
@@ -70,13 +70,14 @@ class Program:
     inputs: int
     evaluate: Callable[..., Array] | None
 
-    def forward(self, params: Any, statistics: Any, batch: Batch) -> tuple[Array, tuple[Array, Any]]:
-        """The loss, and beside it the model's output and the new statistics."""
+    def forward(self, params: Any, statistics: Any, batch: Batch) -> tuple[Any, tuple[Any, Any]]:
+        """The loss, and beside it the model's output and the new statistics: user code, which `_check` looks at."""
         inputs, targets = batch[: self.inputs], batch[self.inputs :]
         if statistics is None:
             output = self.apply(params, *inputs)
         else:
-            output, statistics = self.apply(params, statistics, *inputs)
+            # Taken apart and put together: an nnx.Variable may be written to only in the trace that made it.
+            output, statistics = self.apply(params, jax.tree.map(lambda leaf: leaf, statistics), *inputs)
         with jax.named_scope("loss"):
             return self.loss(output, *targets), (output, statistics)
 
@@ -92,15 +93,15 @@ class Program:
         updates, optimizer = self.tx.update(result.gradients, carry.optimizer, carry.params)
         return Carry(optax.apply_updates(carry.params, updates), statistics, optimizer), result
 
-    def outputs(self, carry: Carry, inputs: Batch) -> Array:
+    def outputs(self, carry: Carry, inputs: Batch) -> Any:
         """The model's outputs in evaluation, statistics unchanged."""
         state = (carry.params,) if carry.statistics is None else (carry.params, carry.statistics)
         if self.evaluate is not None:
             return self.evaluate(*state, *inputs)
-        output: Array = self.apply(*state, *inputs)
+        output = self.apply(*state, *inputs)
         return output if carry.statistics is None else output[0]
 
-    def reported(self, carry: Carry) -> dict[str, Array]:
+    def reported(self, carry: Carry) -> dict[str, Any]:
         """What `weights` returns: parameters, then statistics of floats, by name."""
         statistics = {name: leaf for name, leaf in named_leaves(carry.statistics).items() if _is_float(leaf)}
         return {**named_leaves(carry.params), **statistics}

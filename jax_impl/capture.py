@@ -150,12 +150,11 @@ def check_precision(jaxpr: Jaxpr, dtype: str) -> None:
         InputError: names the operation, and the line of the user's code that it comes from.
     """
     for equation in _equations(jaxpr):
-        results = [aval.dtype for aval in map(_aval, equation.outvars) if _is_float(aval)]
-        if any(_is_float(_aval(atom)) for atom in equation.invars):
-            for found in results:
-                if found != dtype:
-                    where = f"{equation.primitive.name} at {source_info_util.summarize(equation.source_info)}"
-                    raise other_precision(where, found, dtype)
+        given, results = _float_types(equation.invars), _float_types(equation.outvars)
+        moves = equation.primitive.name in LAYOUT and given == results
+        if given and results - {dtype} and not moves:
+            where = f"{equation.primitive.name} at {source_info_util.summarize(equation.source_info)}"
+            raise other_precision(where, min(results - {dtype}), dtype)
 
 
 def order_of_use(jaxpr: Jaxpr, names: Mapping[Var, str]) -> Iterator[str]:
@@ -199,8 +198,10 @@ def _compute(jaxpr: Jaxpr, equation: JaxprEqn, values: Sequence[Any]) -> Sequenc
     return results
 
 
-def _aval(atom: Any) -> Any:
-    return atom.aval
+def _float_types(atoms: Sequence[Any]) -> set[str]:
+    """The floating-point types among variables; a literal is a constant that is being created."""
+    avals = [atom.aval for atom in atoms if not isinstance(atom, Literal)]
+    return {str(aval.dtype) for aval in avals if _is_float(aval)}
 
 
 def _is_float(aval: Any) -> bool:

@@ -26,7 +26,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
 
 from parity.contract.programs import other_precision, slot_name
 
@@ -52,12 +51,12 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     return {leaf_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def read_slots(state: optax.OptState, params: Any) -> dict[str, Array]:
+def read_slots(state: optax.OptState, params: Any) -> dict[str, Any]:
     """The slots under their numbered names; {} when the optimizer keeps none."""
     return {name: leaf for name, leaf in _walk(state, params) if name is not None}
 
 
-def write_slots(state: optax.OptState, params: Any, values: Mapping[str, Array]) -> optax.OptState:
+def write_slots(state: optax.OptState, params: Any, values: Mapping[str, Any]) -> optax.OptState:
     """The state with these slots in place of its own; all else in it stays."""
     leaves = [leaf if name is None else values[name] for name, leaf in _walk(state, params)]
     return jax.tree.unflatten(jax.tree.structure(state), leaves)

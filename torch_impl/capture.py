@@ -100,10 +100,8 @@ class Capture(TorchDispatchMode):
         return {name: self._values[name] for name in names}, {name: self._graph.parents[name] for name in names}
 
     def _record(self, func: Any, outputs: tuple[Tensor, ...], parents: tuple[str, ...]) -> None:
-        packet = func.overloadpacket.__name__
-        layout = packet in LAYOUT or func.is_view
-        computes = [not layout and _is_activation(tensor) for tensor in outputs]
-        operation = self._graph.operation(self._scope.label(packet)) if any(computes) else ""
+        computes = [not _is_layout(func) and _is_activation(tensor) for tensor in outputs]
+        operation = self._graph.operation(self._scope.label(_packet(func))) if any(computes) else ""
         for number, (tensor, new) in enumerate(zip(outputs, computes, strict=True)):
             if not new:
                 self._follow(tensor, parents)
@@ -139,11 +137,11 @@ class PrecisionCheck(TorchDispatchMode):
     ) -> Any:
         """Called by torch for every operation."""
         result = func(*args, **(kwargs or {}))
-        if any(tensor.is_floating_point() for tensor in _tensors((*args, *(kwargs or {}).values()))):
-            for tensor in _tensors((result,)):
-                if tensor.is_floating_point() and tensor.dtype != self._dtype and not _is_creation(func):
-                    where = self._scope.label(func.overloadpacket.__name__)
-                    raise other_precision(where, type_name(tensor.dtype), type_name(self._dtype))
+        given, results = _float_types((*args, *(kwargs or {}).values())), _float_types((result,))
+        moves = _is_layout(func) and given == results
+        if given and results - {self._dtype} and not moves and not _is_creation(func):
+            found = (results - {self._dtype}).pop()
+            raise other_precision(self._scope.label(_packet(func)), type_name(found), type_name(self._dtype))
         return result
 
 
@@ -165,10 +163,23 @@ def _address(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
+def _float_types(values: tuple[Any, ...]) -> set[torch.dtype]:
+    return {tensor.dtype for tensor in _tensors(values) if tensor.is_floating_point()}
+
+
+def _packet(func: Any) -> str:
+    """The operation's name, without the overload: "add", "relu_", "_to_copy"."""
+    name: str = func.overloadpacket.__name__
+    return name
+
+
 def _is_creation(func: Any) -> bool:
     """Whether only the shape of the arguments matters: empty_like, zeros_like, new_ones, ..."""
-    packet: str = func.overloadpacket.__name__
-    return packet.endswith("_like") or packet.startswith("new_")
+    return _packet(func).endswith("_like") or _packet(func).startswith("new_")
+
+
+def _is_layout(func: Any) -> bool:
+    return func.is_view or _packet(func) in LAYOUT
 
 
 def _is_activation(tensor: Tensor) -> bool:

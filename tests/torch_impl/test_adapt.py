@@ -466,6 +466,7 @@ def test_refuses_another_precision_than_the_runs(body, loss, dtype, where):
     "body",
     [
         lambda y: y * (y > 0).float(),
+        lambda y: y * (y[:, 0] > 0).float()[:, None].clone(),
         lambda y: y * torch.ones(2) + torch.tensor(0.5),
         lambda y: y * torch.arange(2).to(y.dtype),
     ],
