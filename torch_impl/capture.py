@@ -25,8 +25,8 @@ from parity.contract.programs import other_precision
 
 __all__ = ["Capture", "PrecisionCheck", "Scope", "scoped", "type_name"]
 
-# These hold the values of what they are given, in another order or place at most. Views need no entry.
-LAYOUT = frozenset({"clone", "copy_", "_to_copy", "_unsafe_view", "flip"})
+# These hold the values of what they are given, in another order or place, or some of them. Views need no entry.
+LAYOUT = frozenset({"clone", "copy_", "_to_copy", "_unsafe_view", "flip", "unsafe_split", "unsafe_split_with_sizes"})
 
 
 @dataclass
