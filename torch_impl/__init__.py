@@ -1,12 +1,13 @@
-"""The CIFAR-10 CNN in PyTorch, trained by torch.optim.SGD.
+"""The CIFAR-10 CNN in PyTorch, trained by torch.optim.SGD; and `adapt`, for any other module.
 
 Name it `torch_impl` (chooses), `torch_impl:eager` or `torch_impl:compiled`. Start reading at model.py and train.py; the
 same file names in jax_impl hold the same things in JAX.
 """
 
+from torch_impl.adapt import AdaptedModule, adapt
 from torch_impl.implementation import TorchImplementation
 
-__all__ = ["TorchImplementation", "compiled", "eager", "impl"]
+__all__ = ["AdaptedModule", "TorchImplementation", "adapt", "compiled", "eager", "impl"]
 
 eager = TorchImplementation(compiled=False)
 compiled = TorchImplementation(compiled=True)
