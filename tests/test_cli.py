@@ -59,6 +59,9 @@ def parity(folder, *arguments):
 RUN = ("run", "fakes:honest", "fakes:honest", "--data", "small.npz")
 
 
+MATCH = "verdict: match: same formula in float64, inside its own envelope"
+
+
 def test_a_match_prints_everything_and_exits_0(folder):
     code, out, err = parity(folder, *RUN, "--json", "report.json")
     assert (code, err) == (0, "")
@@ -76,9 +79,17 @@ def test_a_match_prints_everything_and_exits_0(folder):
     )
     assert any(line.startswith("  airplane") for line in lines)
     assert "  the two sides predict the same class for 100.00 % of the test images" in lines
-    assert "float32, 78 steps: reported, not judged" in lines
-    assert lines[-2:] == ["verdict: match in float64", "wrote report.json: the report"]
-    assert max(map(len, lines)) <= 80
+    assert "beside 4 runs of fakes:honest#1 whose weights begin one ulp away:" in lines
+    assert "  largest gap: 0 % of what the ensemble allows" in lines
+    assert lines[-2:] == [f"{MATCH} in float32 (all steps)", "wrote report.json: the report"]
+    assert max(map(len, lines[:-2])) <= 80
+
+
+def test_without_an_ensemble_only_float64_is_judged(folder):
+    code, out, _ = parity(folder, *RUN, "--ensemble", "0")
+    assert code == 0
+    assert "beside" not in out
+    assert out.splitlines()[-1] == "verdict: match in float64; float32 reported, not judged"
 
 
 def test_the_json_report_holds_what_was_printed(folder):
@@ -120,7 +131,8 @@ def test_a_difference_exits_1_and_names_where(folder, wrong, dtype):
     code, out, err = parity(folder, "run", "fakes", f"fakes:{wrong}", "--data", "small.npz", "--dtype", dtype)
     assert (code, err) == (1, "")
     assert "differs; first " in out
-    assert out.splitlines()[-1] == "verdict: differs"
+    stage = {"wrong_lr": "step 0, update, fc3.weight", "wrong_momentum": "step 1, momentum, fc3.weight"}[wrong]
+    assert out.splitlines()[-1].startswith(f"verdict: differs in formula at {stage}: ")
 
 
 def test_a_fault_of_float32_alone_is_one_of_precision(folder):
@@ -167,12 +179,12 @@ def test_the_twins_match_in_float64(folder):
     assert (code, err) == (0, "")
     assert "torch_impl: torch " in out
     assert "jax_impl: jax " in out
-    assert out.splitlines()[-1] == "verdict: match in float64"
+    assert out.splitlines()[-1] == f"{MATCH} in float64 (all steps)"
 
 
 def paths_match(folder, *pair):
     code, out, _ = parity(folder, "run", *pair, "--data", "small.npz", "--dtype", "float64", "--steps", "30")
-    return (code, out.splitlines()[-1]) == (0, "verdict: match in float64")
+    return (code, out.splitlines()[-1]) == (0, f"{MATCH} in float64 (all steps)")
 
 
 def test_plain_and_unfolded_match(folder):
