@@ -39,7 +39,8 @@ def _settings(bench: Bench, seed: int, dtype: str) -> Settings:
 def loss_gaps(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
     """|a - b| / max(|a|, |b|, 1e-3) at each step, (steps,)."""
     a, b = a.astype(np.float64), b.astype(np.float64)
-    return np.abs(a - b) / np.maximum(np.maximum(np.abs(a), np.abs(b)), SMALL_LOSS)
+    gaps: NDArray[np.float64] = np.abs(a - b) / np.maximum(np.maximum(np.abs(a), np.abs(b)), SMALL_LOSS)
+    return gaps
 
 
 def measure_float64(bench: Bench, seed: int) -> Trial:

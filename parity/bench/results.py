@@ -25,8 +25,13 @@ FORMAT = "parity.calibration/1"
 def configuration(part: Part, bench: Bench) -> dict[str, Any]:
     """What decides a part's numbers, as JSON holds it: trials of two configurations are not mixed."""
     dataset = bench.dataset
-    data = {"name": dataset.name, "origin": dataset.origin, "sha256": dataset.fingerprint()}
-    data |= {"train_size": len(dataset.train_labels), "test_size": len(dataset.test_labels)}
+    data = {
+        "name": dataset.name,
+        "origin": dataset.origin,
+        "sha256": dataset.fingerprint(),
+        "train_size": len(dataset.train_labels),
+        "test_size": len(dataset.test_labels),
+    }
     settings = {name: getattr(bench, name) for name in part.reads}
     packages = describe_environment().packages
     plain: dict[str, Any] = json.loads(json.dumps({"data": data, **settings, "packages": packages}))
