@@ -40,15 +40,19 @@ def main() -> NoReturn:
     """Run the command line; what the user can mend is one line. Exit codes as the command `parity` has them."""
     try:
         sys.exit(cli.main(prog_name="python -m parity.bench", standalone_mode=False))
+    except InputError as error:
+        _fail(error.line(f"--{error.argument.replace('_', '-')}"), error.exit_code)
     except ParityError as error:
-        if error.__cause__ is not None:
+        if error.__cause__ is not None:  # a side's own program broke: its author needs to see where
             traceback.print_exception(error.__cause__)
-        line = error.line(f"--{error.argument.replace('_', '-')}") if isinstance(error, InputError) else str(error)
-        _fail(line, error.exit_code)
+        _fail(str(error), error.exit_code)
     except click.ClickException as error:
         _fail(" ".join(error.format_message().split()), 2)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted; the trials in the file are kept, and the same command goes on from there", INTERRUPTED)
+    except Exception as error:  # noqa: BLE001  whatever nobody thought of must not exit as a missed bar does
+        traceback.print_exc()
+        _fail(f"internal error ({type(error).__name__})", 2)
 
 
 def _fail(line: str, exit_code: int) -> NoReturn:

@@ -58,9 +58,9 @@ def _warm_up(bench: Bench, sides: tuple[Side, Side]) -> None:
     _alone(bench, sides, 2 * CHUNK)
     problem = cnn_problem(bench.dataset, initial_weights(0))
     rows = next(Loader(size=problem.size, batch_size=Settings().batch_size, seed=0).plans(0))[:1]
-    for dtype in ("float32", "float64"):
-        pair = start_pair(sides, problem, Settings(dtype=dtype), resolve_device(sides, bench.device))
-        pair.run(rows).observe(rows[0])
+    device = resolve_device(sides, bench.device)
+    start_pair(sides, problem, Settings(), device).run(rows).observe(rows[0])
+    start_pair(sides, problem, Settings(dtype="float64"), device).observe(rows[0])
 
 
 def _together(bench: Bench, sides: tuple[Side, Side], steps: int | None) -> Run:
