@@ -48,14 +48,11 @@ from parity.settings import Settings, Side, resolve_device
 __all__ = ["STEPS", "Check", "check"]
 
 STEPS = 6
-"""Steps observed: the first has no momentum yet, the second and third show how it is kept, the third has fewer
-examples, the rest repeat."""
+"""Steps observed: the first has no momentum yet, the second and third show how it is kept, the rest repeat. The last
+has half the examples: a mean that divides by the full batch shows only there."""
 
 ROUNDING_STEPS = 5
 """An odd number, so that the median is one of them."""
-
-PARTIAL = 2
-"""The step with half the examples: a mean that divides by the full batch shows only there."""
 
 _EVALUATED = 64  # test examples: the evaluation is compared output by output, not counted
 
@@ -133,12 +130,13 @@ def check(sides: tuple[Side, Side], problem: Problem, settings: Settings, *, ste
 
 
 def check_batches(size: int, settings: Settings, steps: int) -> list[Batch]:
-    """The rows of each step: the loader's own batches, epoch after epoch, one of them cut in half."""
+    """The rows of each step: the loader's own batches, epoch after epoch, the last of them cut in half."""
     loader = Loader(size=size, batch_size=settings.batch_size, seed=settings.seed)
     rows = (rows for epoch in itertools.count() for plan in loader.plans(epoch) for rows in plan)
     batches = list(itertools.islice(rows, steps))
-    if steps > PARTIAL and len(batches[PARTIAL]) > 3:  # of two examples half is one, which batch norms refuse
-        batches[PARTIAL] = batches[PARTIAL][: len(batches[PARTIAL]) // 2]
+    last = batches[-1]
+    if steps > 1 and len(last) > 3:  # of two examples half is one, which batch norms refuse
+        batches[-1] = last[: len(last) // 2]
     return batches
 
 
