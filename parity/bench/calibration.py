@@ -1,0 +1,134 @@
+"""The command: which parts there are, and how their trials are measured, kept and concluded from."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from parity.bench.long import FLOAT32, FLOAT64
+from parity.bench.part import Bench, Part
+from parity.bench.results import Results, configuration
+from parity.contract import InputError, ParityError
+from parity.data import check_writable, load_data
+
+__all__ = ["PARTS", "cli", "main", "measure_part", "results_of"]
+
+PARTS: tuple[Part, ...] = (FLOAT64, FLOAT32)
+
+QUICK_STEPS = 200
+INTERRUPTED = 130
+
+_FILE = click.Path(path_type=Path)
+
+
+def main() -> NoReturn:
+    """Run the command line; what the user can mend is one line. Exit codes as the command `parity` has them."""
+    try:
+        sys.exit(cli.main(prog_name="python -m parity.bench", standalone_mode=False))
+    except ParityError as error:
+        if error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
+        line = error.line(f"--{error.argument.replace('_', '-')}") if isinstance(error, InputError) else str(error)
+        _fail(line, error.exit_code)
+    except click.ClickException as error:
+        _fail(" ".join(error.format_message().split()), 2)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted; the trials in the file are kept, and the same command goes on from there", INTERRUPTED)
+
+
+def _fail(line: str, exit_code: int) -> NoReturn:
+    click.echo(f"parity.bench: {' '.join(line.split())}", err=True)
+    sys.exit(exit_code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100})
+def cli() -> None:
+    """Measure how far parity's judgement can be trusted."""
+
+
+@cli.command()
+@click.option(
+    "--part", "names", multiple=True, type=click.Choice([p.name for p in PARTS]), help="Repeatable.  [default: all]"
+)
+@click.option("--out", type=_FILE, default="calibration.json", help="The JSON file that trials are added to.")
+@click.option("--quick", is_flag=True, help="A few trials of each part, in less than a minute.")
+@click.option("--trials", "--seeds", "trials", type=click.IntRange(min=1), help="How many.  [default: the part's own]")
+@click.option("--first", type=click.IntRange(min=0), default=0, help="Number of the first trial.")
+@click.option("--data", default="auto", metavar="auto|cifar10|embedded|FILE.npz", help="What to train on.")
+@click.option("--data-dir", type=_FILE, help="Where CIFAR-10 is kept.  [default: the user's cache folder]")
+@click.option("--epochs", type=click.IntRange(min=1), default=3, help="Of the long runs.")
+@click.option("--steps", type=click.IntRange(min=1), help="Stop the long runs after so many.")
+@click.option("--sides", nargs=2, default=("torch_impl", "jax_impl"), help="The honest pair.")
+@click.option("--device", default="auto", metavar="auto|cpu|cuda")
+def calibration(  # noqa: PLR0917  click passes them by name
+    names: tuple[str, ...],
+    out: Path,
+    quick: bool,
+    trials: int | None,
+    first: int,
+    data: str,
+    data_dir: Path | None,
+    epochs: int,
+    steps: int | None,
+    sides: tuple[str, str],
+    device: str,
+) -> None:
+    """Measure the parts and add their trials to a JSON file; trials that it has already are not repeated.
+
+    Exit code 1 if a bar is missed.
+
+    Example: python -m parity.bench calibration --part float64-long --data cifar10 --out results/calibration.json
+    """
+    check_writable(out, argument="out")
+    bench = Bench(
+        dataset=load_data(data, data_dir=data_dir),
+        sides=sides,
+        epochs=epochs,
+        steps=QUICK_STEPS if quick and steps is None else steps,
+        device=device,
+    )
+    chosen = [part for part in PARTS if not names or part.name in names]
+    for part in chosen:  # a file that does not fit is refused now, not after hours
+        results_of(part, bench, out).trials()
+    met = []
+    for part in chosen:
+        numbers = part.quick if quick else range(first, first + (trials or part.count))
+        entry = measure_part(part, bench, numbers, out, command=("python", "-m", "parity.bench", *sys.argv[1:]))
+        click.echo(f"{part.name}: {'met' if entry['met'] else 'NOT MET'}; {entry['summary']}")
+        met.append(entry["met"])
+    sys.exit(0 if all(met) else 1)
+
+
+def results_of(part: Part, bench: Bench, out: Path, *, command: Sequence[str] = (), planned: int = 0) -> Results:
+    """The part's entry in the file."""
+    given = configuration(part, bench)
+    return Results(path=out, part=part, configuration=given, command=tuple(command), planned=planned)
+
+
+def measure_part(
+    part: Part, bench: Bench, numbers: Sequence[int], out: Path, *, command: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Measure the trials that the file does not have yet, and add each to it.
+
+    Args:
+        part: what to measure.
+        bench: with what.
+        numbers: of the trials, at least one.
+        out: the file.
+        command: the command line, for the file.
+
+    Returns:
+        The part's entry in the file.
+    """
+    results = results_of(part, bench, out, command=command, planned=len(numbers))
+    known, entry = results.trials(), None
+    for number in numbers:
+        if number not in known:
+            entry = results.add(number, part.measure(bench, number))
+            click.echo(f"{part.name}, trial {number}: kept in {out}")
+    return entry or results.entry()
