@@ -1,0 +1,127 @@
+"""In which ways the numbers of one tensor can lie in another of the same size.
+
+Three kinds are tried, each as reshape, transpose, reshape:
+
+    axes permuted       OIHW -> HWIO, (out, in) -> (in, out)
+    axes divided        (3E, E) -> (E, 3, H, D), or merged, the other way round
+    blocks reordered    an axis that runs over flattened feature maps, (C, H, W) -> (H, W, C)
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+__all__ = ["Layout", "layouts"]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Reshape to `split`, transpose to `axes`, reshape to the target's shape.
+
+    Args:
+        split: the source's shape, divided.
+        axes: the transpose.
+        reversed_axes: what came from the source's first axis lies behind what came from its second; None for vectors.
+        disorder: how many pairs of axes beyond the first two change places, or pieces within one divided axis.
+        block: the block that was reordered, if any.
+    """
+
+    split: Shape
+    axes: Shape
+    reversed_axes: bool | None
+    disorder: int
+    block: Shape | None = None
+
+
+def layouts(source: Shape, target: Shape, blocks: Iterable[tuple[Shape, Shape]] = ()) -> tuple[Layout, ...]:
+    """Every way to lay a tensor of shape `source` out as one of shape `target`, the plainest first.
+
+    Args:
+        source: A's shape.
+        target: B's shape.
+        blocks: pairs (block in A's order, the same block in B's order) of flattened feature maps.
+    """
+    if math.prod(source) != math.prod(target):
+        return ()
+    a, b = _long(source), _long(target)
+    found = list(_permuted(a, b))
+    if len(a) < len(b):
+        found += _divided(a, b)
+    if len(a) > len(b):
+        found += [_inverse(layout, a) for layout in _divided(b, a)]
+    if len(a) == len(b):
+        found += _reordered(a, b, blocks)
+    unique = {(layout.split, layout.axes): layout for layout in found}
+    return tuple(sorted(unique.values(), key=lambda layout: (layout.block is not None, layout.disorder)))
+
+
+def _long(shape: Shape) -> Shape:
+    """Without the axes of length 1, which move for free."""
+    return tuple(length for length in shape if length != 1)
+
+
+def _permuted(a: Shape, b: Shape) -> Iterator[Layout]:
+    if sorted(a) != sorted(b):
+        return
+    for axes in itertools.permutations(range(len(a))):
+        if tuple(a[axis] for axis in axes) == b:
+            yield _layout(a, axes, owners=tuple(range(len(a))))
+
+
+def _divided(a: Shape, b: Shape) -> Iterator[Layout]:
+    """Each of B's axes is a piece of one of A's, in any order within it."""
+    for owners in itertools.product(range(len(a)), repeat=len(b)):
+        pieces = [[axis for axis in range(len(b)) if owners[axis] == owner] for owner in range(len(a))]
+        if any(math.prod(b[axis] for axis in group) != length for group, length in zip(pieces, a, strict=True)):
+            continue
+        for orders in itertools.product(*(itertools.permutations(group) for group in pieces)):
+            order = [axis for group in orders for axis in group]
+            split = tuple(b[axis] for axis in order)
+            axes = tuple(order.index(axis) for axis in range(len(b)))
+            yield _layout(split, axes, owners=tuple(owners[axis] for axis in order))
+
+
+def _reordered(a: Shape, b: Shape, blocks: Iterable[tuple[Shape, Shape]]) -> Iterator[Layout]:
+    """One axis runs over a block that B flattens in another order."""
+    for base, (block, other), axis in itertools.product(_permuted(a, b), blocks, range(len(a))):
+        if math.prod(block) != a[axis]:
+            continue
+        for order in itertools.permutations(range(len(block))):
+            if tuple(block[i] for i in order) == other and order != tuple(range(len(block))):
+                yield _with_block(a, base, axis, block, order)
+
+
+def _with_block(a: Shape, base: Layout, axis: int, block: Shape, order: Shape) -> Layout:
+    split = (*a[:axis], *block, *a[axis + 1 :])
+    shift = len(block) - 1
+    axes: list[int] = []
+    for old in base.axes:
+        axes += [axis + i for i in order] if old == axis else [old + shift if old > axis else old]
+    disorder = base.disorder + _inversions(tuple(i for i in order if i > 0)) + (order[-1] != 0)
+    return Layout(split=split, axes=tuple(axes), reversed_axes=base.reversed_axes, disorder=disorder, block=block)
+
+
+def _layout(split: Shape, axes: Shape, *, owners: Shape) -> Layout:
+    """`owners` says from which of the source's axes each axis of `split` comes."""
+    if len(set(owners)) < 2:
+        return Layout(split=split, axes=axes, reversed_axes=None, disorder=_inversions(axes))
+    first, second = (min(axes.index(i) for i, owner in enumerate(owners) if owner == which) for which in (0, 1))
+    inner = tuple(axis for axis in axes if owners[axis] > 1)
+    within = [tuple(axis for axis in axes if owners[axis] == which) for which in (0, 1)]
+    disorder = _inversions(inner) + sum(_inversions(group) for group in within)
+    return Layout(split=split, axes=axes, reversed_axes=first > second, disorder=disorder)
+
+
+def _inverse(layout: Layout, a: Shape) -> Layout:
+    """The layout that goes back; `a` is the shape that it used to lead to."""
+    axes = tuple(sorted(range(len(a)), key=layout.axes.__getitem__))
+    return Layout(split=a, axes=axes, reversed_axes=layout.reversed_axes, disorder=layout.disorder)
+
+
+def _inversions(order: Shape) -> int:
+    return sum(x > y for x, y in itertools.combinations(order, 2))

@@ -1,0 +1,278 @@
+"""What B's outputs cannot decide: places of equal shape that a training step's forward pass does not tell apart.
+
+Running statistics are the common case, and a bias that a normalisation takes out again. All such tensors are set to the
+same number, on both sides; then what one step makes of each, what evaluation makes of each, and where each is used says
+which is which, whatever mapping is in force. Where B agrees with A in none of these (it may update its statistics
+otherwise), names decide, and where they do not, the user has to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.compare import BOUND, relative_difference
+from parity.contract import InputError, Tensors
+from parity.matching.activations import Captured, match_activations, output_distance
+from parity.matching.names import contradict, similarity
+from parity.matching.options import Choice, Unit
+from parity.matching.probe import Probe, fill, nudged
+from parity.matching.search import Attempt, Search
+from parity.matching.signatures import same, signature
+
+__all__ = ["resolve_ties"]
+
+Array = NDArray[Any]
+_DECISIVE = 0.9  # points of similarity: more than a rank's, less than a shared module's
+
+
+def resolve_ties(search: Search, attempt: Attempt) -> Attempt:
+    """The mapping with every choice made that its outputs leave open.
+
+    Args:
+        search: has found the attempt.
+        attempt: its outputs agree.
+
+    Raises:
+        InputError: several choices fit, and differ in their effect.
+    """
+    return _Unseen(search, _by_gradients(search, attempt)).resolved()
+
+
+def _by_gradients(search: Search, attempt: Attempt) -> Attempt:
+    """Exchange units whose gradients agree only that way; without effect where the gradients agree already."""
+    differing = [choice for choice in attempt.chosen if not _same_gradient(search, attempt, choice)]
+    cost = np.array([[_gradient_cost(search, attempt, x.a, y.b) for y in differing] for x in differing])
+    if not differing or not (cost == 0).any():
+        return attempt
+    chosen = _reassigned(
+        search,
+        attempt.chosen,
+        {
+            x.a: [y.b for y, c in zip(differing, row, strict=True) if c == 0]
+            for x, row in zip(differing, cost, strict=True)
+        },
+    )
+    trial = search.attempt(chosen)
+    fewer = sum(not _same_gradient(search, trial, choice) for choice in chosen) < len(differing)
+    return trial if trial.agrees and fewer else attempt
+
+
+def _gradients(search: Search, attempt: Attempt, a: int, b: int) -> tuple[Array | None, Array | None]:
+    ours, theirs = attempt.comparison.a.trace.gradients, attempt.comparison.b.trace.gradients
+    return _piece(ours, search.options.a[a]), _piece(theirs, search.options.b[b])
+
+
+def _piece(tensors: Tensors, unit: Unit) -> Array | None:
+    return unit.part.of(tensors[unit.name]) if unit.name in tensors else None
+
+
+def _same_gradient(search: Search, attempt: Attempt, choice: Choice) -> bool:
+    ours, theirs = _gradients(search, attempt, choice.a, choice.b)
+    if ours is None or theirs is None:
+        return ours is theirs
+    entry = search.options.tensor_map(choice)
+    laid_out = ours.reshape(entry.split).transpose(entry.axes).reshape(entry.shape)
+    largest = max(float(np.abs(value).max(initial=0.0)) for value in attempt.comparison.a.trace.gradients.values())
+    # A gradient that cancels to rounding, a bias's before a normalisation, is not compared with itself.
+    negligible = max(np.abs(laid_out).max(initial=0.0), np.abs(theirs).max(initial=0.0)) <= BOUND * largest
+    return bool(negligible) or relative_difference(laid_out, theirs) <= BOUND
+
+
+def _gradient_cost(search: Search, attempt: Attempt, a: int, b: int) -> float:
+    ours, theirs = _gradients(search, attempt, a, b)
+    if ours is None or theirs is None:
+        return float(ours is not theirs)
+    return float(not same(signature(ours), signature(theirs)))
+
+
+def _reassigned(search: Search, chosen: Sequence[Choice], fits: Mapping[int, Sequence[int]]) -> tuple[Choice, ...]:
+    """The cheapest mapping in which these units of A stay within the places that fit them, as far as they have any."""
+    fixed = {choice.a: choice for choice in chosen}
+    places = {fixed[a].b for a in fits}
+    choices = {a: [choice] for a, choice in fixed.items()}
+    for a, b in fits.items():
+        possible = [choice for choice in search.options.choices[a] if choice.b in places]
+        choices[a] = [choice for choice in possible if choice.b in b] or possible
+    try:
+        return search.options.cheapest(choices)
+    except StopIteration:  # what fits some leaves nothing for others
+        return tuple(chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Side:
+    """One program with all contested units set to one number."""
+
+    probe: Probe
+    weights: Tensors
+    captured: Captured
+
+
+class _Unseen:
+    """The units that the outputs do not depend on, and what else there is to tell them by."""
+
+    def __init__(self, search: Search, attempt: Attempt) -> None:
+        self.search, self.attempt, self.options = search, attempt, search.options
+        self.place = {choice.a: choice.b for choice in attempt.chosen}
+
+    def resolved(self) -> Attempt:
+        """See `resolve_ties`."""
+        fits = {a: self._places(a) for a in self.contested}
+        lost: set[int] = set()
+        for told_apart in (self._by_step, self._by_evaluation, self._by_use):
+            if all(len(places) == 1 for places in fits.values()):
+                break
+            fits, without = _narrowed(fits, told_apart)
+            lost |= without
+        for a in sorted(lost):
+            self._require_names(a, fits[a])
+        trial = self.search.attempt(_reassigned(self.search, self.attempt.chosen, fits)) if fits else self.attempt
+        return self._laid_out(trial if trial.agrees else self.attempt)
+
+    def _laid_out(self, attempt: Attempt) -> Attempt:
+        """Each unseen unit in the layout under which most activations agree, the plainest of several."""
+        for i in self.unseen:
+            old = next(choice for choice in attempt.chosen if choice.a == i)
+            ways = [choice for choice in self.options.choices[i] if choice.b == old.b]
+            tried = [self.search.attempt(_with(attempt.chosen, way)) for way in ways] if len(ways) > 1 else []
+            attempt = max((trial for trial in tried if trial.agrees), key=_agreement, default=attempt)
+        return attempt
+
+    @cached_property
+    def unseen(self) -> tuple[int, ...]:
+        """Units of A that the outputs do not depend on."""
+        quiet = tuple(i for i in range(len(self.options.a)) if self._has_no_gradient(i))
+        return quiet if quiet and self._is_unseen(quiet) else tuple(i for i in quiet if self._is_unseen([i]))
+
+    @cached_property
+    def contested(self) -> tuple[int, ...]:
+        """Those of them that have another such unit's place to go to."""
+        places = {self.place[i] for i in self.unseen}
+        return tuple(i for i in self.unseen if len(places & {choice.b for choice in self.options.choices[i]}) > 1)
+
+    def _places(self, a: int) -> tuple[int, ...]:
+        places = {self.place[i] for i in self.contested}
+        return tuple(dict.fromkeys(choice.b for choice in self.options.choices[a] if choice.b in places))
+
+    def _has_no_gradient(self, i: int) -> bool:
+        gradients = self.attempt.comparison.a.trace.gradients
+        largest = max((float(np.abs(value).max(initial=0.0)) for value in gradients.values()), default=0.0)
+        mine = _piece(gradients, self.options.a[i])
+        return mine is None or float(np.abs(mine).max(initial=0.0)) <= BOUND * largest
+
+    def _is_unseen(self, units: Sequence[int]) -> bool:
+        weights = nudged(self.search.weights, [self.options.a[i] for i in units])
+        changed = self.search.probes[0].observe(weights).trace.logits
+        before = self.attempt.comparison.a.trace.logits
+        return all(output_distance(before[name], changed[name]) <= BOUND for name in before)
+
+    @cached_property
+    def sides(self) -> tuple[_Side, _Side]:
+        """Both programs with every contested unit filled with ones: the mapping of these no longer matters."""
+        ours = fill(self.search.weights, [self.options.a[i] for i in self.contested], 1.0)
+        theirs = self.search.target_weights(self.attempt.chosen, ours)
+        probes = self.search.probes
+        return (
+            _Side(probe=probes[0], weights=ours, captured=probes[0].observe(ours)),
+            _Side(probe=probes[1], weights=theirs, captured=probes[1].observe(theirs)),
+        )
+
+    def _by_step(self, a: int, b: int) -> bool:
+        """One step makes the same of both."""
+        ours = self.options.a[a].part.of(self.sides[0].captured.trace.parameters[self.options.a[a].name])
+        theirs = self.options.b[b].part.of(self.sides[1].captured.trace.parameters[self.options.b[b].name])
+        return same(signature(ours), signature(theirs))
+
+    def _by_evaluation(self, a: int, b: int) -> bool:
+        """The outputs in evaluation depend on both alike."""
+        return output_distance(self._evaluated[0][a], self._evaluated[1][b]) <= BOUND
+
+    @cached_property
+    def _evaluated(self) -> tuple[dict[int, Array], dict[int, Array]]:
+        return self._doubled(0, self.options.a, self.contested), self._doubled(1, self.options.b, self._theirs)
+
+    @cached_property
+    def _theirs(self) -> tuple[int, ...]:
+        return tuple(self.place[i] for i in self.contested)
+
+    def _doubled(self, which: int, units: Sequence[Unit], wanted: Sequence[int]) -> dict[int, Array]:
+        side = self.sides[which]
+        return {i: side.probe.outputs(fill(side.weights, [units[i]], 2.0)) for i in wanted}
+
+    def _by_use(self, a: int, b: int) -> bool:
+        """Both are used at the same activations."""
+        ours, theirs = self._used[0][a], self._used[1][b]
+        if not ours or not theirs:
+            return ours == theirs
+        matches = match_activations(self.sides[0].captured, self.sides[1].captured)
+        return any(theirs.intersection(matches.partners.get(name, ())) for name in ours)
+
+    @cached_property
+    def _used(self) -> tuple[dict[int, frozenset[str]], dict[int, frozenset[str]]]:
+        return self._entered(0, self.options.a, self.contested), self._entered(1, self.options.b, self._theirs)
+
+    def _entered(self, which: int, units: Sequence[Unit], wanted: Sequence[int]) -> dict[int, frozenset[str]]:
+        side = self.sides[which]
+        return {i: side.probe.reach(side.weights, side.captured, [units[i]]) for i in wanted}
+
+    def _require_names(self, a: int, places: Sequence[int]) -> None:
+        """Refuse to guess, unless one of the places has the better name."""
+        units, names = self.options.b, self.options.labels
+        name = self.options.a[a].name
+        modules = {
+            names[0][self.options.a[choice.a].name].module: names[1][units[choice.b].name].module
+            for choice in self.attempt.chosen
+            if choice.a not in self.contested
+        }
+        points = sorted((similarity(names[0][name], names[1][units[b].name], modules), b) for b in places)
+        if len(points) < 2 or name in {units[b].name for b in places} or points[-1][0] - points[-2][0] >= _DECISIVE:
+            return
+        fitting = [units[b].name for points_of, b in points if points[-1][0] - points_of < _DECISIVE]
+        raise InputError(
+            "mapping",
+            name,
+            f"it could be {' or '.join(sorted(fitting))}: a training step does not tell them apart",
+            f"choose, for example {name}={sorted(fitting)[0]}",
+        )
+
+
+def _with(chosen: Sequence[Choice], change: Choice) -> tuple[Choice, ...]:
+    return tuple(change if choice.a == change.a else choice for choice in chosen)
+
+
+def _agreement(attempt: Attempt) -> tuple[int, float]:
+    return len(attempt.comparison.matches.telling), -sum(choice.cost for choice in attempt.chosen)
+
+
+def _narrowed(
+    fits: Mapping[int, tuple[int, ...]], told_apart: Callable[[int, int], bool]
+) -> tuple[dict[int, tuple[int, ...]], set[int]]:
+    """The places that also pass this test; and the units for which none does, which keep theirs."""
+    found, lost = {}, set()
+    for a, places in fits.items():
+        passing = tuple(b for b in places if told_apart(a, b))
+        found[a] = passing or places
+        if not passing:
+            lost.add(a)
+    return found, lost
+
+
+def name_notes(search: Search, attempt: Attempt) -> tuple[str, ...]:
+    """Sentences on tensors that sit where, by the names, another belongs."""
+    ours, theirs = search.options.labels
+    notes = []
+    for choice in attempt.chosen:
+        a, b = search.options.a[choice.a].name, search.options.b[choice.b].name
+        others = dict.fromkeys(search.options.b[other.b].name for other in search.options.choices[choice.a])
+        best = max(others, key=lambda name: similarity(ours[a], theirs[name]))
+        if similarity(ours[a], theirs[best]) - similarity(ours[a], theirs[b]) >= _DECISIVE:
+            notes.append(f"{a} does what {b} does, though its name is rather that of {best}")
+        elif contradict(ours[a], theirs[b]):
+            notes.append(f"{a} does what {b} does, against their names")
+    return tuple(dict.fromkeys(notes))
