@@ -248,16 +248,13 @@ class Comparison:
         )
 
     def _candidates(self, name: str, after: set[str]) -> tuple[Candidate, ...]:
-        """B's unmatched activations of the same size: those that follow the same matches, or any if none does."""
-        b, theirs = self.b, self.matches.telling_partners
-        settled = b.upstream(theirs)
-        value = self.a.trace.activations[name]
-        sized = [other for other in b.names if b.trace.activations[other].size == value.size]
-        unmatched = [other for other in sized if other not in settled and other not in b.given]
-        following = [other for other in unmatched if self._follows(other, after)]
-        aligned = [(other, *aligned_distance(value, b.trace.activations[other])) for other in following or unmatched]
-        found = [Candidate(name=other, distance=distance, axes=axes) for other, distance, axes in aligned]
-        return tuple(sorted(found, key=lambda candidate: candidate.distance))
+        """B's unmatched activations of the same size; one that follows other matches must be twice as near."""
+        b, value = self.b, self.a.trace.activations[name]
+        excused = b.upstream(self.matches.telling_partners) | b.given
+        sized = [other for other in b.names if b.trace.activations[other].size == value.size and other not in excused]
+        aligned = {other: aligned_distance(value, b.trace.activations[other]) for other in sized}
+        sized.sort(key=lambda other: aligned[other][0] * (1 if self._follows(other, after) else 2))
+        return tuple(Candidate(name=other, distance=aligned[other][0], axes=aligned[other][1]) for other in sized)
 
     def _follows(self, other: str, after: set[str]) -> bool:
         met, _ = self.b.last_of(other, self.matches.telling_partners)

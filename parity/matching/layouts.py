@@ -26,8 +26,9 @@ class Layout:
     Args:
         split: the source's shape, divided.
         axes: the transpose.
-        reversed_axes: what came from the source's first axis lies behind what came from its second; None for vectors.
-        disorder: how many pairs of axes beyond the first two change places, or pieces within one divided axis.
+        reversed_axes: the axes are not in the source's order: a transposed matrix, another convention for kernels. None
+            for vectors.
+        disorder: how far the rest is from any convention: pairs of pieces of one axis that change places, for example.
         block: the block that was reordered, if any.
     """
 
@@ -70,7 +71,9 @@ def _permuted(a: Shape, b: Shape) -> Iterator[Layout]:
         return
     for axes in itertools.permutations(range(len(a))):
         if tuple(a[axis] for axis in axes) == b:
-            yield _layout(a, axes, owners=tuple(range(len(a))))
+            identity = tuple(range(len(a)))
+            flag = None if len(a) < 2 else axes != identity
+            yield Layout(split=a, axes=axes, reversed_axes=flag, disorder=int(axes not in _conventions(len(a))))
 
 
 def _divided(a: Shape, b: Shape) -> Iterator[Layout]:
@@ -106,15 +109,18 @@ def _with_block(a: Shape, base: Layout, axis: int, block: Shape, order: Shape) -
     return Layout(split=split, axes=tuple(axes), reversed_axes=base.reversed_axes, disorder=disorder, block=block)
 
 
+def _conventions(length: int) -> tuple[Shape, ...]:
+    """How kernels are transposed between torch (out, in, space) and JAX (space, in, out), and not at all."""
+    space = tuple(range(2, length))
+    return (*space, 1, 0)[-length:], (length - 1, length - 2, *range(length - 2)), tuple(range(length))
+
+
 def _layout(split: Shape, axes: Shape, *, owners: Shape) -> Layout:
     """`owners` says from which of the source's axes each axis of `split` comes."""
-    if len(set(owners)) < 2:
-        return Layout(split=split, axes=axes, reversed_axes=None, disorder=_inversions(axes))
-    first, second = (min(axes.index(i) for i, owner in enumerate(owners) if owner == which) for which in (0, 1))
-    inner = tuple(axis for axis in axes if owners[axis] > 1)
-    within = [tuple(axis for axis in axes if owners[axis] == which) for which in (0, 1)]
-    disorder = _inversions(inner) + sum(_inversions(group) for group in within)
-    return Layout(split=split, axes=axes, reversed_axes=first > second, disorder=disorder)
+    groups = [tuple(axis for axis in axes if owners[axis] == owner) for owner in sorted(set(owners))]
+    firsts = [min(axes.index(axis) for axis in group) for group in groups]
+    flag = None if len(groups) < 2 else firsts[0] > firsts[1]
+    return Layout(split=split, axes=axes, reversed_axes=flag, disorder=sum(map(_inversions, groups)))
 
 
 def _inverse(layout: Layout, a: Shape) -> Layout:

@@ -7,8 +7,9 @@ trained, and the layout that the other tensors suggest say what is plausible.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -21,10 +22,10 @@ from parity.matching.layouts import Layout, Shape, layouts
 from parity.matching.mapping import WHOLE, Part, TensorMap
 from parity.matching.names import Label, labels, similarity
 
-__all__ = ["Choice", "Options", "Unit", "divide", "parse_given"]
+__all__ = ["Choice", "Options", "Unit", "feasible_layouts", "parse_given"]
 
 _IMPOSSIBLE = 1e6
-_layouts = lru_cache(maxsize=None)(layouts)
+feasible_layouts = lru_cache(maxsize=None)(layouts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ class Options:
     @cached_property
     def labels(self) -> tuple[dict[str, Label], dict[str, Label]]:
         """Both programs' names, taken apart."""
-        return labels(unit.name for unit in self.a), labels(unit.name for unit in self.b)
+        return labels({unit.name: unit.shape for unit in self.a}), labels({unit.name: unit.shape for unit in self.b})
 
     @cached_property
     def feasible(self) -> dict[tuple[int, int], tuple[Layout, ...]]:
@@ -84,7 +85,7 @@ class Options:
         for i, a in enumerate(self.a):
             for j, b in enumerate(self.b):
                 allowed = b.name in self.given[a.name] if a.name in self.given else b.name not in claimed
-                if allowed and (ways := _layouts(a.shape, b.shape, self._blocks)):
+                if allowed and (ways := feasible_layouts(a.shape, b.shape, self._blocks)):
                     found[i, j] = ways
         return found
 
@@ -105,12 +106,16 @@ class Options:
         """Everything that each of A's units could be, the most plausible first."""
         plain = self._choices(modules=None)
         best = {choice.a: choice for choice in self.cheapest(plain)} if self.complete else {}
-        modules = {
-            self.labels[0][self.a[i].name].module: self.labels[1][self.b[choice.b].name].module
-            for i, choice in best.items()
-            if len(self.a[i].shape) > 1
-        }
-        return self._choices(modules=modules)
+        return self._choices(modules=self.modules(c for i, c in best.items() if len(self.a[i].shape) > 1))
+
+    def modules(self, chosen: Iterable[Choice]) -> dict[str, frozenset[str]]:
+        """For each module of A those of B that these choices lead to."""
+        ours, theirs = self.labels
+        found: dict[str, frozenset[str]] = {}
+        for choice in chosen:
+            a, b = ours[self.a[choice.a].name].module, theirs[self.b[choice.b].name].module
+            found[a] = found.get(a, frozenset()) | {b}
+        return found
 
     @cached_property
     def plain_choices(self) -> dict[int, tuple[Choice, ...]]:
@@ -123,7 +128,7 @@ class Options:
             found[i] = tuple(choice for choice in choices if choice.layout.disorder == least[choice.sort])
         return found
 
-    def _choices(self, modules: Mapping[str, str] | None) -> dict[int, tuple[Choice, ...]]:
+    def _choices(self, modules: Mapping[str, frozenset[str]] | None) -> dict[int, tuple[Choice, ...]]:
         found: dict[int, list[Choice]] = {i: [] for i in range(len(self.a))}
         for (i, j), ways in self.feasible.items():
             cost = self._distance(i, j, modules)
@@ -132,19 +137,29 @@ class Options:
                 found[i].append(Choice(a=i, b=j, layout=way, steps=(way.split, way.axes), cost=total))
         return {i: tuple(sorted(choices, key=lambda choice: choice.cost)) for i, choices in found.items()}
 
-    def _distance(self, i: int, j: int, modules: Mapping[str, str] | None) -> float:
+    def _distance(self, i: int, j: int, modules: Mapping[str, frozenset[str]] | None) -> float:
         a, b = self.a[i], self.b[j]
         order = float(abs(self._order[0][i] - self._order[1][j]))
-        parts = 0.25 * (a.part.index != b.part.index) if a.part.count == b.part.count > 1 else 0.0
+        parts = 0.25 * (self._place(0, a) != self._place(1, b)) if a.part.count > 1 or b.part.count > 1 else 0.0
         trained = [unit.name in trace.trace.gradients for unit, trace in zip((a, b), self.traces, strict=True)]
         names: float = similarity(self.labels[0][a.name], self.labels[1][b.name], modules)
         return 8.0 - names + 0.5 * order + 2.0 * (trained[0] != trained[1]) + parts
 
+    def _place(self, side: int, unit: Unit) -> int | None:
+        """Which part it is; packed attention has queries, keys and values in this order."""
+        if unit.part.count > 1:
+            return unit.part.index
+        words = self.labels[side][unit.name].words
+        return next((index for index, word in enumerate("qkv") if word in words), None)
+
     def _strangeness(self, i: int, j: int, layout: Layout) -> float:
         """What speaks against a layout, from 0 to about 1; too little to outweigh a name."""
-        cost = 0.05 * layout.disorder
+        a, b = self.a[i], self.b[j]
+        cost = 0.1 * layout.disorder
         if layout.reversed_axes is not None:
-            cost += 0.5 * (layout.reversed_axes != self._mostly_reversed(self.a[i].name, self.b[j].name))
+            cost += 0.5 * (layout.reversed_axes != self._mostly_reversed(a.name, b.name))
+        if len(layout.axes) == len(a.shape) == len(b.shape) > 2:
+            cost += 0.2 * (1 - self._habits[layout.axes])
         reordered = any(way.block for way in self.feasible[i, j])
         return cost + 0.3 * (reordered and layout.block is None)
 
@@ -158,6 +173,16 @@ class Options:
     def _votes(self) -> int:
         votes = [{way.reversed_axes for way in ways} for ways in self.feasible.values()]
         return sum(flags == {True} for flags in votes) - sum(flags == {False} for flags in votes)
+
+    @cached_property
+    def _habits(self) -> Counter[Shape]:
+        """How common each transpose is among all pairs, from 0 to 1; where several fit, each counts in part."""
+        votes: Counter[Shape] = Counter()
+        for ways in self.feasible.values():
+            for way in ways:
+                votes[way.axes] += 1 / len(ways)  # type: ignore[assignment] # counters may count fractions
+        most = max(votes.values(), default=1)
+        return Counter({axes: count / most for axes, count in votes.items()})
 
     def costs(self, choices: Mapping[int, Sequence[Choice]] | None = None) -> NDArray[np.float64]:
         """(A's units, B's units): the cost of each pair's best layout, a million where there is none."""
@@ -188,6 +213,11 @@ class Options:
     def complete(self) -> bool:
         """Whether every unit of either side can have one of its own on the other."""
         return not any(self.lonely)
+
+    @property
+    def implausibility(self) -> float:
+        """The cost of the cheapest mapping."""
+        return sum(choice.cost for choice in self.cheapest(self.choices))
 
     def tensor_map(self, choice: Choice) -> TensorMap:
         """The table's entry for a choice."""
@@ -239,62 +269,3 @@ def parse_given(given: Mapping[str, str | Sequence[str]] | Iterable[str]) -> dic
             raise InputError("mapping", repr(pair), "it does not say which tensor goes where", "write A_NAME=B_NAME")
         found[source] = frozenset(target.split(","))
     return found
-
-
-def divide(options: Options) -> Options:
-    """The same options, with tensors divided where one program keeps in one what the other keeps in several.
-
-    Raises:
-        InputError: a tensor has no partner, whole or in 2, 3 or 4 equal parts.
-    """
-    if options.complete:
-        return options
-    for count in (3, 2, 4):
-        for group in _groups(options):
-            divided = replace(options, a=_split(options.a, group[0], count, group[1]), b=options.b)
-            divided = replace(divided, b=_split(options.b, group[1], count, group[0]))
-            if divided.complete:
-                return divided
-    raise _partnerless(options)
-
-
-def _groups(options: Options) -> list[tuple[list[Unit], list[Unit]]]:
-    """Units that may have to be divided: those left over, then also those of the same modules."""
-    lonely = tuple(list(units) for units in options.lonely)
-    modules = [{names[unit.name].module for unit in units} for units, names in zip(lonely, options.labels, strict=True)]
-    related = [
-        [unit for unit in units if names[unit.name].module in found]
-        for units, names, found in zip((options.a, options.b), options.labels, modules, strict=True)
-    ]
-    return [(lonely[0], lonely[1]), (related[0], related[1]), (related[0], lonely[1]), (lonely[0], related[1])]
-
-
-def _split(units: Iterable[Unit], group: Sequence[Unit], count: int, others: Sequence[Unit]) -> tuple[Unit, ...]:
-    """Divide those of `group` whose parts could be one of `others`, along the first axis where they could."""
-    found: list[Unit] = []
-    for unit in units:
-        axis = _axis(unit, count, others) if unit in group else None
-        if axis is None:
-            found.append(unit)
-            continue
-        parts = [Part(axis=axis, index=index, count=count) for index in range(count)]
-        found += [Unit(name=unit.name, shape=part.shape_of(unit.shape), part=part) for part in parts]
-    return tuple(found)
-
-
-def _axis(unit: Unit, count: int, others: Sequence[Unit]) -> int | None:
-    """Where a unit can be divided: along an axis that counts the parts, if there is one, or along another."""
-    axes = [axis for axis, length in enumerate(unit.shape) if length % count == 0]
-    for axis in sorted(axes, key=lambda axis: unit.shape[axis] != count):
-        shape = Part(axis=axis, count=count).shape_of(unit.shape)
-        if any(_layouts(shape, other.shape) for other in others):
-            return axis
-    return None
-
-
-def _partnerless(options: Options) -> InputError:
-    ours, theirs = (", ".join(str(unit) for unit in units) for units in options.lonely)
-    sentences = [f"{found} of {side} has no partner" for found, side in ((ours, "A"), (theirs, "B")) if found]
-    return InputError(
-        "mapping", "A -> B", "; ".join(sentences), "compare two programs of the same model, or of the same sizes"
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -34,6 +35,10 @@ class Budget:
     def __init__(self, limit: int) -> None:
         self.limit, self.spent = limit, 0
 
+    def lift(self) -> None:
+        """Count on, without a limit."""
+        self.limit = sys.maxsize
+
     def spend(self) -> None:
         """One step more, or `ExhaustedError`."""
         if self.spent >= self.limit:
@@ -56,10 +61,13 @@ class Probe:
         devices = program.devices()
         self.device = "cpu" if "cpu" in devices else devices[0]
         self.rows = np.arange(len(arrays[0]), dtype=np.int32)
-        self.data = program.place(self._start(weights), *arrays)
+        self.state = program.start(as_float64(weights), SGD(), dtype="float64", device=self.device)
+        self.momentum = program.momentum(self.state)
+        self.data = program.place(self.state, *arrays)
 
     def _start(self, weights: Tensors) -> Any:
-        return self.program.start(as_float64(weights), SGD(), dtype="float64", device=self.device)
+        # Cheaper than `start`, which may compile.
+        return self.program.restore(self.state, as_float64(weights), self.momentum)
 
     def observe(self, weights: Tensors) -> Captured:
         """One training step from these weights.

@@ -25,7 +25,7 @@ from parity.matching.probe import ExhaustedError, Probe
 
 __all__ = ["Attempt", "Search", "Usage"]
 
-_COMBINATIONS = 64  # tried at one break, the most plausible first
+_COMBINATIONS = 24  # tried at one break, the most plausible first
 _SLACK = 2  # by how many the numbers of tensors used before may differ: fused layers use theirs at once
 
 Chosen = tuple[Choice, ...]
@@ -94,10 +94,10 @@ class Search:
 
     def run(self) -> tuple[Attempt, bool]:
         """The mapping whose outputs agree, or the best there is; and whether the search ended early."""
-        first = self.attempt(self.options.cheapest(self.options.choices))
-        if first.agrees:
-            return first, False
         try:
+            first = self.attempt(self.options.cheapest(self.options.choices))
+            if first.agrees:
+                return first, False
             found = self._extended(first, self.options.plain_choices) or self._extended(first, self.options.choices)
         except ExhaustedError:
             return self._best(), True
@@ -179,7 +179,7 @@ class Search:
     def _combinations(self, chosen: Chosen, units: Sequence[int]) -> Iterator[Chosen]:
         """Everything else that these units could be, together."""
         choices = [self._plausible(unit) for unit in units]
-        together = itertools.islice(itertools.product(*choices), 16 * _COMBINATIONS)
+        together = itertools.islice(itertools.product(*choices), 64 * _COMBINATIONS)
         distinct = [each for each in together if len({choice.b for choice in each}) == len(each)]
         distinct.sort(key=self._implausibility)
         for each in distinct[:_COMBINATIONS]:

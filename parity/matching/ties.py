@@ -123,17 +123,20 @@ class _Unseen:
 
     def resolved(self) -> Attempt:
         """See `resolve_ties`."""
-        fits = {a: self._places(a) for a in self.contested}
-        lost: set[int] = set()
-        for told_apart in (self._by_step, self._by_evaluation, self._by_use):
-            if all(len(places) == 1 for places in fits.values()):
-                break
-            fits, without = _narrowed(fits, told_apart)
-            lost |= without
+        fits, lost = _narrowed({a: self._places(a) for a in self.contested}, self._by_step)
+        found, without = _narrowed(self._undecided(_exclusive(fits)), self._by_evaluation)
+        fits, lost = _exclusive({**fits, **found}), lost | without
+        # Where a unit is used can only confirm: what is used inside a fused operation has no activation to show it.
+        found, _ = _narrowed(self._undecided(fits), self._by_use)
+        fits = _exclusive({**fits, **found})
         for a in sorted(lost):
             self._require_names(a, fits[a])
         trial = self.search.attempt(_reassigned(self.search, self.attempt.chosen, fits)) if fits else self.attempt
         return self._laid_out(trial if trial.agrees else self.attempt)
+
+    def _undecided(self, fits: Mapping[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+        """Those for which names do not decide either: to test them costs a step for each."""
+        return {a: places for a, places in fits.items() if len(self._best_named(a, places)) > 1}
 
     def _laid_out(self, attempt: Attempt) -> Attempt:
         """Each unseen unit in the layout under which most activations agree, the plainest of several."""
@@ -221,25 +224,27 @@ class _Unseen:
         side = self.sides[which]
         return {i: side.probe.reach(side.weights, side.captured, [units[i]]) for i in wanted}
 
-    def _require_names(self, a: int, places: Sequence[int]) -> None:
-        """Refuse to guess, unless one of the places has the better name."""
-        units, names = self.options.b, self.options.labels
+    def _best_named(self, a: int, places: Sequence[int]) -> tuple[int, ...]:
+        """The places whose names fit as well as any, or nearly: one, if names decide."""
+        units, (ours, theirs) = self.options.b, self.options.labels
         name = self.options.a[a].name
-        modules = {
-            names[0][self.options.a[choice.a].name].module: names[1][units[choice.b].name].module
-            for choice in self.attempt.chosen
-            if choice.a not in self.contested
-        }
-        points = sorted((similarity(names[0][name], names[1][units[b].name], modules), b) for b in places)
-        if len(points) < 2 or name in {units[b].name for b in places} or points[-1][0] - points[-2][0] >= _DECISIVE:
-            return
-        fitting = [units[b].name for points_of, b in points if points[-1][0] - points_of < _DECISIVE]
-        raise InputError(
-            "mapping",
-            name,
-            f"it could be {' or '.join(sorted(fitting))}: a training step does not tell them apart",
-            f"choose, for example {name}={sorted(fitting)[0]}",
-        )
+        if equal := tuple(b for b in places if units[b].name == name):
+            return equal
+        points = {b: similarity(ours[name], theirs[units[b].name], self._modules) for b in places}
+        return tuple(b for b in places if points[b] > max(points.values()) - _DECISIVE)
+
+    @cached_property
+    def _modules(self) -> dict[str, frozenset[str]]:
+        """A's modules and B's that the units which the outputs do depend on have brought together."""
+        return self.options.modules(choice for choice in self.attempt.chosen if choice.a not in self.unseen)
+
+    def _require_names(self, a: int, places: Sequence[int]) -> None:
+        """Refuse to guess between several places of equally good names."""
+        fitting = sorted(self.options.b[b].name for b in self._best_named(a, places))
+        if len(fitting) > 1:
+            name = self.options.a[a].name
+            problem = f"it could be {' or '.join(fitting)}: a training step does not tell them apart"
+            raise InputError("mapping", name, problem, f"choose, for example {name}={fitting[0]}")
 
 
 def _with(chosen: Sequence[Choice], change: Choice) -> tuple[Choice, ...]:
@@ -254,25 +259,32 @@ def _narrowed(
     fits: Mapping[int, tuple[int, ...]], told_apart: Callable[[int, int], bool]
 ) -> tuple[dict[int, tuple[int, ...]], set[int]]:
     """The places that also pass this test; and the units for which none does, which keep theirs."""
-    found, lost = {}, set()
-    for a, places in fits.items():
-        passing = tuple(b for b in places if told_apart(a, b))
-        found[a] = passing or places
-        if not passing:
-            lost.add(a)
-    return found, lost
+    passing = {a: tuple(b for b in places if told_apart(a, b)) for a, places in fits.items()}
+    return {a: passing[a] or places for a, places in fits.items()}, {a for a in fits if not passing[a]}
+
+
+def _exclusive(fits: Mapping[int, tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
+    """Without the places that another unit cannot do without."""
+    needed = {places[0] for places in fits.values() if len(places) == 1}
+    return {a: tuple(b for b in places if b not in needed) or places for a, places in fits.items()}
 
 
 def name_notes(search: Search, attempt: Attempt) -> tuple[str, ...]:
     """Sentences on tensors that sit where, by the names, another belongs."""
     ours, theirs = search.options.labels
+    holder = {search.options.b[choice.b].name: search.options.a[choice.a].name for choice in attempt.chosen}
     notes = []
     for choice in attempt.chosen:
         a, b = search.options.a[choice.a].name, search.options.b[choice.b].name
-        others = dict.fromkeys(search.options.b[other.b].name for other in search.options.choices[choice.a])
-        best = max(others, key=lambda name: similarity(ours[a], theirs[name]))
-        if similarity(ours[a], theirs[best]) - similarity(ours[a], theirs[b]) >= _DECISIVE:
+        points = {name: similarity(ours[a], theirs[name]) for name in _reachable(search, choice.a)}
+        best = max(points, key=points.__getitem__)
+        is_better_off = similarity(ours[holder[best]], theirs[best]) >= points[best]
+        if points[best] - points[b] >= _DECISIVE and not is_better_off:
             notes.append(f"{a} does what {b} does, though its name is rather that of {best}")
         elif contradict(ours[a], theirs[b]):
             notes.append(f"{a} does what {b} does, against their names")
     return tuple(dict.fromkeys(notes))
+
+
+def _reachable(search: Search, a: int) -> list[str]:
+    return [search.options.b[choice.b].name for choice in search.options.choices[a]]

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.contract import InputError, Tensors
+from parity.matching.divisions import divisions
 from parity.matching.inputs import input_axes, shared_rows
 from parity.matching.mapping import WeightMapping
-from parity.matching.options import Options, Unit, divide, parse_given
-from parity.matching.probe import Budget, Probe, Program, as_float64, distinct
+from parity.matching.options import Options, Unit, parse_given
+from parity.matching.probe import Budget, Probe, Program, distinct
 from parity.matching.search import Attempt, Search
 from parity.matching.ties import name_notes, resolve_ties
 
@@ -26,6 +27,8 @@ PASSES = 500
 
 ROWS = 8
 """Samples in the batch of the proof."""
+
+_LEAST = 3
 
 
 def match_weights(
@@ -57,6 +60,10 @@ def match_weights(
         InputError: a tensor has no partner of its size, the inputs differ, `mapping` names a tensor that there is not
             or that does not fit, or several mappings fit and differ in their effect.
     """
+    if passes < _LEAST:
+        raise InputError(
+            "passes", passes, "a step of each program and one attempt are needed", f"give {_LEAST} or more"
+        )
     (weights_a, arrays_a), (weights_b, arrays_b) = a.example(), b.example()
     given = parse_given(mapping)
     _check_given(given, weights_a, weights_b)
@@ -67,8 +74,19 @@ def match_weights(
     probes = Probe(a, starts[0], batch_a, budget), Probe(b, starts[1], batch_b, budget)
     traces = probes[0].observe(starts[0]), probes[1].observe(starts[1])
     options = Options(a=_units(weights_a), b=_units(weights_b), traces=traces, given=given)
-    search = Search(divide(options), probes, starts[0], as_float64(starts[1]))
-    return _result(search, *search.run(), inputs=inputs, budget=budget)
+    searches = (Search(each, probes, *starts) for each in divisions(options))
+    return _result(*_found(searches), inputs=inputs, budget=budget)
+
+
+def _found(searches: Iterable[Search]) -> tuple[Search, Attempt, bool]:
+    """The first search whose mapping is proved, or the one that came furthest; and whether it ended early."""
+    results = []
+    for search in searches:
+        results.append((search, *search.run()))
+        _, attempt, ended = results[-1]
+        if attempt.agrees or ended:
+            break
+    return max(results, key=lambda result: (result[1].agrees, result[1].progress))
 
 
 def _units(weights: Tensors) -> tuple[Unit, ...]:
@@ -92,7 +110,7 @@ def _check_given(given: Mapping[str, frozenset[str]], ours: Tensors, theirs: Ten
 def _result(search: Search, attempt: Attempt, ended: bool, *, inputs: Any, budget: Budget) -> WeightMapping:
     notes = ["the search for a mapping ended early, after its last pass"] if ended else []
     if attempt.agrees:
-        budget.limit += len(search.options.a) * 8  # a proof is not given up half way
+        budget.lift()  # what remains is bounded, and a proof is not given up half way
         attempt = resolve_ties(search, attempt)
     found = WeightMapping(tensors=tuple(map(search.options.tensor_map, attempt.chosen)))
     return replace(

@@ -335,8 +335,8 @@ def norm_a():
     return NumpyProgram(weights, (draw(96, 10, 4), draw(97, 10, 2)), model, buffers)
 
 
-def norm_b(*, leaves=("scale", "bias", "mean", "var"), rate=0.1, fault=None, train_as_eval=False):
-    """`leaves` names the four vectors; `rate` is that of the running statistics."""
+def norm_b(*, leaves=("scale", "bias", "mean", "var"), rate=0.1, fault=None, train_as_eval=False, ignored=False):
+    """`leaves` names the four vectors; `rate` is that of the running statistics, `ignored` in evaluation."""
     scale, bias, mean_name, var_name = leaves
 
     def model(w, inputs, train):
@@ -345,14 +345,12 @@ def norm_b(*, leaves=("scale", "bias", "mean", "var"), rate=0.1, fault=None, tra
         for i in (0, 1):
             x = t.einsum("ni,io->no", x, w[f"params/Dense_{i}/kernel"], name=f"dot_{i}")
             x = t.add(x, w[f"params/Dense_{i}/bias"], name=f"add_{i}")
-            if fault == "scale" and i == 1:
-                x = t.mul(x, np.array([1, 1, 1, 1, 1, 1.01]), name="tilted")
             parts = [w[f"params/BatchNorm_{i}/{leaf}"] for leaf in (scale, bias)]
             parts += [w[f"batch_stats/BatchNorm_{i}/{leaf}"] for leaf in (mean_name, var_name)]
             inner = tuple(f"BatchNorm_{i}/{step}" for step in ("mean", "sub", "var", "mul"))
-            if fault == "eps" and i == 1:
+            if fault == "leak" and i == 1:
                 x = t.add(x, 0.01 * x.value.mean(axis=1, keepdims=True), name="leak")
-            x, mean, var = _normalised(x, *parts, train and not train_as_eval, f"BatchNorm_{i}/add", inner)
+            x, mean, var = _normalised(x, *parts, (train or ignored) and not train_as_eval, f"BatchNorm_{i}/add", inner)
             statistics |= {f"batch_stats/BatchNorm_{i}/{mean_name}": mean}
             statistics |= {f"batch_stats/BatchNorm_{i}/{var_name}": var}
             x = t.relu(x, name=f"max_{i}")
