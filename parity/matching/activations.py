@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -118,22 +118,27 @@ class Matches:
 def match_activations(a: Captured | StepTrace, b: Captured | StepTrace) -> Matches:
     """Match two float64 steps' activations by value.
 
-    Several of B's may equal one of A's: a reshape or a copy repeats its input. The first that does not come before the
-    last match is preferred, so that pairs run in forward order on both sides where they can.
+    Several of B's may equal one of A's: a reshape or a copy repeats its input. Preferred is the first that is not yet
+    another's and does not come before the last match, so that pairs run in forward order on both sides where they can.
     """
     a, b = _captured(a), _captured(b)
     partners: dict[str, tuple[str, ...]] = {}
-    position = 0
+    position, taken = 0, set[int]()
     for name in a.names:
         fitting = [i for i, other in enumerate(b.names) if same(a.signatures[name], b.signatures[other])]
         if not fitting:
             continue
-        fitting.sort(key=lambda i: (i < position, abs(i - position)))
+        fitting.sort(key=partial(_misplacement, position, taken))
         position = fitting[0] if a.signatures[name].telling else position
+        taken.add(fitting[0])
         partners[name] = tuple(b.names[i] for i in fitting)
     telling = frozenset(name for name in partners if a.signatures[name].telling) - a.given
     theirs = frozenset(other for name in telling for other in partners[name])
     return Matches(partners=partners, telling=telling, telling_partners=theirs)
+
+
+def _misplacement(position: int, taken: set[int], i: int) -> tuple[bool, bool, int]:
+    return i < position, i in taken, abs(i - position)
 
 
 def _captured(trace: Captured | StepTrace) -> Captured:

@@ -233,8 +233,7 @@ def _attend(q, k, v, names, scale=DEPTH**-0.5):
     powers = t.exp(scores)
     weights = t.mul(powers, t.power(t.total(powers, (3,)), -1.0), name=names[3])
     mixed = t.einsum("nhqk,nhkd->nhqd", weights, v, name=names[4])
-    joined = t.reshape(t.transpose(mixed, (0, 2, 1, 3)), (len(q.value), TOKENS, EMBED), name=names[5])
-    return joined
+    return t.reshape(t.transpose(mixed, (0, 2, 1, 3)), (len(q.value), TOKENS, EMBED), name=names[5])
 
 
 def attention_a(*, merged=False, names=("q_proj", "k_proj", "v_proj")):
@@ -296,7 +295,8 @@ def attention_b(*, heads_in_kernel=True, names=("query", "key", "value", "out"),
 # --- batch normalisation: four vectors of equal shape a layer, two that training does not read -----------------------
 
 
-def _normalised(x, scale, bias, mean, var, train, name, inner=(None,) * 4):
+def _normalised(x, vectors, train, name, inner=(None,) * 4):
+    scale, bias, mean, var = vectors
     if train:
         batch_mean = t.mean(x, (0,), name=inner[0])
         centred = t.add(x, t.mul(batch_mean, -1.0), name=inner[1])
@@ -318,7 +318,7 @@ def norm_a():
         for i in (1, 2):
             x = linear(x, w[f"fc{i}.weight"], w[f"fc{i}.bias"], name=f"addmm_{i}")
             bn = [w[f"bn{i}.{leaf}"] for leaf in ("weight", "bias", "running_mean", "running_var")]
-            x, mean, var = _normalised(x, *bn, train, f"native_batch_norm_{i}")
+            x, mean, var = _normalised(x, bn, train, f"native_batch_norm_{i}")
             statistics |= {f"bn{i}.running_mean": mean, f"bn{i}.running_var": var}
             x = t.relu(x, name=f"relu_{i}")
         return linear(x, w["fc3.weight"], name="mm"), statistics
@@ -350,7 +350,7 @@ def norm_b(*, leaves=("scale", "bias", "mean", "var"), rate=0.1, fault=None, tra
             inner = tuple(f"BatchNorm_{i}/{step}" for step in ("mean", "sub", "var", "mul"))
             if fault == "leak" and i == 1:
                 x = t.add(x, 0.01 * x.value.mean(axis=1, keepdims=True), name="leak")
-            x, mean, var = _normalised(x, *parts, (train or ignored) and not train_as_eval, f"BatchNorm_{i}/add", inner)
+            x, mean, var = _normalised(x, parts, (train or ignored) and not train_as_eval, f"BatchNorm_{i}/add", inner)
             statistics |= {f"batch_stats/BatchNorm_{i}/{mean_name}": mean}
             statistics |= {f"batch_stats/BatchNorm_{i}/{var_name}": var}
             x = t.relu(x, name=f"max_{i}")
@@ -368,3 +368,8 @@ def norm_b(*, leaves=("scale", "bias", "mean", "var"), rate=0.1, fault=None, tra
     weights |= {name: np.abs(value) + 0.5 for name, value in weights.items() if name.startswith("batch_stats")}
     buffers = tuple(name for name in weights if name.startswith("batch_stats"))
     return NumpyProgram(weights, (draw(96, 10, 4), draw(97, 10, 2)), model, buffers, rate)
+
+
+def distinguishable(weights):
+    """Weights among which no two are alike: those that training begins with may all be zeros."""
+    return {name: value + 0.1 * (draw(200 + i, *value.shape) + 1.0) for i, (name, value) in enumerate(weights.items())}
