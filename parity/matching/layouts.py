@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["Layout", "layouts"]
 
@@ -30,6 +30,7 @@ class Layout:
             for vectors.
         disorder: how far the rest is from any convention: pairs of pieces of one axis that change places, for example.
         block: the block that was reordered, if any.
+        pieces: the lengths into which axes are divided, in the order of the side that has them in one.
     """
 
     split: Shape
@@ -37,6 +38,7 @@ class Layout:
     reversed_axes: bool | None
     disorder: int
     block: Shape | None = None
+    pieces: tuple[Shape, ...] = ()
 
 
 def layouts(source: Shape, target: Shape, blocks: Iterable[tuple[Shape, Shape]] = ()) -> tuple[Layout, ...]:
@@ -86,7 +88,8 @@ def _divided(a: Shape, b: Shape) -> Iterator[Layout]:
             order = [axis for group in orders for axis in group]
             split = tuple(b[axis] for axis in order)
             axes = tuple(order.index(axis) for axis in range(len(b)))
-            yield _layout(split, axes, owners=tuple(owners[axis] for axis in order))
+            divided = tuple(tuple(b[axis] for axis in group) for group in orders if len(group) > 1)
+            yield replace(_layout(split, axes, owners=tuple(owners[axis] for axis in order)), pieces=divided)
 
 
 def _reordered(a: Shape, b: Shape, blocks: Iterable[tuple[Shape, Shape]]) -> Iterator[Layout]:
@@ -126,7 +129,7 @@ def _layout(split: Shape, axes: Shape, *, owners: Shape) -> Layout:
 def _inverse(layout: Layout, a: Shape) -> Layout:
     """The layout that goes back; `a` is the shape that it used to lead to."""
     axes = tuple(sorted(range(len(a)), key=layout.axes.__getitem__))
-    return Layout(split=a, axes=axes, reversed_axes=layout.reversed_axes, disorder=layout.disorder)
+    return replace(layout, split=a, axes=axes)
 
 
 def _inversions(order: Shape) -> int:

@@ -21,11 +21,6 @@ _KINDS = {
 }
 _KIND_OF = {word: kind for kind, words in _KINDS.items() for word in words}
 _SYNONYMS = {
-    "fc": "linear",
-    "dense": "linear",
-    "lin": "linear",
-    "proj": "linear",
-    "projection": "linear",
     "convolution": "conv",
     "bn": "norm",
     "ln": "norm",
@@ -37,7 +32,7 @@ _SYNONYMS = {
     "attention": "attn",
 }
 _NOISE = frozenset({"params", "param", "batch", "stats", "state", "module", "modules", "model", "net", "running"})
-_NOISE |= {"moving", "layer", "layers", "self"}
+_NOISE |= {"moving", "layer", "layers", "self", "fc", "dense", "linear", "lin", "proj", "projection"}
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
@@ -110,7 +105,7 @@ def similarity(a: Label, b: Label, modules: Mapping[str, frozenset[str]] | None 
     """
     points = -4.0 if contradict(a, b) else 4.0 if a.kind and a.kind == b.kind else 0.0
     shared, either = a.words & b.words, a.words | b.words
-    points += 2.0 * len(shared) / len(either) if either else 0.0
+    points += 2.0 * len(shared) / len(either) if either else 2.0
     points += 0.5 * (a.rank == b.rank)
     if modules and a.module in modules:
         points += max(2 * _shared(b.module, module) - 1 for module in modules[a.module])

@@ -19,6 +19,7 @@ from functools import cached_property
 
 from parity.contract import Tensors
 from parity.matching.activations import Captured, Comparison
+from parity.matching.layouts import Shape
 from parity.matching.mapping import WeightMapping
 from parity.matching.options import Choice, Options, Unit
 from parity.matching.probe import ExhaustedError, Probe
@@ -229,17 +230,17 @@ class Search:
         return next(kept, there[0] if there else None)
 
     def _upstream(self, attempt: Attempt) -> Iterator[Chosen]:
-        """Layers before the break exchanged in pairs, then laid out otherwise; the nearest first."""
-        comparison = attempt.comparison
+        """Layers before the break exchanged with others, then laid out otherwise; the nearest first."""
+        comparison, usage = attempt.comparison, self.usage[0]
         broken = comparison.unsettled[:1]
-        above = comparison.a.upstream(broken) if broken else frozenset(comparison.a.names)
-        layers = [layer for layer in self._layers if not broken or self.usage[0].entries[layer[0]] & above]
-        layers.sort(key=lambda layer: -self.usage[0].first[layer[0]])
-        pairs = sorted(itertools.combinations(range(len(layers)), 2), key=sum)
-        for x, y in pairs[:_COMBINATIONS]:
-            if changed := self._exchanged(attempt.chosen, layers[x], layers[y]):
-                yield changed
-        yield from self._relaid(attempt.chosen, layers)
+        region = comparison.a.upstream(broken) if broken else frozenset(comparison.a.names)
+        above = [layer for layer in self._layers if usage.entries[layer[0]] & region]
+        above.sort(key=lambda layer: -usage.first[layer[0]])
+        # The other need not lie before the break: values are used later than the queries that they may be taken for.
+        pairs = ((x, y) for i, x in enumerate(above) for y in self._layers if y not in above[: i + 1])
+        exchanged = (self._exchanged(attempt.chosen, x, y) for x, y in pairs)
+        yield from itertools.islice(filter(None, exchanged), _COMBINATIONS)
+        yield from self._relaid(attempt.chosen, above)
 
     @cached_property
     def _layers(self) -> list[list[int]]:
@@ -259,14 +260,17 @@ class Search:
         return self._changed(chosen, changes)
 
     def _relaid(self, chosen: Chosen, layers: Sequence[Sequence[int]]) -> Iterator[Chosen]:
-        """Units in the same places but other layouts: one at a time, then all of one shape alike."""
+        """Units in the same places but other layouts: one at a time, then all that are divided alike together."""
         by_a: Mapping[int, Choice] = {choice.a: choice for choice in chosen}
         units = [i for layer in layers for i in layer]
         others = {i: [c for c in self.choices[i] if c.b == by_a[i].b and c != by_a[i]] for i in units}
         singles = [[other] for i in units for other in others[i]]
-        steps = dict.fromkeys(other.steps for i in units for other in others[i])
-        alike = [[c for i in units for c in others[i] if c.steps == each] for each in steps]
-        for changes in [*singles[:_COMBINATIONS], *alike[:_COMBINATIONS]]:
+        alike: dict[tuple[Shape, ...], dict[int, Choice]] = {}
+        for other in (other for i in units for other in others[i]):
+            if other.layout.pieces and other.layout.reversed_axes == by_a[other.a].layout.reversed_axes:
+                alike.setdefault(other.layout.pieces, {}).setdefault(other.a, other)
+        together = [list(changes.values()) for changes in alike.values()]
+        for changes in [*together, *singles[:_COMBINATIONS]]:
             if changed := self._changed(chosen, changes):
                 yield changed
 

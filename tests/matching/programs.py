@@ -218,8 +218,10 @@ def conv_b(*, fault=None):
 EMBED, HEADS, DEPTH, TOKENS = 6, 2, 3, 4
 
 
-def _heads(x, name=None):
+def _heads(x, name=None, interleaved=False):
     n = len(x.value)
+    if interleaved:  # a token's numbers are sorted by depth, then by head
+        return t.transpose(t.reshape(x, (n, TOKENS, DEPTH, HEADS)), (0, 3, 1, 2), name=name)
     return t.transpose(t.reshape(x, (n, TOKENS, HEADS, DEPTH)), (0, 2, 1, 3), name=name)
 
 
@@ -227,16 +229,20 @@ def _mask():
     return np.where(np.tril(np.ones((TOKENS, TOKENS))) > 0, 0.0, -1e9)
 
 
-def _attend(q, k, v, names, scale=DEPTH**-0.5):
+def _attend(qkv, names, scale=DEPTH**-0.5, interleaved=False):
+    q, k, v = qkv
     scores = t.mul(t.einsum("nhqd,nhkd->nhqk", q, k, name=names[0]), scale, name=names[1])
     scores = t.add(scores, _mask(), name=names[2])
     powers = t.exp(scores)
     weights = t.mul(powers, t.power(t.total(powers, (3,)), -1.0), name=names[3])
     mixed = t.einsum("nhqk,nhkd->nhqd", weights, v, name=names[4])
-    return t.reshape(t.transpose(mixed, (0, 2, 1, 3)), (len(q.value), TOKENS, EMBED), name=names[5])
+    order = (0, 2, 3, 1) if interleaved else (0, 2, 1, 3)
+    return t.reshape(t.transpose(mixed, order), (len(q.value), TOKENS, EMBED), name=names[5])
 
 
-def attention_a(*, merged=False, names=("q_proj", "k_proj", "v_proj")):
+def attention_a(*, merged=False, names=("q_proj", "k_proj", "v_proj"), interleaved=False, wide=False):
+    """`wide` adds a layer three times as wide and one back, so that its weights are as large as the merged ones."""
+
     def model(w, inputs, train):
         (x,) = inputs
         if merged:
@@ -245,11 +251,14 @@ def attention_a(*, merged=False, names=("q_proj", "k_proj", "v_proj")):
         else:
             weights, biases = ([w[f"{name}.{leaf}"] for name in names] for leaf in ("weight", "bias"))
         q, k, v = (
-            _heads(t.add(t.einsum("nti,oi->nto", x, m), b, name=f"linear_{i}"))
+            _heads(t.add(t.einsum("nti,oi->nto", x, m), b, name=f"linear_{i}"), interleaved=interleaved)
             for i, (m, b) in enumerate(zip(weights, biases, strict=True))
         )
-        x = _attend(q, k, v, ("matmul", "div", "masked", "softmax", "matmul_1", "view"))
+        x = _attend((q, k, v), ("matmul", "div", "masked", "softmax", "matmul_1", "view"), interleaved=interleaved)
         x = t.add(t.einsum("nti,oi->nto", x, w["out_proj.weight"]), w["out_proj.bias"], name="linear_3")
+        for i, layer in enumerate(("lin1", "lin2") if wide else (), start=4):
+            x = t.tanh(x, name=f"tanh_{i}")
+            x = t.add(t.einsum("nti,oi->nto", x, w[f"{layer}.weight"]), w[f"{layer}.bias"], name=f"linear_{i}")
         return x, {}
 
     if merged:
@@ -259,10 +268,15 @@ def attention_a(*, merged=False, names=("q_proj", "k_proj", "v_proj")):
         for name in names:
             shapes |= {f"{name}__weight": (EMBED, EMBED), f"{name}__bias": (EMBED,)}
     shapes |= {"out_proj__weight": (EMBED, EMBED), "out_proj__bias": (EMBED,)}
+    if wide:
+        shapes |= {"lin1__weight": (3 * EMBED, EMBED), "lin1__bias": (3 * EMBED,)}
+        shapes |= {"lin2__weight": (EMBED, 3 * EMBED), "lin2__bias": (EMBED,)}
     return NumpyProgram(tensors(**shapes), (draw(94, 8, TOKENS, EMBED), draw(95, 8, TOKENS, EMBED)), model)
 
 
-def attention_b(*, heads_in_kernel=True, names=("query", "key", "value", "out"), scale=DEPTH**-0.5, packed=False):
+def attention_b(
+    *, heads_in_kernel=True, names=("query", "key", "value", "out"), scale=DEPTH**-0.5, packed=False, wide=False
+):
     """`packed` keeps queries, keys and values in one kernel (E, 3, H, D)."""
     inner = (HEADS, DEPTH) if heads_in_kernel else (EMBED,)
 
@@ -278,10 +292,14 @@ def attention_b(*, heads_in_kernel=True, names=("query", "key", "value", "out"),
                 kernel, bias = t.reshape(w[f"{name}/kernel"], (EMBED, EMBED)), t.reshape(w[f"{name}/bias"], (EMBED,))
             product = t.einsum("nti,io->nto", x, kernel, name=f"dot_{i}")
             found.append(_heads(t.add(product, bias, name=f"add_{i}"), name=f"split_{i}"))
-        x = _attend(*found, ("qk", "scaled", "where", "probabilities", "mixed", "joined"), scale=scale)
+        x = _attend(found, ("qk", "scaled", "where", "probabilities", "mixed", "joined"), scale=scale)
         out = t.reshape(w[f"{names[3]}/kernel"], (EMBED, EMBED))
         x = t.einsum("nti,io->nto", x, out, name="dot_3")
-        return t.add(x, w[f"{names[3]}/bias"], name="add_3"), {}
+        x = t.add(x, w[f"{names[3]}/bias"], name="add_3")
+        for layer in (1, 2) if wide else ():
+            x = t.einsum("nti,io->nto", t.tanh(x), w[f"lin{layer}/kernel"])
+            x = t.add(x, w[f"lin{layer}/bias"], name=f"out_{layer}")
+        return x, {}
 
     shapes = {f"{names[3]}/bias": (EMBED,), f"{names[3]}/kernel": (*inner, EMBED)}
     for name in sorted(names[:3]):
@@ -289,6 +307,9 @@ def attention_b(*, heads_in_kernel=True, names=("query", "key", "value", "out"),
     if packed:
         shapes = {f"{names[3]}/bias": (EMBED,), f"{names[3]}/kernel": (EMBED, EMBED)}
         shapes |= {"qkv/bias": (3, HEADS, DEPTH), "qkv/kernel": (EMBED, 3, HEADS, DEPTH)}
+    if wide:
+        shapes |= {"lin1/bias": (3 * EMBED,), "lin1/kernel": (EMBED, 3 * EMBED)}
+        shapes |= {"lin2/bias": (EMBED,), "lin2/kernel": (3 * EMBED, EMBED)}
     return NumpyProgram(tensors(**shapes), (draw(94, 8, TOKENS, EMBED), draw(95, 8, TOKENS, EMBED)), model)
 
 
@@ -335,16 +356,22 @@ def norm_a():
     return NumpyProgram(weights, (draw(96, 10, 4), draw(97, 10, 2)), model, buffers)
 
 
-def norm_b(*, leaves=("scale", "bias", "mean", "var"), rate=0.1, fault=None, train_as_eval=False, ignored=False):
-    """`leaves` names the four vectors; `rate` is that of the running statistics, `ignored` in evaluation."""
+def norm_b(
+    *, biases=None, leaves=("scale", "bias", "mean", "var"), rate=0.1, fault=None, train_as_eval=False, ignored=False
+):
+    """`leaves` names the four vectors; `rate` is that of the running statistics, `ignored` in evaluation.
+
+    `biases` names those before the normalisations.
+    """
     scale, bias, mean_name, var_name = leaves
+    biases = biases or ("params/Dense_0/bias", "params/Dense_1/bias")
 
     def model(w, inputs, train):
         (x,) = inputs
         statistics = {}
         for i in (0, 1):
             x = t.einsum("ni,io->no", x, w[f"params/Dense_{i}/kernel"], name=f"dot_{i}")
-            x = t.add(x, w[f"params/Dense_{i}/bias"], name=f"add_{i}")
+            x = t.add(x, w[biases[i]], name=f"add_{i}")
             parts = [w[f"params/BatchNorm_{i}/{leaf}"] for leaf in (scale, bias)]
             parts += [w[f"batch_stats/BatchNorm_{i}/{leaf}"] for leaf in (mean_name, var_name)]
             inner = tuple(f"BatchNorm_{i}/{step}" for step in ("mean", "sub", "var", "mul"))
@@ -362,7 +389,7 @@ def norm_b(*, leaves=("scale", "bias", "mean", "var"), rate=0.1, fault=None, tra
     for i in (0, 1):
         shapes |= {f"params/BatchNorm_{i}/{leaf}": (6,) for leaf in sorted((scale, bias))}
     for i, size in ((0, 4), (1, 6)):
-        shapes |= {f"params/Dense_{i}/bias": (6,), f"params/Dense_{i}/kernel": (size, 6)}
+        shapes |= {biases[i]: (6,), f"params/Dense_{i}/kernel": (size, 6)}
     shapes["params/Dense_2/kernel"] = (6, 2)
     weights = tensors(**shapes)
     weights |= {name: np.abs(value) + 0.5 for name, value in weights.items() if name.startswith("batch_stats")}

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,13 +54,32 @@ def test_attention_whose_matrices_all_fit_everywhere(heads_in_kernel):
     assert found.notes == ()
 
 
-@pytest.mark.parametrize("names", [("z3", "z1", "z2", "z0"), ("value", "query", "out", "key")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("z3", "z1", "z2", "z0"),
+        ("key", "query", "value", "out"),
+        ("value", "query", "key", "out"),
+        ("value", "query", "out", "key"),
+    ],
+)
 def test_names_that_say_nothing_or_lie_do_not_stand_in_the_way(names):
     found = match_weights(p.attention_a(), p.attention_b(names=names))
     assert found.proved
     true = dict(zip(("q_proj", "k_proj", "v_proj", "out_proj"), names, strict=True))
     assert {a.partition(".")[0]: b.partition("/")[0] for a, b in places(found).items()} == true
-    assert any("q_proj.weight does what value/kernel does" in note for note in found.notes) == ("value" in names)
+    said = any(f"q_proj.weight does what {names[0]}/kernel does" in note for note in found.notes)
+    assert said == ("value" in names)
+
+
+def test_heads_that_are_sorted_otherwise_on_their_way_in_and_out():
+    """No layout of a single tensor mends this, and the activations before the scores have the same values in any."""
+    found = match_weights(p.attention_a(interleaved=True), p.attention_b())
+    assert found.proved
+    assert places(found) == ATTENTION
+    by_name = {e.source: e for e in found.tensors}
+    # As (depth, head) -> (head, depth); for the key's bias too, which no output depends on.
+    assert {(by_name[f"{x}_proj.bias"].split, by_name[f"{x}_proj.bias"].axes) for x in "qkv"} == {((3, 2), (1, 0))}
 
 
 def test_one_tensor_of_a_can_be_three_of_b_and_the_other_way_round():
@@ -84,6 +102,30 @@ def test_part_of_b_s_tensor():
     assert found.proved
     assert places(found)["v_proj.weight"] == ("qkv/kernel", 2)
 
+
+def test_a_layer_as_wide_as_the_merged_ones_is_not_divided_in_their_place():
+    found = match_weights(p.attention_a(merged=True, wide=True), p.attention_b(wide=True))
+    assert found.proved
+    assert places(found)["lin1.weight"] == "lin1/kernel"
+    assert found.passes < 10  # at the first attempt
+
+
+def test_a_search_that_ends_early_tries_no_other_division():
+    found = match_weights(p.attention_a(merged=True, wide=True), p.attention_b(wide=True, scale=0.6), passes=6)
+    assert not found.proved
+    assert found.passes == 6
+    assert places(found)["lin1.weight"] == "lin1/kernel"
+
+
+def test_fusion_on_the_second_side():
+    """A multiplies and adds in two steps, B in one: nothing matches until matrix and bias are both right."""
+    sizes = (5, 5, 5, 5, 5)
+    found = match_weights(p.mlp_b(sizes, rename=lambda i, leaf: f"{leaf[0]}{i * 3 % 5}"), p.mlp_a(sizes))
+    assert found.proved
+    assert places(found) == {f"{x[0]}{i * 3 % 5}": f"fc{i}.{y}" for i in range(1, 5) for x, y in LEAVES}
+
+
+LEAVES = (("kernel", "weight"), ("bias", "bias"))
 
 NORM = {
     f"bn{i + 1}.{a}": f"{collection}/BatchNorm_{i}/{b}"
@@ -114,6 +156,14 @@ def test_running_statistics_without_names_are_told_by_the_step_or_by_evaluation(
     assert {a: b.rpartition("/")[2] for a, b in places(found).items() if a in NORM} == {
         a: renamed[b.rpartition("/")[2]] for a, b in NORM.items()
     }
+
+
+def test_biases_without_effect_are_told_by_where_they_are_used():
+    """Neither the step nor B's evaluation, which normalises by the batch, depends on them; and their order is wrong."""
+    found = match_weights(p.norm_a(), p.norm_b(biases=("params/u1/b", "params/u0/b"), ignored=True))
+    assert found.proved
+    assert places(found)["fc1.bias"] == "params/u1/b"
+    assert places(found)["fc2.bias"] == "params/u0/b"
 
 
 def test_running_statistics_that_are_named_after_each_other():
