@@ -152,11 +152,9 @@ class Search:
 
     @staticmethod
     def _is_further(attempt: Attempt, trial: Attempt) -> bool:
-        """The break is mended, and nothing that it needs is lost."""
-        broken = attempt.comparison.unsettled[:1]
-        needed = attempt.comparison.a.upstream(broken).intersection(attempt.comparison.settled)
+        """What broke first agrees now."""
         mended = trial.comparison.settled | trial.comparison.matches.partners.keys()
-        return bool(broken) and mended.issuperset(broken) and mended.issuperset(needed)
+        return any(name in mended for name in attempt.comparison.unsettled[:1])
 
     def _alternatives(self, attempt: Attempt) -> Iterator[Chosen]:
         """Other mappings, those that change least first."""

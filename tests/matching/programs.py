@@ -269,8 +269,8 @@ def attention_a(*, merged=False, names=("q_proj", "k_proj", "v_proj"), interleav
             shapes |= {f"{name}__weight": (EMBED, EMBED), f"{name}__bias": (EMBED,)}
     shapes |= {"out_proj__weight": (EMBED, EMBED), "out_proj__bias": (EMBED,)}
     if wide:
-        shapes |= {"lin1__weight": (3 * EMBED, EMBED), "lin1__bias": (3 * EMBED,)}
-        shapes |= {"lin2__weight": (EMBED, 3 * EMBED), "lin2__bias": (EMBED,)}
+        layers = {"lin1__weight": (3 * EMBED, EMBED), "lin1__bias": (3 * EMBED,)}
+        shapes = layers | {"lin2__weight": (EMBED, 3 * EMBED), "lin2__bias": (EMBED,)} | shapes
     return NumpyProgram(tensors(**shapes), (draw(94, 8, TOKENS, EMBED), draw(95, 8, TOKENS, EMBED)), model)
 
 
@@ -357,11 +357,18 @@ def norm_a():
 
 
 def norm_b(
-    *, biases=None, leaves=("scale", "bias", "mean", "var"), rate=0.1, fault=None, train_as_eval=False, ignored=False
+    *,
+    biases=None,
+    folded=False,
+    leaves=("scale", "bias", "mean", "var"),
+    rate=0.1,
+    fault=None,
+    train_as_eval=False,
+    ignored=False,
 ):
     """`leaves` names the four vectors; `rate` is that of the running statistics, `ignored` in evaluation.
 
-    `biases` names those before the normalisations.
+    `biases` names those before the normalisations; `folded` stores them as (2, 3) in column order.
     """
     scale, bias, mean_name, var_name = leaves
     biases = biases or ("params/Dense_0/bias", "params/Dense_1/bias")
@@ -371,7 +378,8 @@ def norm_b(
         statistics = {}
         for i in (0, 1):
             x = t.einsum("ni,io->no", x, w[f"params/Dense_{i}/kernel"], name=f"dot_{i}")
-            x = t.add(x, w[biases[i]], name=f"add_{i}")
+            row = t.reshape(t.transpose(w[biases[i]], (1, 0)), (6,)) if folded else w[biases[i]]
+            x = t.add(x, row, name=f"add_{i}")
             parts = [w[f"params/BatchNorm_{i}/{leaf}"] for leaf in (scale, bias)]
             parts += [w[f"batch_stats/BatchNorm_{i}/{leaf}"] for leaf in (mean_name, var_name)]
             inner = tuple(f"BatchNorm_{i}/{step}" for step in ("mean", "sub", "var", "mul"))
@@ -389,7 +397,7 @@ def norm_b(
     for i in (0, 1):
         shapes |= {f"params/BatchNorm_{i}/{leaf}": (6,) for leaf in sorted((scale, bias))}
     for i, size in ((0, 4), (1, 6)):
-        shapes |= {biases[i]: (6,), f"params/Dense_{i}/kernel": (size, 6)}
+        shapes |= {biases[i]: (2, 3) if folded else (6,), f"params/Dense_{i}/kernel": (size, 6)}
     shapes["params/Dense_2/kernel"] = (6, 2)
     weights = tensors(**shapes)
     weights |= {name: np.abs(value) + 0.5 for name, value in weights.items() if name.startswith("batch_stats")}

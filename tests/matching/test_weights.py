@@ -166,6 +166,14 @@ def test_biases_without_effect_are_told_by_where_they_are_used():
     assert places(found)["fc2.bias"] == "params/u0/b"
 
 
+def test_a_bias_without_effect_is_laid_out_so_that_the_activations_agree():
+    found = match_weights(p.norm_a(), p.norm_b(folded=True))
+    assert found.proved
+    by_name = {e.source: e for e in found.tensors}
+    for i in (1, 2):
+        assert (by_name[f"fc{i}.bias"].split, by_name[f"fc{i}.bias"].axes) == ((3, 2), (1, 0))
+
+
 def test_running_statistics_that_are_named_after_each_other():
     found = match_weights(p.norm_a(), p.norm_b(leaves=("scale", "bias", "var", "mean")))
     assert places(found)["bn1.running_mean"] == "batch_stats/BatchNorm_0/var"
