@@ -52,12 +52,16 @@ class Captured:
 
         Transposes, reshapes and broadcasts keep the set of values as it is.
         """
-        known = {_value_set(value) for part in (self.trace.weights, self.trace.batch) for value in part.values()}
         found: set[str] = set()
         for name in self.names:
-            if found.issuperset(self.parents[name]) and _value_set(self.trace.activations[name]) in known:
+            if found.issuperset(self.parents[name]) and self._repeats_a_given_array(self.trace.activations[name]):
                 found.add(name)
         return frozenset(found)
+
+    def _repeats_a_given_array(self, value: NDArray[Any]) -> bool:
+        known = (array for part in (self.trace.weights, self.trace.batch) for array in part.values())
+        fitting = [array for array in known if array.size and value.size % array.size == 0]
+        return bool(fitting) and _value_set(value) in map(_value_set, fitting)
 
     @cached_property
     def behind_outputs(self) -> frozenset[str]:
@@ -66,6 +70,11 @@ class Captured:
         targets = [signature(value) for value in finals]
         ends = [name for name in self.names if any(same(self.signatures[name], target) for target in targets)]
         return self.upstream(ends) if ends else frozenset(self.names)
+
+    @cached_property
+    def largest_gradient(self) -> float:
+        """The largest element of all gradients; 0 without any."""
+        return max((float(np.abs(value).max(initial=0.0)) for value in self.trace.gradients.values()), default=0.0)
 
     def upstream(self, names: Iterable[str]) -> frozenset[str]:
         """These and everything that they are computed from."""

@@ -14,13 +14,12 @@ from math import prod
 
 from parity.contract import InputError
 from parity.matching.mapping import Part
-from parity.matching.names import Label
 from parity.matching.options import Options, Unit, feasible_layouts
 
 __all__ = ["divisions"]
 
 _COUNTS = (3, 2, 4)
-_PATTERNS = 4  # kinds of modules that may be divided; of more, the first are tried
+_FAMILIES = 5  # kinds of tensors that may be divided; of more, the first are tried
 _TRIED = 4
 
 
@@ -52,14 +51,14 @@ def _groups(options: Options, side: int, count: int) -> list[list[Unit]]:
     units, names = (options.a, options.b)[side], options.labels[side]
     lonely, others = options.lonely[side], options.lonely[1 - side]
     sizes = {prod(unit.shape) for unit in lonely} | {count * prod(unit.shape) for unit in others}
-    suspects = [unit for unit in units if prod(unit.shape) in sizes]
-    patterns = list(dict.fromkeys(names[unit.name].pattern for unit in suspects))[:_PATTERNS]
-    subsets = itertools.chain.from_iterable(itertools.combinations(patterns, n) for n in range(len(patterns) + 1))
-    return [_members(suspects, names, subset) for subset in subsets]
-
-
-def _members(units: Sequence[Unit], names: dict[str, Label], patterns: Sequence[str]) -> list[Unit]:
-    return [unit for unit in units if names[unit.name].pattern in patterns]
+    suspects = [unit for unit in units if unit.shape and prod(unit.shape) in sizes]
+    families: dict[tuple[str, int], list[Unit]] = {}
+    for unit in suspects:
+        # A module's merged matrix and vector have their rows in common, and are divided together.
+        families.setdefault((names[unit.name].pattern, unit.shape[0]), []).append(unit)
+    kinds = list(families.values())[:_FAMILIES]
+    subsets = itertools.chain.from_iterable(itertools.combinations(kinds, n) for n in range(len(kinds) + 1))
+    return [[unit for family in subset for unit in family] for subset in subsets]
 
 
 def _split(units: Iterable[Unit], group: Sequence[Unit], count: int, others: Sequence[Unit]) -> tuple[Unit, ...]:

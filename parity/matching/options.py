@@ -192,8 +192,13 @@ class Options:
                 matrix[choice.a, choice.b] = min(matrix[choice.a, choice.b], choice.cost)
         return matrix
 
+    def assignable(self, choices: Mapping[int, Sequence[Choice]]) -> bool:
+        """Whether these choices leave every unit of A a place of its own."""
+        cost = self.costs(choices)
+        return bool((cost[np.arange(len(cost)), assign(cost)] < _IMPOSSIBLE).all())
+
     def cheapest(self, choices: Mapping[int, Sequence[Choice]]) -> tuple[Choice, ...]:
-        """The most plausible choice for all units together, one for each of A's."""
+        """The most plausible choice for all units together, one for each of A's; they must be assignable."""
         columns = assign(self.costs(choices))
         return tuple(next(c for c in choices[i] if c.b == column) for i, column in enumerate(columns))
 

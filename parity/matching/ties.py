@@ -23,7 +23,7 @@ from parity.matching.names import contradict, similarity
 from parity.matching.options import Choice, Unit
 from parity.matching.probe import Probe, fill, nudged
 from parity.matching.search import Attempt, Search
-from parity.matching.signatures import same, signature
+from parity.matching.signatures import Signature, same, signature
 
 __all__ = ["resolve_ties"]
 
@@ -78,10 +78,13 @@ def _same_gradient(search: Search, attempt: Attempt, choice: Choice) -> bool:
         return ours is theirs
     entry = search.options.tensor_map(choice)
     laid_out = ours.reshape(entry.split).transpose(entry.axes).reshape(entry.shape)
-    largest = max(float(np.abs(value).max(initial=0.0)) for value in attempt.comparison.a.trace.gradients.values())
     # A gradient that cancels to rounding, a bias's before a normalisation, is not compared with itself.
-    negligible = max(np.abs(laid_out).max(initial=0.0), np.abs(theirs).max(initial=0.0)) <= BOUND * largest
-    return bool(negligible) or relative_difference(laid_out, theirs) <= BOUND
+    negligible = max(_largest(laid_out), _largest(theirs)) <= BOUND * attempt.comparison.a.largest_gradient
+    return negligible or relative_difference(laid_out, theirs) <= BOUND
+
+
+def _largest(value: Array) -> float:
+    return float(np.abs(value).max(initial=0.0))
 
 
 def _gradient_cost(search: Search, attempt: Attempt, a: int, b: int) -> float:
@@ -99,10 +102,8 @@ def _reassigned(search: Search, chosen: Sequence[Choice], fits: Mapping[int, Seq
     for a, b in fits.items():
         possible = [choice for choice in search.options.choices[a] if choice.b in places]
         choices[a] = [choice for choice in possible if choice.b in b] or possible
-    try:
-        return search.options.cheapest(choices)
-    except StopIteration:  # what fits some leaves nothing for others
-        return tuple(chosen)
+    # What fits some may leave nothing for others: then nothing is exchanged.
+    return search.options.cheapest(choices) if search.options.assignable(choices) else tuple(chosen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,10 +165,8 @@ class _Unseen:
         return tuple(dict.fromkeys(choice.b for choice in self.options.choices[a] if choice.b in places))
 
     def _has_no_gradient(self, i: int) -> bool:
-        gradients = self.attempt.comparison.a.trace.gradients
-        largest = max((float(np.abs(value).max(initial=0.0)) for value in gradients.values()), default=0.0)
-        mine = _piece(gradients, self.options.a[i])
-        return mine is None or float(np.abs(mine).max(initial=0.0)) <= BOUND * largest
+        mine = _piece(self.attempt.comparison.a.trace.gradients, self.options.a[i])
+        return mine is None or _largest(mine) <= BOUND * self.attempt.comparison.a.largest_gradient
 
     def _is_unseen(self, units: Sequence[int]) -> bool:
         weights = nudged(self.search.weights, [self.options.a[i] for i in units])
@@ -188,9 +187,15 @@ class _Unseen:
 
     def _by_step(self, a: int, b: int) -> bool:
         """One step makes the same of both."""
-        ours = self.options.a[a].part.of(self.sides[0].captured.trace.parameters[self.options.a[a].name])
-        theirs = self.options.b[b].part.of(self.sides[1].captured.trace.parameters[self.options.b[b].name])
-        return same(signature(ours), signature(theirs))
+        return same(self._stepped[0][a], self._stepped[1][b])
+
+    @cached_property
+    def _stepped(self) -> tuple[dict[int, Signature], dict[int, Signature]]:
+        return self._made(0, self.options.a, self.contested), self._made(1, self.options.b, self._theirs)
+
+    def _made(self, which: int, units: Sequence[Unit], wanted: Sequence[int]) -> dict[int, Signature]:
+        after = self.sides[which].captured.trace.parameters
+        return {i: signature(units[i].part.of(after[units[i].name])) for i in wanted}
 
     def _by_evaluation(self, a: int, b: int) -> bool:
         """The outputs in evaluation depend on both alike."""

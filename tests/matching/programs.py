@@ -275,9 +275,9 @@ def attention_a(*, merged=False, names=("q_proj", "k_proj", "v_proj"), interleav
 
 
 def attention_b(
-    *, heads_in_kernel=True, names=("query", "key", "value", "out"), scale=DEPTH**-0.5, packed=False, wide=False
+    *, heads_in_kernel=True, names=("query", "key", "value", "out"), scale=DEPTH**-0.5, packed=False, wide=()
 ):
-    """`packed` keeps queries, keys and values in one kernel (E, 3, H, D)."""
+    """`packed` keeps queries, keys and values in one kernel (E, 3, H, D); `wide` names two more layers, as in A."""
     inner = (HEADS, DEPTH) if heads_in_kernel else (EMBED,)
 
     def model(w, inputs, train):
@@ -296,9 +296,9 @@ def attention_b(
         out = t.reshape(w[f"{names[3]}/kernel"], (EMBED, EMBED))
         x = t.einsum("nti,io->nto", x, out, name="dot_3")
         x = t.add(x, w[f"{names[3]}/bias"], name="add_3")
-        for layer in (1, 2) if wide else ():
-            x = t.einsum("nti,io->nto", t.tanh(x), w[f"lin{layer}/kernel"])
-            x = t.add(x, w[f"lin{layer}/bias"], name=f"out_{layer}")
+        for layer in wide:
+            x = t.einsum("nti,io->nto", t.tanh(x), w[f"{layer}/kernel"])
+            x = t.add(x, w[f"{layer}/bias"], name=f"sum_{layer}")
         return x, {}
 
     shapes = {f"{names[3]}/bias": (EMBED,), f"{names[3]}/kernel": (*inner, EMBED)}
@@ -308,8 +308,8 @@ def attention_b(
         shapes = {f"{names[3]}/bias": (EMBED,), f"{names[3]}/kernel": (EMBED, EMBED)}
         shapes |= {"qkv/bias": (3, HEADS, DEPTH), "qkv/kernel": (EMBED, 3, HEADS, DEPTH)}
     if wide:
-        shapes |= {"lin1/bias": (3 * EMBED,), "lin1/kernel": (EMBED, 3 * EMBED)}
-        shapes |= {"lin2/bias": (EMBED,), "lin2/kernel": (3 * EMBED, EMBED)}
+        shapes |= {f"{wide[0]}/bias": (3 * EMBED,), f"{wide[0]}/kernel": (EMBED, 3 * EMBED)}
+        shapes |= {f"{wide[1]}/bias": (EMBED,), f"{wide[1]}/kernel": (3 * EMBED, EMBED)}
     return NumpyProgram(tensors(**shapes), (draw(94, 8, TOKENS, EMBED), draw(95, 8, TOKENS, EMBED)), model)
 
 
@@ -330,8 +330,11 @@ def _normalised(x, vectors, train, name, inner=(None,) * 4):
     return y, batch_mean.value.reshape(-1), batch_var.value.reshape(-1)
 
 
-def norm_a():
-    """Two hidden layers of equal width, a bias before each normalisation that it takes out again."""
+def norm_a(*, copied=False):
+    """Two hidden layers of equal width, a bias before each normalisation that it takes out again.
+
+    `copied` puts the mean into both running statistics.
+    """
 
     def model(w, inputs, train):
         (x,) = inputs
@@ -340,7 +343,7 @@ def norm_a():
             x = linear(x, w[f"fc{i}.weight"], w[f"fc{i}.bias"], name=f"addmm_{i}")
             bn = [w[f"bn{i}.{leaf}"] for leaf in ("weight", "bias", "running_mean", "running_var")]
             x, mean, var = _normalised(x, bn, train, f"native_batch_norm_{i}")
-            statistics |= {f"bn{i}.running_mean": mean, f"bn{i}.running_var": var}
+            statistics |= {f"bn{i}.running_mean": mean, f"bn{i}.running_var": mean if copied else var}
             x = t.relu(x, name=f"relu_{i}")
         return linear(x, w["fc3.weight"], name="mm"), statistics
 

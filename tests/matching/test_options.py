@@ -33,9 +33,14 @@ def cheapest(found):
     return {found.a[c.a].name: (found.b[c.b].name, c.layout.axes) for c in found.cheapest(found.choices)}
 
 
-@pytest.mark.parametrize(("axes", "shape"), [((2, 3, 1, 0), (3, 3, 2, 4)), ((0, 1, 2, 3), (4, 2, 3, 3))])
-def test_a_kernel_of_four_equal_axes_is_laid_out_as_the_others_are(axes, shape):
-    found = options({"c1.w": (4, 2, 3, 3), "c2.w": (3, 3, 3, 3)}, {"c1.w": shape, "c2.w": (3, 3, 3, 3)})
+OIHW, HWIO = (4, 2, 3, 3), (3, 3, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "axes"), [(OIHW, HWIO, (2, 3, 1, 0)), (HWIO, OIHW, (3, 2, 0, 1)), (OIHW, OIHW, (0, 1, 2, 3))]
+)
+def test_a_kernel_of_four_equal_axes_is_laid_out_as_the_others_are(a, b, axes):
+    found = options({"c1.w": a, "c2.w": (3, 3, 3, 3)}, {"c1.w": b, "c2.w": (3, 3, 3, 3)})
     assert cheapest(found)["c2.w"] == ("c2.w", axes)
 
 

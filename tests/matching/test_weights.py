@@ -103,15 +103,26 @@ def test_part_of_b_s_tensor():
     assert places(found)["v_proj.weight"] == ("qkv/kernel", 2)
 
 
+WIDE = ("lin1", "lin2")
+
+
 def test_a_layer_as_wide_as_the_merged_ones_is_not_divided_in_their_place():
-    found = match_weights(p.attention_a(merged=True, wide=True), p.attention_b(wide=True))
+    found = match_weights(p.attention_a(merged=True, wide=True), p.attention_b(wide=WIDE))
     assert found.proved
     assert places(found)["lin1.weight"] == "lin1/kernel"
     assert found.passes < 10  # at the first attempt
 
 
+def test_another_division_is_tried_where_the_names_mislead():
+    """By its name B's first wide layer is A's merged one, whole, and A's own wide layer the one to divide."""
+    found = match_weights(p.attention_a(merged=True, wide=True), p.attention_b(wide=("attn/in", "lin2")))
+    assert found.proved
+    assert places(found)["lin1.weight"] == "attn/in/kernel"
+    assert found.passes > 10
+
+
 def test_a_search_that_ends_early_tries_no_other_division():
-    found = match_weights(p.attention_a(merged=True, wide=True), p.attention_b(wide=True, scale=0.6), passes=6)
+    found = match_weights(p.attention_a(merged=True, wide=True), p.attention_b(wide=WIDE, scale=0.6), passes=6)
     assert not found.proved
     assert found.passes == 6
     assert places(found)["lin1.weight"] == "lin1/kernel"
@@ -178,6 +189,12 @@ def test_running_statistics_that_are_named_after_each_other():
     found = match_weights(p.norm_a(), p.norm_b(leaves=("scale", "bias", "var", "mean")))
     assert places(found)["bn1.running_mean"] == "batch_stats/BatchNorm_0/var"
     assert len(found.notes) == 4
+
+
+def test_two_tensors_that_only_one_place_fits_are_left_where_their_names_put_them():
+    found = match_weights(p.norm_a(copied=True), p.norm_b())
+    assert found.proved
+    assert {a: b for a, b in places(found).items() if a in NORM} == NORM
 
 
 UNREAD = {"leaves": ("p", "q", "r", "s"), "rate": 0.9, "ignored": True}
