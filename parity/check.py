@@ -40,6 +40,7 @@ from parity.contract import StepTrace, Weights
 from parity.data import Loader
 from parity.ladder import Broken, Climb, climb
 from parity.lane import Lane
+from parity.matching import first_unmatched
 from parity.pair import Pair, start_pair
 from parity.probes import tie_probe
 from parity.problem import Problem
@@ -169,6 +170,8 @@ def _compare_formulas(start: Pair, batches: Sequence[Batch], settings: Settings)
         before, rows = batches[: climbed.broken.rung.step], batches[climbed.broken.rung.step]
         blame = _ask_oracle(climbed.broken, settings, start.problem, before, rows)
         finding = formula_finding(climbed.broken.rung, local=climbed.broken.local, blame=blame)
+        if not start.problem.is_cnn:
+            finding = _by_value(finding, climbed.broken, start.names[1])
         return _Formulas(climb=climbed, finding=finding, blame=blame)
     evaluation = _evaluation(climbed.end, len(batches))
     if evaluation.broken:
@@ -178,6 +181,18 @@ def _compare_formulas(start: Pair, batches: Sequence[Batch], settings: Settings)
     if probed and probed.finding:
         return replace(probed, climb=climbed, others=others)
     return _Formulas(climb=climbed, others=others, finding=_fast_paths(start, batches, climbed))
+
+
+def _by_value(finding: Finding, broken: Broken, other: str) -> Finding:
+    """Where the forward passes part, for programs whose activations are matched by value; else the finding itself."""
+    if finding.place.stage not in ("logits", "loss"):
+        return finding
+    parting = first_unmatched(*broken.traces)
+    if parting is None or parting.activation in ("logits", "loss"):
+        return finding
+    after = f" (the last that agree: {', '.join(parting.after)})" if parting.after else ""
+    place = Stage(stage="activations", tensor=parting.activation)
+    return replace(finding, place=place, detail=f"{parting.sentence(other)}{after}; {finding.place}: {finding.detail}")
 
 
 def _evaluation(pair: Pair, steps: int) -> Rung:
