@@ -31,7 +31,8 @@ def comparison_lines(comparison: TraceComparison) -> Iterator[str]:
     yield f"  noise: {comparison.rule}"
     yield f"  largest relative differences: loss {_size(largest['loss'])},"
     yield f"  update {_size(largest['update'])}, of which storage {comparison.resolution:.1e} at most,"
-    yield f"  momentum {_size(largest['momentum'])}"
+    if "momentum" in largest:
+        yield f"  momentum {_size(largest['momentum'])}"
     if comparison.horizon is not None:
         yield f"  null runs part by themselves at step {comparison.horizon:,}"
     if comparison.first_break:

@@ -26,7 +26,6 @@ difference of its norms, held in float64, is a lower bound on its distance, and 
     writer.py       files that are each complete or absent
     reader.py       reads a trace, and refuses what is not whole
     record.py       trains one side and writes
-    nudge.py        initial weights one ulp apart, for null runs
     distances.py    how far two traces are apart at each step
     same_run.py     refuses traces of different runs
     compare.py      whether that is noise, and where it stops to be
@@ -34,7 +33,6 @@ difference of its norms, held in float64, is a lower bound on its distance, and 
 
 from parity.trace.compare import Break, TraceComparison, TraceOutcome, compare_traces
 from parity.trace.manifest import FORMAT, Manifest
-from parity.trace.nudge import nudged
 from parity.trace.reader import Trace, read_trace
 from parity.trace.record import Recording, record
 from parity.trace.writer import check_folder
@@ -49,7 +47,6 @@ __all__ = [
     "TraceOutcome",
     "check_folder",
     "compare_traces",
-    "nudged",
     "read_trace",
     "record",
 ]

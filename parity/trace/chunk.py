@@ -34,7 +34,7 @@ class Chunk:
         batches: (steps,) uint64, a hash of the images and labels that each step saw, in order.
         counts: (recorded,) int64, ascending: steps done at each recorded state.
         norms: (recorded, tensors) float64, Frobenius norms of the parameters.
-        momentum_norms: the same of the momentum buffers; zeros where the side keeps none.
+        momentum_norms: (recorded, momentum tensors) float64, the same of the momentum.
         base: (width,) float64, the projections of the state before the chunk.
         moves: (recorded, width), from each projection to the next; see `Schedule.moves_dtype`.
         full: steps done -> state, for some of `counts`.

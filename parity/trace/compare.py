@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from parity.compare import BOUND
 from parity.contract import InputError
-from parity.trace.distances import Distances, common_counts, distances
+from parity.trace.distances import Common, Distances, distances
 from parity.trace.reader import Trace
 from parity.trace.same_run import require_null_of, require_same_run
 
@@ -109,7 +109,7 @@ class TraceComparison:
         steps: losses compared.
         recorded: states compared.
         full: of these in full.
-        largest: by stage: "loss", "momentum", "update".
+        largest: by stage: "loss", "momentum" (where a side keeps any), "update".
         resolution: the most that the storing of projections adds to a difference of the update.
     """
 
@@ -150,11 +150,11 @@ def compare_traces(a: Trace, b: Trace, nulls: Sequence[Trace] = ()) -> TraceComp
     for null in nulls:
         require_null_of(a, null)
     traces = (a, b, *nulls)
-    steps, counts = common_counts(traces)
-    if not len(counts):
+    common = Common.of(traces)
+    if not len(common.counts):
         raise InputError("trace", b.path, f"it has no recorded state in common with {a.path}", "record longer")
-    pair = distances(a, b, steps, counts)
-    spread = [distances(a, null, steps, counts) for null in nulls]
+    pair = distances(a, b, common)
+    spread = [distances(a, null, common) for null in nulls]
     dtype = a.manifest.settings.dtype
     rule, allowed = _allowance(pair, spread, dtype)
     found = _first_break(pair, allowed)
@@ -167,8 +167,8 @@ def compare_traces(a: Trace, b: Trace, nulls: Sequence[Trace] = ()) -> TraceComp
         horizon=horizon,
         sides=tuple(_side(trace) for trace in traces),
         dtype=dtype,
-        steps=steps,
-        recorded=len(counts),
+        steps=common.steps,
+        recorded=len(common.counts),
         full=int(pair.exact.sum()),
         largest=_largest(pair),
         resolution=float(pair.rounding.max()),
@@ -235,14 +235,35 @@ def _null_level(nulls: Sequence[Distances], dtype: str) -> _Allowance:
     )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Stage:
+    """A part of the states: (recorded, tensors) distances, what is allowed, and how states not kept in full compare."""
+
+    name: str
+    tensors: tuple[str, ...]
+    distances: NDArray[np.float64]
+    allowed: NDArray[np.float64]
+    measured: str
+
+
 def _first_break(pair: Distances, allowed: _Allowance) -> Break | None:
     """The first step, and in it the first stage, that lies beyond; of several tensors the one that is furthest out."""
-    candidates = [_loss_break(pair, allowed.losses)]
-    norms = ("exactly", "at least")
-    candidates.append(_state_break(pair, "momentum", pair.momentum, allowed.momentum, norms))
-    estimates = ("exactly", "estimated")
-    candidates.append(_state_break(pair, "update", pair.parameters, allowed.parameters + pair.rounding, estimates))
-    return min((found for found in candidates if found), key=lambda found: found.step, default=None)
+    momentum = _Stage(
+        name="momentum",
+        tensors=pair.buffers,
+        distances=pair.momentum,
+        allowed=allowed.momentum,
+        measured="at least",
+    )
+    update = _Stage(
+        name="update",
+        tensors=pair.tensors,
+        distances=pair.parameters,
+        allowed=allowed.parameters + pair.rounding,
+        measured="estimated",
+    )
+    breaks = (_loss_break(pair, allowed.losses), _state_break(pair, momentum), _state_break(pair, update))
+    return min((found for found in breaks if found), key=lambda found: found.step, default=None)
 
 
 def _loss_break(pair: Distances, allowed: NDArray[np.float64]) -> Break | None:
@@ -262,26 +283,20 @@ def _loss_break(pair: Distances, allowed: NDArray[np.float64]) -> Break | None:
     )
 
 
-def _state_break(
-    pair: Distances,
-    stage: str,
-    values: NDArray[np.float64],
-    allowed: NDArray[np.float64],
-    measured: tuple[str, str],
-) -> Break | None:
-    rows = np.flatnonzero((values > allowed).any(axis=1))
+def _state_break(pair: Distances, stage: _Stage) -> Break | None:
+    rows = np.flatnonzero((stage.distances > stage.allowed).any(axis=1))
     if not len(rows):
         return None
     row = int(rows[0])
-    column = int(np.argmax(values[row] / allowed[row]))
+    column = int(np.argmax(stage.distances[row] / stage.allowed[row]))
     return Break(
         step=int(pair.counts[row]) - 1,
         since=int(pair.counts[row - 1]) - 1 if row else -1,
-        stage=stage,
-        tensor=pair.tensors[column],
-        difference=float(values[row, column]),
-        allowed=float(allowed[row, column]),
-        measured=measured[0] if pair.exact[row] else measured[1],
+        stage=stage.name,
+        tensor=stage.tensors[column],
+        difference=float(stage.distances[row, column]),
+        allowed=float(stage.allowed[row, column]),
+        measured="exactly" if pair.exact[row] else stage.measured,
     )
 
 
@@ -302,11 +317,11 @@ def _outcome(pair: Distances, found: Break | None, allowed: _Allowance, *, dtype
 def _largest(pair: Distances) -> dict[str, Largest]:
     step = int(pair.losses.argmax())
     largest = {"loss": Largest(difference=float(pair.losses[step]), step=step, tensor=None)}
-    for stage, values in (("momentum", pair.momentum), ("update", pair.parameters)):
+    stages = (("momentum", pair.buffers, pair.momentum), ("update", pair.tensors, pair.parameters))
+    for stage, names, values in (part for part in stages if part[1]):
         row, column = np.unravel_index(int(values.argmax()), values.shape)
-        largest[stage] = Largest(
-            difference=float(values[row, column]), step=int(pair.counts[row]) - 1, tensor=pair.tensors[int(column)]
-        )
+        step, difference = int(pair.counts[row]) - 1, float(values[row, column])
+        largest[stage] = Largest(difference=difference, step=step, tensor=names[int(column)])
     return largest
 
 

@@ -12,7 +12,7 @@ lies within half an ulp of its last move of the true one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ from parity.contract import Weights
 from parity.trace.projection import columns_of
 from parity.trace.reader import Trace
 
-__all__ = ["Distances", "common_counts", "distances"]
+__all__ = ["Common", "Distances", "distances"]
 
 _LOSS_FLOOR = 1e-3
 # Moves are added up in float64, 250 at most, and each addition rounds by 2**-53 of the number: in random directions, in
@@ -38,10 +38,11 @@ class Distances:
     Args:
         losses: (steps,).
         counts: (recorded,) steps done at each recorded state.
-        tensors: names of the columns of the following.
+        tensors: names of the columns of `parameters` and `rounding`.
         parameters: (recorded, tensors).
-        momentum: (recorded, tensors).
         rounding: (recorded, tensors) the part of `parameters` that may come from storing them; 0 where `exact`.
+        buffers: names of the columns of `momentum`; none where neither side keeps any.
+        momentum: (recorded, buffers).
         exact: (recorded,) whether parameters and momentum are compared in full.
     """
 
@@ -49,8 +50,9 @@ class Distances:
     counts: NDArray[np.int64]
     tensors: tuple[str, ...]
     parameters: NDArray[np.float64]
-    momentum: NDArray[np.float64]
     rounding: NDArray[np.float64]
+    buffers: tuple[str, ...]
+    momentum: NDArray[np.float64]
     exact: NDArray[np.bool_]
 
     def is_zero(self) -> bool:
@@ -58,42 +60,57 @@ class Distances:
         return not (self.losses.any() or self.parameters.any() or self.momentum.any())
 
 
-def common_counts(traces: Sequence[Trace]) -> tuple[int, NDArray[np.int64]]:
-    """How many steps all traces hold, and the recorded states that they all have."""
-    counts = traces[0].counts
-    for trace in traces[1:]:
-        counts = np.intersect1d(counts, trace.counts)
-    return min(len(trace.losses) for trace in traces), counts
-
-
-def distances(a: Trace, b: Trace, steps: int, counts: NDArray[np.int64]) -> Distances:
-    """How far two traces of the same tensors are apart.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Common:
+    """What several traces of one run all hold.
 
     Args:
-        a: one.
-        b: the other; the order does not matter.
-        steps: that many first steps are compared.
-        counts: these recorded states are compared; both have them.
+        steps: so many first steps.
+        counts: (recorded,) these states.
+        tensors: parameters by name, with their shapes.
+        buffers: momentum tensors likewise; a trace without any stands at zero.
     """
-    tensors = tuple(a.manifest.tensors)
-    columns = [_parameters(a, b, name, counts) for name in tensors]
-    parameters, rounding = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
-    momentum = np.stack(
-        [_norm_gap(*(_column(t, t.momentum_norms, name, counts) for t in (a, b))) for name in tensors], 1
-    )
+
+    steps: int
+    counts: NDArray[np.int64]
+    tensors: Mapping[str, tuple[int, ...]]
+    buffers: Mapping[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, traces: Sequence[Trace]) -> Common:
+        """What these traces have in common; they are of the same run."""
+        counts = traces[0].counts
+        for trace in traces[1:]:
+            counts = np.intersect1d(counts, trace.counts)
+        return cls(
+            steps=min(len(trace.losses) for trace in traces),
+            counts=counts,
+            tensors=traces[0].manifest.tensors,
+            buffers=next((trace.manifest.momentum for trace in traces if trace.manifest.momentum), {}),
+        )
+
+
+def distances(a: Trace, b: Trace, common: Common) -> Distances:
+    """How far two traces are apart, in what these and others have in common; the order does not matter."""
+    counts, losses = common.counts, (a.losses[: common.steps], b.losses[: common.steps])
+    estimates = [_estimated(a, b, name, counts) for name in common.tensors]
+    parameters, rounding = (np.stack(part, axis=1) for part in zip(*estimates, strict=True))
+    norms = (_momentum_norms(a, common), _momentum_norms(b, common))
+    momentum = _relative(np.abs(norms[0] - norms[1]), *norms)
     exact = np.array([count in a.full and count in b.full for count in counts.tolist()])
     for row in np.flatnonzero(exact):
-        mine, other = a.full[int(counts[row])], b.full[int(counts[row])]
-        parameters[row] = _exact(mine.weights, other.weights, a, tensors)
-        momentum[row] = _exact(mine.momentum, other.momentum, a, tensors)
+        ours, theirs = a.full[int(counts[row])], b.full[int(counts[row])]
+        parameters[row] = _exact(ours.weights, theirs.weights, common.tensors)
+        momentum[row] = _exact(ours.momentum, theirs.momentum, common.buffers)
         rounding[row] = 0
     return Distances(
-        losses=_relative(np.abs(a.losses[:steps] - b.losses[:steps]), a.losses[:steps], b.losses[:steps], _LOSS_FLOOR),
+        losses=_relative(np.abs(losses[0] - losses[1]), *losses, floor=_LOSS_FLOOR),
         counts=counts,
-        tensors=tensors,
+        tensors=tuple(common.tensors),
         parameters=parameters,
-        momentum=momentum,
         rounding=rounding,
+        buffers=tuple(common.buffers),
+        momentum=momentum,
         exact=exact,
     )
 
@@ -107,33 +124,35 @@ def _relative(
     return relative
 
 
-def _norm_gap(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    return _relative(np.abs(a - b), a, b)
+def _rows(trace: Trace, counts: NDArray[np.int64]) -> NDArray[np.intp]:
+    """The trace's rows that hold these recorded states."""
+    return np.searchsorted(trace.counts, counts)
 
 
-def _column(trace: Trace, values: NDArray[np.float64], name: str, counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """A tensor's column of (recorded, tensors) values, at these recorded states."""
-    column: NDArray[np.float64] = values[
-        np.searchsorted(trace.counts, counts), list(trace.manifest.tensors).index(name)
-    ]
-    return column
+def _momentum_norms(trace: Trace, common: Common) -> NDArray[np.float64]:
+    """(recorded, buffers)."""
+    if not trace.manifest.momentum:
+        return np.zeros((len(common.counts), len(common.buffers)))
+    columns = [list(trace.manifest.momentum).index(name) for name in common.buffers]
+    return trace.momentum_norms[_rows(trace, common.counts)][:, columns]
 
 
-def _parameters(
+def _estimated(
     a: Trace, b: Trace, name: str, counts: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(recorded,) estimated distances of one tensor, and the rounding in them."""
-    projected, rounded = [], []
+    """(recorded,) distances of one parameter by its projections, and the rounding in them."""
+    projected, rounded, norms = [], [], []
     for trace in (a, b):
-        rows, columns = np.searchsorted(trace.counts, counts), columns_of(trace.manifest.tensors)[name]
+        rows, columns = _rows(trace, counts), columns_of(trace.manifest.tensors)[name]
         projected.append(trace.projections(columns)[rows])
         rounded.append(trace.rounding(columns)[rows])
-    norms = (_column(a, a.norms, name, counts), _column(b, b.norms, name, counts))
+        norms.append(trace.norms[rows, list(trace.manifest.tensors).index(name)])
     gap = np.sqrt(np.square(projected[0] - projected[1]).sum(axis=1))
-    return _relative(gap, *norms), _relative(rounded[0] + rounded[1], *norms) + _SUM_ROUNDING
+    size = np.maximum(*norms)
+    return _relative(gap, size, size), _relative(rounded[0] + rounded[1], size, size) + _SUM_ROUNDING
 
 
-def _exact(a: Weights, b: Weights, trace: Trace, tensors: Sequence[str]) -> NDArray[np.float64]:
+def _exact(a: Weights, b: Weights, shapes: Mapping[str, tuple[int, ...]]) -> NDArray[np.float64]:
     """(tensors,) distances of full states; buffers that a side does not keep stand at zero."""
-    zeros = {name: np.zeros(shape) for name, shape in trace.manifest.tensors.items()}
-    return np.array([relative_difference((a or zeros)[name], (b or zeros)[name]) for name in tensors])
+    zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
+    return np.array([relative_difference((a or zeros)[name], (b or zeros)[name]) for name in shapes])

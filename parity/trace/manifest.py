@@ -45,7 +45,7 @@ class Manifest:
         weights: the initial weights, before any nudge.
         nudge: the seed of the directions in which each initial weight was moved by one ulp; None if none was.
         tensors: canonical name -> shape, in the order in which chunks hold them.
-        keeps_momentum: whether the side has momentum buffers.
+        momentum: the optimizer's tensors likewise; {} where the side keeps none.
         limit: steps planned.
         every: distance of recorded states.
         chunks: files, in order.
@@ -63,7 +63,7 @@ class Manifest:
     weights: WeightsReport
     nudge: int | None
     tensors: dict[str, tuple[int, ...]]
-    keeps_momentum: bool
+    momentum: dict[str, tuple[int, ...]]
     limit: int
     every: int
     chunks: tuple[ChunkFile, ...] = ()
@@ -124,6 +124,11 @@ def _parsed(content: dict[str, Any]) -> dict[str, Any]:
         "settings": Settings(**settings | {"sgd": SGD(**settings["sgd"])}),
         "data": DataReport(**data | {"classes": tuple(data["classes"])}),
         "weights": WeightsReport(**content["weights"]),
-        "tensors": {name: tuple(shape) for name, shape in content["tensors"].items()},
+        "tensors": _shapes(content["tensors"]),
+        "momentum": _shapes(content["momentum"]),
         "chunks": tuple(ChunkFile(**chunk) for chunk in content["chunks"]),
     }
+
+
+def _shapes(content: Mapping[str, list[int]]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(shape) for name, shape in content.items()}

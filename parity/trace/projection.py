@@ -30,7 +30,7 @@ __all__ = ["NUMBERS", "Projection", "Projector", "columns_of", "width_of"]
 NUMBERS = 64
 
 _VERSION = "parity.projection/1"  # enters the seed: another scheme draws other signs
-_PURPOSE = 4  # keeps this random stream apart from weights, plans and images
+_PURPOSE = 5  # keeps this random stream apart from others
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -33,7 +33,7 @@ class Trace:
         batches: (steps,) uint64.
         counts: (recorded,) int64, steps done at each recorded state, ascending.
         norms: (recorded, tensors) float64.
-        momentum_norms: the same of the momentum buffers.
+        momentum_norms: (recorded, momentum tensors) float64.
         full: steps done -> state.
     """
 
@@ -118,7 +118,7 @@ def _contradiction(chunk: Chunk, entry: ChunkFile, manifest: Manifest) -> str | 
         "batches": ("uint64", (steps,)),
         "counts": ("int64", (recorded,)),
         "norms": ("float64", (recorded, tensors)),
-        "momentum_norms": ("float64", (recorded, tensors)),
+        "momentum_norms": ("float64", (recorded, len(manifest.momentum))),
         "base": ("float64", (width,)),
         "moves": (Schedule(limit=manifest.limit, every=manifest.every).moves_dtype, (recorded, width)),
     }
@@ -134,7 +134,7 @@ def _contradiction(chunk: Chunk, entry: ChunkFile, manifest: Manifest) -> str | 
     for state in chunk.full.values():
         if _shapes(state.weights) != manifest.tensors:
             return "a full state has other parameters"
-        if _shapes(state.momentum) != (manifest.tensors if manifest.keeps_momentum else {}):
+        if _shapes(state.momentum) != manifest.momentum:
             return "a full state has other momentum buffers"
     return None
 

@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.contract import Weights, initial_weights
+from parity.compare import nudge as nudged
+from parity.contract import InputError, Weights, initial_weights
 from parity.data import Dataset, Loader, fingerprint
 from parity.environment import describe_environment
 from parity.history import NonFiniteLossError, Silent, Watcher, window
 from parity.lane import Lane
 from parity.lockstep import window_ends
+from parity.problem import cnn_problem
 from parity.result import WeightsReport, data_report
 from parity.settings import Settings, Side, resolve_device
 from parity.trace.manifest import Manifest
-from parity.trace.nudge import nudged
 from parity.trace.schedule import Schedule
 from parity.trace.writer import Writer, check_folder
 
@@ -76,16 +77,18 @@ def record(
             written to: the chunks written until then stay readable.
         SideError: the side broke.
     """
+    if nudge is not None and nudge < 0:
+        raise InputError("nudge", nudge, "it is negative", "give 0 or more")
     loader = Loader(size=len(dataset.train_labels), batch_size=settings.batch_size, seed=settings.seed)
     # More steps than the epochs have are not planned: they would never come.
     total = settings.epochs * loader.steps_per_epoch
     schedule = Schedule(limit=min(settings.steps or total, total), every=every)
     origin = weights_origin or ("given" if weights is not None else f"drawn from seed {settings.seed}")
     given = initial_weights(settings.seed) if weights is None else weights
-    start = given if nudge is None else nudged(given, nudge, settings.dtype)
+    start = given if nudge is None else nudged(given, seed=nudge, dtype=settings.dtype)
     check_folder(folder)
     lane, device = Lane(side=side), resolve_device([side], settings.device)
-    state = lane.start(dataset, settings, start, device)
+    state = lane.start(cnn_problem(dataset, start), settings, device)
     manifest = Manifest(
         command=tuple(command),
         environment=describe_environment(),
@@ -97,7 +100,7 @@ def record(
         weights=WeightsReport(origin=origin, sha256=fingerprint(given)),
         nudge=nudge,
         tensors=lane.shapes,
-        keeps_momentum=bool(lane.momentum(state)),
+        momentum={name: value.shape for name, value in lane.momentum(state).items()},
         limit=schedule.limit,
         every=every,
     )

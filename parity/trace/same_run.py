@@ -70,8 +70,11 @@ def _identity(trace: Trace) -> Iterator[tuple[str, Any]]:
 
 
 def _require_same_tensors(a: Trace, b: Trace, argument: str) -> None:
-    mine, other = a.manifest.tensors, b.manifest.tensors
-    for name in sorted(mine.keys() | other.keys()):
-        if mine.get(name) != other.get(name):
-            found, expected = other.get(name, "missing"), mine.get(name, "missing")
-            raise _refusal(b, argument, f"its tensor {name} is {found}, not {expected} as in {a.path}")
+    pairs = [("tensor", a.manifest.tensors, b.manifest.tensors)]
+    if a.manifest.momentum and b.manifest.momentum:  # a side without any stands at zero, which is no other model
+        pairs.append(("momentum tensor", a.manifest.momentum, b.manifest.momentum))
+    for noun, ours, theirs in pairs:
+        for name in sorted(ours.keys() | theirs.keys()):
+            found, expected = theirs.get(name, "missing"), ours.get(name, "missing")
+            if found != expected:
+                raise _refusal(b, argument, f"its {noun} {name} is {found}, not {expected} as in {a.path}")

@@ -7,7 +7,7 @@ after each chunk, names it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -67,16 +67,16 @@ class _Pending:
     )
     full: dict[int, State] = field(default_factory=dict)
 
-    def chunk(self, tensors: int, moves_dtype: str) -> Chunk:
-        """All of it, as arrays; at least one step, of a model of so many tensors."""
+    def chunk(self, manifest: Manifest, moves_dtype: str) -> Chunk:
+        """All of it, as arrays; at least one step."""
         losses, batches, _ = zip(*self.steps, strict=True)
         return Chunk(
             losses=np.concatenate(losses),
             batches=np.concatenate(batches),
             counts=np.array([state[0] for state in self.states], np.int64),
             moves=_rows([state[1] for state in self.states], len(self.base), moves_dtype),
-            norms=_rows([state[2] for state in self.states], tensors, "float64"),
-            momentum_norms=_rows([state[3] for state in self.states], tensors, "float64"),
+            norms=_rows([state[2] for state in self.states], len(manifest.tensors), "float64"),
+            momentum_norms=_rows([state[3] for state in self.states], len(manifest.momentum), "float64"),
             base=self.base,
             full=self.full,
         )
@@ -122,7 +122,8 @@ class Writer:
         projections = self._projector(weights)
         with np.errstate(over="ignore", invalid="ignore"):
             move = (projections - pending.shown).astype(self._schedule.moves_dtype)
-            norms, momentum_norms = (_norms(tensors, self.manifest) for tensors in (weights, momentum))
+            norms = _norms(weights, self.manifest.tensors)
+            momentum_norms = _norms(momentum, self.manifest.momentum)
         if not all(np.isfinite(array).all() for array in (move, norms, momentum_norms)):
             problem = f"the state after step {count - 1} is not finite, or too large to record"
             raise NonFiniteLossError(f"{self.manifest.implementation}: {problem}; try a smaller learning rate")
@@ -139,7 +140,7 @@ class Writer:
         first, stop = self.manifest.steps, self.steps
         if first == stop:
             return
-        content = self._pending.chunk(len(self.manifest.tensors), self._schedule.moves_dtype).to_bytes()
+        content = self._pending.chunk(self.manifest, self._schedule.moves_dtype).to_bytes()
         name = f"steps-{first:08d}-{stop - 1:08d}.safetensors"
         self._write(name, content)
         self.bytes += len(content)
@@ -170,10 +171,9 @@ class Writer:
             raise InputError("out", self.folder, problem, "free space, or record elsewhere") from error
 
 
-def _norms(tensors: Weights, manifest: Manifest) -> NDArray[np.float64]:
-    """Frobenius norms in the manifest's order; zeros for tensors that do not exist."""
-    values = [tensors.get(name, np.zeros(())).astype(np.float64) for name in manifest.tensors]
-    return np.sqrt([np.square(value).sum() for value in values])
+def _norms(tensors: Weights, names: Iterable[str]) -> NDArray[np.float64]:
+    """Frobenius norms, in the order of the names."""
+    return np.sqrt([np.square(tensors[name].astype(np.float64)).sum() for name in names])
 
 
 def _rows(rows: Sequence[NDArray[Any]], width: int, dtype: str) -> NDArray[Any]:

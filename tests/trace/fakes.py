@@ -48,12 +48,6 @@ class Wide(Fake):
         direction = np.random.default_rng(state.step).standard_normal(state.weight.shape)
         return state.weight + self.size * np.linalg.norm(state.weight) * direction / np.linalg.norm(direction)
 
-    def restore(self, state, weights, momentum):
-        raise NotImplementedError("recording never goes back")
-
-    def observe(self, state, data, rows):
-        raise NotImplementedError("recording needs no stages")
-
 
 impl = Wide()
 wrong_lr = Wide(lr_factor=1.001)

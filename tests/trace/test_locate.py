@@ -63,7 +63,8 @@ def test_below_the_bound_nothing_is_found(small, tmp_path, original, size):
     assert (found.outcome, found.first_break) == ("match", None)
     # An estimate is off by 9 %, and the storage adds what it says.
     assert 0.5 * size < found.largest["update"].difference < 2 * size + found.resolution
-    assert found.resolution < 1e-9
+    # No step moves a tensor of this model by more than a hundredth of itself: 2**-24 of that, in both traces.
+    assert found.resolution < 2.0**-23 * 0.01 + 2.0**-46
 
 
 def test_a_null_run_brings_the_noise_down_to_what_it_is(small, tmp_path, original):

@@ -7,11 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.contract import SGD, initial_weights
+from parity.compare import nudge
+from parity.contract import SGD, InputError, initial_weights
 from parity.data import Loader, fingerprint
 from parity.lane import Lane
+from parity.problem import cnn_problem
 from parity.settings import Side
-from parity.trace import Manifest, compare_traces, nudged, read_trace
+from parity.trace import Manifest, compare_traces, read_trace
 from parity.trace.projection import Projector
 from tests.trace.conftest import STEPS, record_wide, settings
 from tests.trace.fakes import Wide, turns_nan
@@ -21,7 +23,7 @@ def trained(dataset, steps, **changes):
     """Losses, and each state's weights and momentum, without any trace."""
     chosen = settings(**changes)
     lane = Lane(side=Side(name="wide", implementation=Wide()))
-    state = lane.start(dataset, chosen, initial_weights(chosen.seed), "cpu")
+    state = lane.start(cnn_problem(dataset, initial_weights(chosen.seed)), chosen, "cpu")
     loader = Loader(size=len(dataset.train_labels), batch_size=chosen.batch_size, seed=chosen.seed)
     losses, states = [], []
     for epoch in range(chosen.epochs):
@@ -85,10 +87,11 @@ def test_two_recordings_of_one_run_match_exactly(small, tmp_path, dtype):
 
 def test_without_momentum_there_is_none_in_the_trace(small, tmp_path):
     a, b = (record_wide(tmp_path / name, small, sgd=SGD(momentum=0)) for name in "ab")
-    assert not a.manifest.keeps_momentum
+    assert a.manifest.momentum == {}
     assert a.full[1].momentum == {}
-    assert not a.momentum_norms.any()
-    assert compare_traces(a, b).outcome == "match"
+    assert a.momentum_norms.shape == (STEPS, 0)
+    found = compare_traces(a, b)
+    assert (found.outcome, found.largest.keys()) == ("match", {"loss", "update"})
 
 
 def test_a_wider_distance_is_recorded_and_compared_with_a_closer_one(small, tmp_path, original):
@@ -114,18 +117,29 @@ def test_a_state_that_outgrows_a_trace_ends_it(small, tmp_path):
     assert (len(trace.losses), len(trace.counts)) == (21, 20)
 
 
-def test_nudged_weights_are_one_ulp_apart_each():
-    weights = initial_weights(0)
-    for dtype in ("float32", "float64"):
-        moved = nudged(weights, 3, dtype)
-        for name, value in weights.items():
-            given, found = value.astype(dtype), moved[name]
-            assert found.dtype == dtype
-            up, down = np.nextafter(given, np.inf, dtype=dtype), np.nextafter(given, -np.inf, dtype=dtype)
-            assert ((found == up) | (found == down)).all()
-        share = (moved["fc1.weight"] > weights["fc1.weight"].astype(dtype)).mean()
-        assert abs(share - 0.5) < 5 * 0.5 / np.sqrt(48000)  # standard error of a share of 48,000
-    assert not np.array_equal(moved["fc1.weight"], nudged(weights, 4, dtype)["fc1.weight"])
+def test_a_null_run_starts_from_the_nudged_weights(small, tmp_path):
+    trace = record_wide(tmp_path / "null", small, nudge=3)
+    assert (trace.manifest.nudge, trace.manifest.weights.sha256) == (3, fingerprint(initial_weights(0)))
+    moved = nudge(initial_weights(0), seed=3, dtype="float64")["fc1.weight"].ravel()[:1920].reshape(10, 192)
+    projector = Projector(trace.manifest.tensors)
+    base = projector({"fc3.weight": moved, "fc3.bias": nudge(initial_weights(0), seed=3, dtype="float64")["fc3.bias"]})
+    assert trace.chunks[0].base.tolist() == base.tolist()
+
+
+def test_momentum_of_other_names_and_shapes_is_recorded_as_it_is(small, tmp_path):
+    """Adam keeps two tensors for each parameter, name:slot."""
+
+    class TwoSlots(Wide):
+        def momentum(self, state):
+            kept = super().momentum(state)
+            return {f"{name}:{slot}": value * slot for name, value in kept.items() for slot in (1, 2)}
+
+    a, b = (record_wide(tmp_path / name, small, side) for name, side in (("a", TwoSlots()), ("b", TwoSlots())))
+    assert list(a.manifest.momentum) == ["fc3.weight:1", "fc3.weight:2", "fc3.bias:1", "fc3.bias:2"]
+    np.testing.assert_array_equal(a.momentum_norms[:, 1], 2 * a.momentum_norms[:, 0])
+    assert compare_traces(a, b).outcome == "match"
+    with pytest.raises(InputError, match="its momentum tensor fc3.bias is "):
+        compare_traces(a, record_wide(tmp_path / "c", small))
 
 
 def test_traces_survive_a_copy_under_another_name(original, copied):
