@@ -36,7 +36,7 @@ from parity.compare import (
     stage_tensors,
 )
 from parity.compare.formula import EPS, ULPS
-from parity.contract import StepTrace, Weights
+from parity.contract import InputError, StepTrace, Weights
 from parity.data import Loader
 from parity.ladder import Broken, Climb, climb
 from parity.lane import Lane
@@ -68,7 +68,8 @@ class Check:
         descriptions: each side's line on how it computes.
         device: the one used.
         rungs: every tensor of every observed float64 step, then of the evaluation and the tie probe.
-        rounding: every tensor's float32 errors; empty when float64 did not match.
+        rounding: every tensor's float32 errors; empty when float64 did not match, or a side refuses float32.
+        refusal: why a side does not compute in float32, in its own words; None where both do.
         finding: the first difference; None for a match.
         blame: each side's distance to the oracle there; None for a match, or where there is no oracle.
         seconds: in all.
@@ -78,6 +79,7 @@ class Check:
     device: str
     rungs: tuple[Rung, ...]
     rounding: tuple[Rounding, ...]
+    refusal: str | None
     finding: Finding | None
     blame: Blame | None
     seconds: float
@@ -88,11 +90,11 @@ class Check:
         if self.finding:
             return self.finding.line
         worst = max((rung for rung in self.rungs if not rung.zero), key=lambda rung: rung.share)
+        exact = f"float64 to {100 * worst.share:.1f} % of what rounding explains ({worst.place})"
+        if self.refusal:
+            return f"match in float64 alone: {exact}; {self.refusal}"
         excess = max(self.rounding, key=lambda rounding: rounding.excess)
-        return (
-            f"match: float64 to {100 * worst.share:.1f} % of what rounding explains ({worst.place}), "
-            f"float32 errors within a factor of {excess.excess:.1f} ({excess.place})"
-        )
+        return f"match: {exact}, float32 errors within a factor of {excess.excess:.1f} ({excess.place})"
 
 
 def check(sides: tuple[Side, Side], problem: Problem, settings: Settings, *, steps: int = STEPS) -> Check:
@@ -114,20 +116,33 @@ def check(sides: tuple[Side, Side], problem: Problem, settings: Settings, *, ste
     small, batches = _gather(problem, batches)
     exact = start_pair(sides, small, replace(settings, dtype="float64"), device)
     formula = _compare_formulas(exact, batches, settings)
-    finding, rounding = formula.finding, tuple[Rounding, ...]()
+    finding, rounding, refusal = formula.finding, tuple[Rounding, ...](), None
     if finding is None:
-        single = start_pair(sides, small, replace(settings, dtype="float32"), device)
-        rounding = _compare_rounding(single, formula.climb, batches, settings.seed)
+        single, refusal = _start_single(sides, small, settings, device)
+        rounding = _compare_rounding(single, formula.climb, batches, settings.seed) if single else ()
         finding = _first_excess(rounding, exact.names)
     return Check(
         descriptions=(exact.lanes[0].description, exact.lanes[1].description),
         device=device,
         rungs=(*formula.climb.rungs, *formula.others),
         rounding=rounding,
+        refusal=refusal,
         finding=finding,
         blame=formula.blame,
         seconds=time.perf_counter() - begin,
     )
+
+
+def _start_single(
+    sides: tuple[Side, Side], problem: Problem, settings: Settings, device: str
+) -> tuple[Pair | None, str | None]:
+    """The sides in float32, or the reason why one of them does not compute in it."""
+    try:
+        return start_pair(sides, problem, replace(settings, dtype="float32"), device), None
+    except InputError as error:
+        if error.argument != "dtype":
+            raise
+        return None, str(error)
 
 
 def check_batches(size: int, settings: Settings, steps: int) -> list[Batch]:

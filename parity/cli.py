@@ -83,7 +83,12 @@ def cli() -> None:
 @training_options
 @json_option
 @click.option("--save-weights", type=FILE, metavar="FOLDER", help="Write each side's weights into this folder.")
-@click.option("--ensemble", type=int, default=4, help="Runs of one side to judge by, begun one ulp apart; 0 for none.")
+@click.option(
+    "--ensemble",
+    type=click.IntRange(min=0),
+    default=4,
+    help="Runs of one side to judge by, begun one ulp apart; 0 for none.",
+)
 def run(a: str, b: str, save_weights: Path | None, **arguments: Any) -> None:
     """Train A and B side by side and judge whether they match.
 

@@ -32,7 +32,7 @@ from parity.history import (
 from parity.lane import Lane
 from parity.pair import Pair
 from parity.problem import Problem, cnn_problem
-from parity.settings import Settings, Side, resolve_device
+from parity.settings import Settings, Side, require_cnn, resolve_device
 from parity.watch import Watch
 
 __all__ = ["CHUNK", "train", "window_ends"]
@@ -71,6 +71,7 @@ def train(
         InputError: a side cannot start, the sides have different tensors, or the batch does not fit the set.
         SideError: a side raised an exception, or returned something else than the protocol says.
     """
+    require_cnn(sides)
     loader = Loader(size=len(dataset.train_labels), batch_size=settings.batch_size, seed=settings.seed)
     device = resolve_device(sides, settings.device)
     lanes = [Lane(side=side) for side in sides]

@@ -13,10 +13,12 @@ come on top.
 
 Projections are worked out in float64, where two honest sides differ by 1e-15, so float32 could not hold them: its 6e-8
 would hide a difference of 1e-9. What is stored in float32 is how far each projection has moved since what the trace
-already holds of the last one (differential coding with the error fed back, so that errors never add up). A step moves
-parameters by a thousandth of themselves or less, and the error is 2**-24 of that move: 6e-11 of the tensor. The reader
-knows the moves, hence the error, and allows for it. With `every` above 1 moves are longer, and there is room: they are
-kept in float64. The momentum has no projection of its own at most steps: the
+already holds of the last one (differential coding with the error fed back, so that errors never add up). The error of
+each number is 2**-24 of its move. A step moves parameters by a thousandth of themselves, rarely by a few hundredths, so
+that 6e-11 of the tensor is lost, rarely 3e-9; the reader knows the moves, hence the error, and allows for it. With
+`every` above 1 moves are longer, and there is room: they are kept in float64.
+
+The momentum has no projection of its own at most steps: the
 difference of its norms, held in float64, is a lower bound on its distance, and the parameters' move is lr times it.
 
     projection.py   64 numbers that tell how far two tensors are apart

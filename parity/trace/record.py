@@ -23,7 +23,7 @@ from parity.lane import Lane
 from parity.lockstep import window_ends
 from parity.problem import cnn_problem
 from parity.result import WeightsReport, data_report
-from parity.settings import Settings, Side, resolve_device
+from parity.settings import Settings, Side, require_cnn, resolve_device
 from parity.trace.manifest import Manifest
 from parity.trace.schedule import Schedule
 from parity.trace.writer import Writer, check_folder
@@ -87,6 +87,7 @@ def record(
     given = initial_weights(settings.seed) if weights is None else weights
     start = given if nudge is None else nudged(given, seed=nudge, dtype=settings.dtype)
     check_folder(folder)
+    require_cnn([side])
     lane, device = Lane(side=side), resolve_device([side], settings.device)
     state = lane.start(cnn_problem(dataset, start), settings, device)
     manifest = Manifest(
