@@ -17,7 +17,7 @@ from jax_impl.layout import from_canonical, images_to_canonical, to_canonical
 from jax_impl.model import PLAIN, UNFOLDED, Operations
 from jax_impl.observe import activations, observed_step
 from jax_impl.sgd import make_optimizer, momentum_trace, with_momentum
-from jax_impl.train import Carry, evaluate, normalise, train_many, train_steps
+from jax_impl.train import Carry, evaluate, train_many, train_steps
 from parity.contract import SGD, StepTrace, Weights, normalisation_table
 
 __all__ = ["JaxImplementation", "Resident", "State"]
@@ -130,19 +130,23 @@ class JaxImplementation:
     def observe(self, state: State, data: Resident, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
         """One step with every stage recorded."""
         with exact(state.dtype, state.device):
-            index = jnp.array(rows, copy=True)
-            images, labels = normalise(state.table, data.images[index]), data.labels[index]
-            carry, loss, seen, gradients = observed_step(
-                state.carry, images, labels, sgd=state.sgd, operations=state.operations
+            carry, seen = observed_step(
+                state.carry,
+                state.table,
+                data.images,
+                data.labels,
+                jnp.array(rows, copy=True),
+                sgd=state.sgd,
+                operations=state.operations,
             )
             after = replace(state, carry=carry)
             return after, StepTrace(
-                batch={"images": images_to_canonical(np.asarray(images)), "labels": np.array(labels)},
+                batch={"images": images_to_canonical(np.asarray(seen.images)), "labels": np.array(seen.labels)},
                 weights=self.weights(state),
-                activations=activations(seen),
-                logits={"logits": np.array(seen["fc3"])},
-                loss={"loss": np.array(loss)},
-                gradients=to_canonical(gradients),
+                activations=activations(seen.layers),
+                logits={"logits": np.array(seen.layers["fc3"])},
+                loss={"loss": np.array(seen.loss)},
+                gradients=to_canonical(seen.gradients),
                 momentum=self.momentum(after),
                 parameters=self.weights(after),
             )

@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import jax
 import numpy as np
 import optax
 from jax import Array
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 
 from jax_impl.layout import activation_to_canonical
 from jax_impl.model import CNN, Operations, Params, merge
 from jax_impl.sgd import make_optimizer
-from jax_impl.train import Carry, mean_cross_entropy
+from jax_impl.train import Carry, mean_cross_entropy, normalise
 from parity.contract import CNN_ACTIVATIONS, SGD
 
 __all__ = ["activations", "observed_step"]
@@ -28,15 +29,15 @@ __all__ = ["activations", "observed_step"]
 INPUTS = {"conv2": "pool1", "fc1": "pool2", "fc2": "relu3", "fc3": "relu4"}
 """Layer -> what its input is called."""
 
-Seen = dict[str, Array]
+Layers = dict[str, Array]
 
 
 def apply_recording(
     params: Params, images: Float[Array, "batch 32 32 3"], operations: Operations
-) -> tuple[Float[Array, "batch 10"], Seen]:
+) -> tuple[Float[Array, "batch 10"], Layers]:
     """Logits, and every layer's input and output by canonical name."""
     model = merge(params, images.dtype, operations)
-    seen: Seen = {}
+    seen: Layers = {}
 
     def recording(name: str, layer: Callable[[Array], Array]) -> Callable[[Array], Array]:
         def call(inputs: Array) -> Array:
@@ -54,25 +55,39 @@ def apply_recording(
     return CNN.__call__(layers, images), seen  # type: ignore[arg-type]
 
 
+class Seen(NamedTuple):
+    """What a step computed besides its new parameters: the batch, what the layers saw, the loss and the gradients."""
+
+    images: Array
+    labels: Array
+    layers: Layers
+    loss: Array
+    gradients: Params
+
+
 @partial(jax.jit, static_argnames=("sgd", "operations"))
 def observed_step(
     carry: Carry,
-    images: Float[Array, "batch 32 32 3"],
-    labels: Int[Array, " batch"],
+    table: Float[Array, " 256"],
+    images: UInt8[Array, "size 32 32 3"],
+    labels: Int[Array, " size"],
+    rows: Int[Array, " batch"],
     *,
     sgd: SGD,
     operations: Operations,
-) -> tuple[Carry, Float[Array, ""], Seen, Params]:
-    """`train_step`, which also returns the loss, what was recorded, and the gradients."""
+) -> tuple[Carry, Seen]:
+    """`train_step` on these rows, which also returns what it computed on the way."""
+    batch, targets = normalise(table, images[rows]), labels[rows]
 
-    def loss_fn(params: Params) -> tuple[Float[Array, ""], Seen]:
-        logits, seen = apply_recording(params, images, operations)
-        return mean_cross_entropy(logits, labels), seen
+    def loss_fn(params: Params) -> tuple[Float[Array, ""], Layers]:
+        logits, layers = apply_recording(params, batch, operations)
+        return mean_cross_entropy(logits, targets), layers
 
     params, opt_state = carry
-    (loss, seen), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    (loss, layers), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
     updates, opt_state = make_optimizer(sgd).update(gradients, opt_state, params)
-    return (optax.apply_updates(params, updates), opt_state), loss, seen, gradients
+    seen = Seen(images=batch, labels=targets, layers=layers, loss=loss, gradients=gradients)
+    return (optax.apply_updates(params, updates), opt_state), seen
 
 
 def activations(seen: Mapping[str, Array]) -> dict[str, NDArray[np.floating]]:

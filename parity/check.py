@@ -36,10 +36,11 @@ from parity.compare import (
     stage_tensors,
 )
 from parity.compare.formula import EPS, ULPS
-from parity.contract import StepTrace, Weights
+from parity.contract import InputError, StepTrace, Weights
 from parity.data import Loader
 from parity.ladder import Broken, Climb, climb
 from parity.lane import Lane
+from parity.matching import first_unmatched
 from parity.pair import Pair, start_pair
 from parity.probes import tie_probe
 from parity.problem import Problem
@@ -48,14 +49,11 @@ from parity.settings import Settings, Side, resolve_device
 __all__ = ["STEPS", "Check", "check"]
 
 STEPS = 6
-"""Steps observed: the first has no momentum yet, the second and third show how it is kept, the third has fewer
-examples, the rest repeat."""
+"""Steps observed: the first has no momentum yet, the second and third show how it is kept, the rest repeat. The last
+has half the examples: a mean that divides by the full batch shows only there."""
 
 ROUNDING_STEPS = 5
 """An odd number, so that the median is one of them."""
-
-PARTIAL = 2
-"""The step with half the examples: a mean that divides by the full batch shows only there."""
 
 _EVALUATED = 64  # test examples: the evaluation is compared output by output, not counted
 
@@ -70,7 +68,8 @@ class Check:
         descriptions: each side's line on how it computes.
         device: the one used.
         rungs: every tensor of every observed float64 step, then of the evaluation and the tie probe.
-        rounding: every tensor's float32 errors; empty when float64 did not match.
+        rounding: every tensor's float32 errors; empty when float64 did not match, or a side refuses float32.
+        refusal: why a side does not compute in float32, in its own words; None where both do.
         finding: the first difference; None for a match.
         blame: each side's distance to the oracle there; None for a match, or where there is no oracle.
         seconds: in all.
@@ -80,6 +79,7 @@ class Check:
     device: str
     rungs: tuple[Rung, ...]
     rounding: tuple[Rounding, ...]
+    refusal: str | None
     finding: Finding | None
     blame: Blame | None
     seconds: float
@@ -90,11 +90,11 @@ class Check:
         if self.finding:
             return self.finding.line
         worst = max((rung for rung in self.rungs if not rung.zero), key=lambda rung: rung.share)
+        exact = f"float64 to {100 * worst.share:.1f} % of what rounding explains ({worst.place})"
+        if self.refusal:
+            return f"match in float64 alone: {exact}; {self.refusal}"
         excess = max(self.rounding, key=lambda rounding: rounding.excess)
-        return (
-            f"match: float64 to {100 * worst.share:.1f} % of what rounding explains ({worst.place}), "
-            f"float32 errors within a factor of {excess.excess:.1f} ({excess.place})"
-        )
+        return f"match: {exact}, float32 errors within a factor of {excess.excess:.1f} ({excess.place})"
 
 
 def check(sides: tuple[Side, Side], problem: Problem, settings: Settings, *, steps: int = STEPS) -> Check:
@@ -116,29 +116,43 @@ def check(sides: tuple[Side, Side], problem: Problem, settings: Settings, *, ste
     small, batches = _gather(problem, batches)
     exact = start_pair(sides, small, replace(settings, dtype="float64"), device)
     formula = _compare_formulas(exact, batches, settings)
-    finding, rounding = formula.finding, tuple[Rounding, ...]()
+    finding, rounding, refusal = formula.finding, tuple[Rounding, ...](), None
     if finding is None:
-        single = start_pair(sides, small, replace(settings, dtype="float32"), device)
-        rounding = _compare_rounding(single, formula.climb, batches, settings.seed)
+        single, refusal = _start_single(sides, small, settings, device)
+        rounding = _compare_rounding(single, formula.climb, batches, settings.seed) if single else ()
         finding = _first_excess(rounding, exact.names)
     return Check(
         descriptions=(exact.lanes[0].description, exact.lanes[1].description),
         device=device,
         rungs=(*formula.climb.rungs, *formula.others),
         rounding=rounding,
+        refusal=refusal,
         finding=finding,
         blame=formula.blame,
         seconds=time.perf_counter() - begin,
     )
 
 
+def _start_single(
+    sides: tuple[Side, Side], problem: Problem, settings: Settings, device: str
+) -> tuple[Pair | None, str | None]:
+    """The sides in float32, or the reason why one of them does not compute in it."""
+    try:
+        return start_pair(sides, problem, replace(settings, dtype="float32"), device), None
+    except InputError as error:
+        if error.argument != "dtype":
+            raise
+        return None, str(error)
+
+
 def check_batches(size: int, settings: Settings, steps: int) -> list[Batch]:
-    """The rows of each step: the loader's own batches, epoch after epoch, one of them cut in half."""
+    """The rows of each step: the loader's own batches, epoch after epoch, the last of them cut in half."""
     loader = Loader(size=size, batch_size=settings.batch_size, seed=settings.seed)
     rows = (rows for epoch in itertools.count() for plan in loader.plans(epoch) for rows in plan)
     batches = list(itertools.islice(rows, steps))
-    if steps > PARTIAL and len(batches[PARTIAL]) > 3:  # of two examples half is one, which batch norms refuse
-        batches[PARTIAL] = batches[PARTIAL][: len(batches[PARTIAL]) // 2]
+    last = batches[-1]
+    if steps > 1 and len(last) > 3:  # of two examples half is one, which batch norms refuse
+        batches[-1] = last[: len(last) // 2]
     return batches
 
 
@@ -171,6 +185,8 @@ def _compare_formulas(start: Pair, batches: Sequence[Batch], settings: Settings)
         before, rows = batches[: climbed.broken.rung.step], batches[climbed.broken.rung.step]
         blame = _ask_oracle(climbed.broken, settings, start.problem, before, rows)
         finding = formula_finding(climbed.broken.rung, local=climbed.broken.local, blame=blame)
+        if not start.problem.is_cnn:
+            finding = _by_value(finding, climbed.broken, start.names[1])
         return _Formulas(climb=climbed, finding=finding, blame=blame)
     evaluation = _evaluation(climbed.end, len(batches))
     if evaluation.broken:
@@ -180,6 +196,18 @@ def _compare_formulas(start: Pair, batches: Sequence[Batch], settings: Settings)
     if probed and probed.finding:
         return replace(probed, climb=climbed, others=others)
     return _Formulas(climb=climbed, others=others, finding=_fast_paths(start, batches, climbed))
+
+
+def _by_value(finding: Finding, broken: Broken, other: str) -> Finding:
+    """Where the forward passes part, for programs whose activations are matched by value; else the finding itself."""
+    if finding.place.stage not in ("logits", "loss"):
+        return finding
+    parting = first_unmatched(*broken.traces)
+    if parting is None or parting.activation in ("logits", "loss"):
+        return finding
+    after = f" (the last that agree: {', '.join(parting.after)})" if parting.after else ""
+    place = Stage(stage="activations", tensor=parting.activation)
+    return replace(finding, place=place, detail=f"{parting.sentence(other)}{after}; {finding.place}: {finding.detail}")
 
 
 def _evaluation(pair: Pair, steps: int) -> Rung:

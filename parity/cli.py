@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from parity.commands import check, trace
+from parity.commands.options import (
+    FILE,
+    Printer,
+    batch_options,
+    data_options,
+    echo,
+    json_option,
+    settings_from,
+    training_options,
+)
+
 if TYPE_CHECKING:
-    from parity.compare import Verdict
     from parity.contract import InputError
-    from parity.history import EpochResult, Window
     from parity.run import Result
-    from parity.settings import Settings
 
 __all__ = ["cli", "main"]
 
 INTERRUPTED = 130  # what shells give to a program ended by Ctrl-C
 BAD_INPUT = 2
-
-_FILE = click.Path(path_type=Path)
 
 
 def main() -> NoReturn:
@@ -61,7 +68,7 @@ def _fail(line: str, exit_code: int) -> NoReturn:
 
 def _spelling(error: InputError) -> str:
     """The command line's name for an argument: --batch-size for batch_size."""
-    return error.argument if error.argument == "implementation" else f"--{error.argument.replace('_', '-')}"
+    return error.argument if error.argument in ("implementation", "trace") else f"--{error.argument.replace('_', '-')}"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100})
@@ -70,49 +77,18 @@ def cli() -> None:
     """Do two training programs compute the same thing, and if not, where do they part?"""
 
 
-def _options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Several decorators as one, in reading order."""
-
-    def apply(function: Any) -> Any:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return apply
-
-
-_data_options = _options(
-    click.option("--data", default="auto", metavar="auto|cifar10|embedded|FILE.npz", help="What to train on."),
-    click.option("--data-dir", type=_FILE, help="Where CIFAR-10 is kept.  [default: the user's cache folder]"),
-)
-_batch_options = _options(
-    click.option("--batch-size", type=int, default=4, help="Images in a step."),
-    click.option("--seed", type=int, default=0, help="Of the initial weights and the order of the images."),
-)
-_training_options = _options(
-    _data_options,
-    _batch_options,
-    click.option("--epochs", type=int, default=3),
-    click.option("--steps", type=int, help="Stop after so many steps."),
-    click.option("--lr", type=float, default=0.001, help="Learning rate."),
-    click.option("--momentum", type=float, default=0.9),
-    click.option("--dampening", type=float, default=0.0),
-    click.option("--weight-decay", type=float, default=0.0, help="L2 factor, added to the gradient."),
-    click.option("--nesterov", is_flag=True, help="Nesterov momentum."),
-    click.option("--maximize", is_flag=True, help="Climb the loss."),
-    click.option("--dtype", default="float32", metavar="float32|float64"),
-    click.option("--device", default="auto", metavar="auto|cpu|cuda"),
-    click.option("--weights", type=_FILE, help="Start from this safetensors file."),
-    click.option("--json", "json_file", type=_FILE, help="Write the report here."),
-)
-
-
 @cli.command()
 @click.argument("a", default="torch_impl")
 @click.argument("b", default="jax_impl")
-@_training_options
-@click.option("--save-weights", type=_FILE, metavar="FOLDER", help="Write each side's weights into this folder.")
-@click.option("--ensemble", type=int, default=4, help="Runs of one side to judge by, begun one ulp apart; 0 for none.")
+@training_options
+@json_option
+@click.option("--save-weights", type=FILE, metavar="FOLDER", help="Write each side's weights into this folder.")
+@click.option(
+    "--ensemble",
+    type=click.IntRange(min=0),
+    default=4,
+    help="Runs of one side to judge by, begun one ulp apart; 0 for none.",
+)
 def run(a: str, b: str, save_weights: Path | None, **arguments: Any) -> None:
     """Train A and B side by side and judge whether they match.
 
@@ -131,8 +107,9 @@ def run(a: str, b: str, save_weights: Path | None, **arguments: Any) -> None:
 
 @cli.command()
 @click.argument("implementation")
-@_training_options
-@click.option("--save-weights", type=_FILE, help="Write the final weights to this safetensors file.")
+@training_options
+@json_option
+@click.option("--save-weights", type=FILE, help="Write the final weights to this safetensors file.")
 def train(implementation: str, save_weights: Path | None, **arguments: Any) -> None:
     """Train one IMPLEMENTATION alone.
 
@@ -157,7 +134,7 @@ def _train(
     from parity.run import checks_first, resolve_sides, run_sides
 
     # Whatever can be refused is refused before the frameworks are imported, which takes seconds.
-    settings = _settings(arguments)
+    settings = settings_from(arguments)
     json_file, weights_file = arguments["json_file"], arguments["weights"]
     if json_file is not None:
         check_writable(json_file, argument="json")
@@ -169,9 +146,9 @@ def _train(
 
     click.echo(terminal.data_line(dataset))
     source = str(weights_file) if weights_file else f"drawn from seed {settings.seed}"
-    _echo(terminal.settings_lines(settings, loader.steps_per_epoch, source))
+    echo(terminal.settings_lines(settings, loader.steps_per_epoch, source))
     sides = resolve_sides(names)
-    watcher = _Printer(tuple(side.name for side in sides))
+    watcher = Printer(tuple(side.name for side in sides))
     if checks_first(settings, len(sides)):
         click.echo("checking the first steps in float64 ...")
     result = run_sides(
@@ -185,19 +162,9 @@ def _train(
         command=("parity", *sys.argv[1:]),
         ensemble=arguments.get("ensemble", 0),
     )
-    _echo(terminal.report_lines(result.report))
+    echo(terminal.report_lines(result.report))
     _write(result, json_file, weights_files([side.name for side in sides]))
     sys.exit(result.report.ending.exit_code)
-
-
-def _settings(arguments: dict[str, Any]) -> Settings:
-    from parity.contract import SGD
-    from parity.settings import Settings
-
-    sgd_names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
-    names = ("batch_size", "epochs", "steps", "seed", "dtype", "device")
-    sgd = SGD(**{name: arguments[name] for name in sgd_names})
-    return Settings(sgd=sgd, **{name: arguments[name] for name in names})
 
 
 def _write(result: Result, json_file: Path | None, weights_files: Sequence[Path]) -> None:
@@ -234,47 +201,13 @@ def _check_folder(folder: Path) -> None:
         check_writable(folder, argument="save_weights")
 
 
-def _echo(lines: Iterator[str]) -> None:
-    for line in lines:
-        click.echo(line)
-
-
-class _Printer:
-    """Prints what happens while it happens."""
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self._names = names
-
-    def started(self, descriptions: tuple[str, ...]) -> None:
-        from parity.render import terminal
-
-        for name, description in zip(self._names, descriptions, strict=True):
-            click.echo(f"{name}: {description}")
-        click.echo(terminal.header(self._names))
-
-    def window(self, window: Window) -> None:
-        from parity.render import terminal
-
-        click.echo(terminal.window_line(window))
-
-    def epoch(self, result: EpochResult) -> None:
-        from parity.render import terminal
-
-        click.echo(terminal.epoch_line(result))
-
-    def verdict(self, verdict: Verdict) -> None:
-        from parity.render import terminal
-
-        _echo(terminal.verdict_lines(verdict))
-
-
 @cli.group()
 def data() -> None:
     """Fetch the data, look at it."""
 
 
 @data.command()
-@click.option("--data-dir", type=_FILE, help="Where to keep it.  [default: the user's cache folder]")
+@click.option("--data-dir", type=FILE, help="Where to keep it.  [default: the user's cache folder]")
 def fetch(data_dir: Path | None) -> None:
     """Download CIFAR-10 (170 MB), verify and keep it.
 
@@ -289,9 +222,9 @@ def fetch(data_dir: Path | None) -> None:
 
 
 @data.command()
-@_data_options
-@_batch_options
-@click.option("--out", type=_FILE, default="batch.png", help="The PNG file to write.")
+@data_options
+@batch_options
+@click.option("--out", type=FILE, default="batch.png", help="The PNG file to write.")
 def show(data: str, data_dir: Path | None, batch_size: int, seed: int, out: Path) -> None:
     """Write the first training batch as a labelled grid.
 
@@ -309,3 +242,8 @@ def show(data: str, data_dir: Path | None, batch_size: int, seed: int, out: Path
     write_grid(out, dataset.train_images[rows], titles, caption=dataset.origin)
     click.echo(terminal.data_line(dataset))
     click.echo(f"wrote {out}: the first training batch of seed {seed}, {len(rows)} images")
+
+
+cli.add_command(check.check)
+cli.add_command(trace.record)
+cli.add_command(trace.compare)

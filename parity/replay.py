@@ -83,7 +83,7 @@ def replay(before: Pair, plan: NDArray[np.int32], *, first_step: int, dtype: str
         dtype: of the run.
 
     Returns:
-        The step and its cause, or None where the gradients grow apart without a jump.
+        The first step that has a cause, a formula or a flip; None where the sides grow apart without one.
     """
     eps = float(np.finfo(dtype).eps)
     largest, pair = 0.0, before
@@ -94,7 +94,10 @@ def replay(before: Pair, plan: NDArray[np.int32], *, first_step: int, dtype: str
         if jumped(gap, largest, dtype) or _first_break(pair, step, (a, b), eps):
             finding = _local_finding(pair, rows, step, (a, b), eps)
             state = pair.lanes[0].tensors(pair.states[0])
-            return Parting(step=step, before=largest, gap=gap, flips=find_flips(a, b), finding=finding, state=state)
+            flips = find_flips(a, b)
+            parting = Parting(step=step, before=largest, gap=gap, flips=flips, finding=finding, state=state)
+            if finding or parting.explained:
+                return parting
         largest = max(largest, gap)
         pair = pair.run(rows[np.newaxis])  # not observe's own step, which may be rounded otherwise
     return None

@@ -10,7 +10,7 @@ from typing import Any
 
 from parity.check import Check
 from parity.compare import Gap, Verdict
-from parity.data import replacing
+from parity.data import Dataset, replacing
 from parity.environment import Environment
 from parity.history import EpochResult, Window
 from parity.judgement import Judgement
@@ -27,6 +27,7 @@ __all__ = [
     "Report",
     "SideReport",
     "WeightsReport",
+    "data_report",
     "write_json",
 ]
 
@@ -44,6 +45,18 @@ class DataReport:
     test_size: int
     classes: tuple[str, ...]
     sha256: str
+
+
+def data_report(dataset: Dataset) -> DataReport:
+    """What a report says of a data set."""
+    return DataReport(
+        name=dataset.name,
+        origin=dataset.origin,
+        train_size=len(dataset.train_labels),
+        test_size=len(dataset.test_labels),
+        classes=dataset.classes,
+        sha256=dataset.fingerprint(),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

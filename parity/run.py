@@ -6,7 +6,6 @@ float64 beforehand; a float64 run is its own check. What follows is judged besid
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,13 +25,13 @@ from parity.compare import (
     predictions,
 )
 from parity.contract import Weights, initial_weights
-from parity.data import Dataset
+from parity.data import Dataset, fingerprint
 from parity.environment import describe_environment
 from parity.history import Run, SideRun, Watcher
 from parity.judgement import Judgement, judge_run
 from parity.lockstep import train
 from parity.registry import resolve
-from parity.result import Comparison, DataReport, Ending, Predictions, Report, SideReport, WeightsReport
+from parity.result import Comparison, Ending, Predictions, Report, SideReport, WeightsReport, data_report
 from parity.settings import Settings, Side, resolve_device
 
 __all__ = ["INTERRUPTED", "Result", "checks_first", "resolve_sides", "run_sides"]
@@ -96,7 +95,7 @@ def run_sides(
         dataset=dataset,
         settings=settings,
         device=resolve_device(sides, settings.device),
-        weights=WeightsReport(origin=weights_origin or origin, sha256=_fingerprint(start)),
+        weights=WeightsReport(origin=weights_origin or origin, sha256=fingerprint(start)),
     )
     checked = None
     if checks_first(settings, len(sides)):
@@ -117,15 +116,6 @@ def run_sides(
 def checks_first(settings: Settings, sides: int) -> bool:
     """Whether a float64 check precedes the training: of two sides, unless the training is in float64 itself."""
     return sides == 2 and settings.dtype != "float64"
-
-
-def _fingerprint(weights: Weights) -> str:
-    """SHA-256 of the names and the values as float64, in the order of the names."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode())
-        digest.update(weights[name].astype("<f8").tobytes())
-    return digest.hexdigest()
 
 
 def _judge(run: Run) -> Verdict | None:
@@ -150,7 +140,7 @@ class _Reporter:
         return Report(
             command=self.command,
             environment=describe_environment(),
-            data=_data_report(dataset),
+            data=data_report(dataset),
             settings=settings,
             device=self.device,
             weights=self.weights,
@@ -164,17 +154,6 @@ class _Reporter:
             comparison=_compare(*run.sides) if compares else None,
             ending=_ending(run, verdict, judgement, phase),
         )
-
-
-def _data_report(dataset: Dataset) -> DataReport:
-    return DataReport(
-        name=dataset.name,
-        origin=dataset.origin,
-        train_size=len(dataset.train_labels),
-        test_size=len(dataset.test_labels),
-        classes=dataset.classes,
-        sha256=dataset.fingerprint(),
-    )
 
 
 def _side_report(side: SideRun, dataset: Dataset, batch_size: int) -> SideReport:

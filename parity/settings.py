@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from parity.contract import DTYPES, SGD, AnyImplementation, InputError, ParityError, SideError
+from parity.contract import DTYPES, SGD, AnyImplementation, InputError, ParityError, SelfContained, SideError
 
-__all__ = ["Settings", "Side", "resolve_device"]
+__all__ = ["Settings", "Side", "require_cnn", "resolve_device"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,3 +100,15 @@ def resolve_device(sides: Sequence[Side], device: str) -> str:
         if device not in (known := side.devices()):
             raise InputError("device", device, f"{side.name} has no such device here", f"use {' or '.join(known)}")
     return device
+
+
+def require_cnn(sides: Sequence[Side]) -> None:
+    """Refuse programs that bring their own data: what trains on a data set given here trains the CNN.
+
+    Raises:
+        InputError: a side is such a program.
+    """
+    for side in sides:
+        if isinstance(side.implementation, SelfContained):
+            problem = "it brings its own data and optimizer"
+            raise InputError("implementation", side.name, problem, "compare it with `parity check`")

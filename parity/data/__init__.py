@@ -7,7 +7,7 @@ from parity.data.files import check_writable, replacing
 from parity.data.loader import Loader
 from parity.data.npz import load_npz
 from parity.data.source import load_data
-from parity.data.weights import load_weights, save_weights
+from parity.data.weights import fingerprint, load_weights, save_weights
 
 __all__ = [
     "CIFAR10_CLASSES",
@@ -17,6 +17,7 @@ __all__ = [
     "default_data_dir",
     "embedded_set",
     "fetch_cifar10",
+    "fingerprint",
     "has_cifar10",
     "load_cifar10",
     "load_data",

@@ -5,6 +5,7 @@ Source: https://huggingface.co/docs/safetensors
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from safetensors import SafetensorError
 from parity.contract import InputError, Weights, check_weights
 from parity.data.files import replacing
 
-__all__ = ["load_weights", "save_weights"]
+__all__ = ["fingerprint", "load_weights", "save_weights"]
 
 
 def load_weights(path: Path, *, argument: str = "weights") -> dict[str, NDArray[np.floating]]:
@@ -51,3 +52,12 @@ def save_weights(path: Path, weights: Weights, *, notes: Mapping[str, str] | Non
     tensors = {name: np.ascontiguousarray(value) for name, value in weights.items()}
     with replacing(path) as temporary:
         safetensors.numpy.save_file(tensors, temporary, metadata=dict(notes or {}))
+
+
+def fingerprint(weights: Weights) -> str:
+    """SHA-256 of the names and the values as float64, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].astype("<f8").tobytes())
+    return digest.hexdigest()

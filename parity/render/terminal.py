@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from parity.compare import BOUND, Gap, Verdict
@@ -14,6 +15,7 @@ from parity.settings import Settings
 __all__ = ["data_line", "epoch_line", "header", "report_lines", "settings_lines", "verdict_lines", "window_line"]
 
 _LABEL, _COLUMN = 18, 20
+_WIDTH = 80
 _FLIPS = 3  # choices of one step that are printed
 _SHOWN = 8  # images of the first test batch: more would not fit on a screen
 
@@ -107,7 +109,8 @@ def _judgement_lines(judgement: Judgement) -> Iterator[str]:
     parting = judgement.parting
     if parting and not parting.finding:
         yield f"the sides part at step {parting.step:,}: gradients {parting.gap:.1e} apart, {parting.before:.1e} before"
-        yield from (f"  {flip}" for flip in parting.flips[:_FLIPS])
+        for flip in parting.flips[:_FLIPS]:
+            yield from textwrap.wrap(str(flip), initial_indent="  ", subsequent_indent="    ", width=_WIDTH)
         if len(parting.flips) > _FLIPS:
             yield f"  and {len(parting.flips) - _FLIPS} more choices that the sides make differently"
     if around := judgement.envelope:
@@ -116,8 +119,8 @@ def _judgement_lines(judgement: Judgement) -> Iterator[str]:
         yield f"  horizon of a comparison step by step: {horizon}"
         yield f"  largest gap: {100 * around.largest_share:.0f} % of what the ensemble allows"
         for figure in around.distributions:
-            runs = ", ".join(f"{100 * value:.2f}" for value in figure.ensemble)
-            yield f"  {figure.name}: {100 * figure.value:.2f} %, the runs' {runs}"
+            low, high = 100 * min(figure.ensemble), 100 * max(figure.ensemble)
+            yield f"  {figure.name}: {100 * figure.value:.2f} %, the runs' {low:.2f} to {high:.2f} %"
 
 
 def _last_line(report: Report) -> str:

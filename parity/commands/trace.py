@@ -1,0 +1,87 @@
+"""`parity record` and `parity compare`: a run kept in a folder, and two such folders judged without any framework."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from parity.commands.options import FILE, Printer, echo, json_option, settings_from, training_options
+
+__all__ = ["compare", "record"]
+
+
+@click.command()
+@click.argument("implementation")
+@training_options
+@click.option("--out", type=FILE, metavar="DIR", required=True, help="Write the trace into this new folder.")
+@click.option("--every", type=int, default=1, help="Steps between two recorded states.")
+@click.option("--nudge", type=int, metavar="SEED", help="Move each initial weight by one ulp, for a null run.")
+def record(implementation: str, out: Path, every: int, nudge: int | None, **arguments: Any) -> None:
+    """Train one IMPLEMENTATION and write a trace of it.
+
+    Example: parity record torch_impl --dtype float64 --out torch-trace
+    """
+    from parity.data import Loader, load_data, load_weights
+    from parity.render import terminal
+    from parity.render import trace as lines
+    from parity.run import resolve_sides
+    from parity.trace import check_folder
+    from parity.trace import record as record_trace
+
+    settings = settings_from(arguments)
+    check_folder(out)
+    weights_file = arguments["weights"]
+    weights = load_weights(weights_file) if weights_file else None
+    dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
+    loader = Loader(size=len(dataset.train_labels), batch_size=settings.batch_size, seed=settings.seed)
+
+    click.echo(terminal.data_line(dataset))
+    source = str(weights_file) if weights_file else f"drawn from seed {settings.seed}"
+    moved = "" if nudge is None else f", each moved by one ulp (seed {nudge})"
+    echo(terminal.settings_lines(settings, loader.steps_per_epoch, source + moved))
+    (side,) = resolve_sides([implementation])
+    recording = record_trace(
+        side,
+        dataset,
+        settings,
+        out,
+        weights=weights,
+        weights_origin=source,
+        nudge=nudge,
+        every=every,
+        watcher=Printer((side.name,)),
+        command=("parity", *sys.argv[1:]),
+    )
+    echo(lines.recording_lines(recording, out))
+    sys.exit(recording.exit_code)
+
+
+@click.command()
+@click.argument("a", metavar="DIR_A", type=FILE)
+@click.argument("b", metavar="DIR_B", type=FILE)
+@click.option("--null", "nulls", type=FILE, metavar="DIR", multiple=True, help="A null run of A; may be repeated.")
+@json_option
+def compare(a: Path, b: Path, nulls: tuple[Path, ...], json_file: Path | None) -> None:
+    """Compare two traces and judge whether they match. Needs no framework.
+
+    A null run is recorded as A was, with --nudge SEED.
+
+    Example: parity compare torch-trace jax-trace
+    """
+    from parity.data import check_writable, replacing
+    from parity.render import trace as lines
+    from parity.trace import compare_traces, read_trace
+
+    if json_file is not None:
+        check_writable(json_file, argument="json")
+    traces = [read_trace(a), read_trace(b), *(read_trace(null, argument="null") for null in nulls)]
+    comparison = compare_traces(traces[0], traces[1], traces[2:])
+    echo(lines.comparison_lines(comparison))
+    if json_file is not None:
+        with replacing(json_file) as temporary:
+            temporary.write_text(comparison.to_json())
+        click.echo(f"wrote {json_file}: the comparison")
+    sys.exit(comparison.exit_code)

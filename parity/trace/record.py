@@ -1,0 +1,172 @@
+"""`parity record` as a function: trains one side, and writes what it computes.
+
+The side runs on its own fast path, in pieces that end where a state is recorded: by default after every step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.compare import nudge as nudged
+from parity.contract import InputError, Weights, initial_weights
+from parity.data import Dataset, Loader, fingerprint
+from parity.environment import describe_environment
+from parity.history import NonFiniteLossError, Silent, Watcher, window
+from parity.lane import Lane
+from parity.lockstep import window_ends
+from parity.problem import cnn_problem
+from parity.result import WeightsReport, data_report
+from parity.settings import Settings, Side, require_cnn, resolve_device
+from parity.trace.manifest import Manifest
+from parity.trace.schedule import Schedule
+from parity.trace.writer import Writer, check_folder
+
+__all__ = ["Recording", "record"]
+
+_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """What was recorded: the manifest as written, bytes in chunk files, seconds in the side's training calls."""
+
+    manifest: Manifest
+    bytes: int
+    seconds: float
+    exit_code: int
+
+
+def record(
+    side: Side,
+    dataset: Dataset,
+    settings: Settings,
+    folder: Path,
+    *,
+    weights: Weights | None = None,
+    weights_origin: str | None = None,
+    nudge: int | None = None,
+    every: int = 1,
+    watcher: Watcher | None = None,
+    command: Sequence[str] = (),
+) -> Recording:
+    """Train one side and write a trace of it.
+
+    A loss or a state that stops being finite, and Ctrl-C, end the recording early; what there is until then is kept.
+
+    Args:
+        side: the implementation.
+        dataset: training and test images.
+        settings: what to train.
+        folder: where to write; new or empty.
+        weights: canonical initial weights; None to draw them from the seed.
+        weights_origin: where they come from, for the manifest.
+        nudge: move each initial weight by one ulp, in directions drawn from this seed; None to leave them.
+        every: distance of recorded states, in steps.
+        watcher: told of progress.
+        command: the command line that asked for it, for the manifest.
+
+    Raises:
+        InputError: the side cannot start, the batch does not fit the set, the folder is not empty, or cannot be
+            written to: the chunks written until then stay readable.
+        SideError: the side broke.
+    """
+    if nudge is not None and nudge < 0:
+        raise InputError("nudge", nudge, "it is negative", "give 0 or more")
+    loader = Loader(size=len(dataset.train_labels), batch_size=settings.batch_size, seed=settings.seed)
+    # More steps than the epochs have are not planned: they would never come.
+    total = settings.epochs * loader.steps_per_epoch
+    schedule = Schedule(limit=min(settings.steps or total, total), every=every)
+    origin = weights_origin or ("given" if weights is not None else f"drawn from seed {settings.seed}")
+    given = initial_weights(settings.seed) if weights is None else weights
+    start = given if nudge is None else nudged(given, seed=nudge, dtype=settings.dtype)
+    check_folder(folder)
+    require_cnn([side])
+    lane, device = Lane(side=side), resolve_device([side], settings.device)
+    state = lane.start(cnn_problem(dataset, start), settings, device)
+    manifest = Manifest(
+        command=tuple(command),
+        environment=describe_environment(),
+        implementation=side.name,
+        description=lane.description,
+        device=device,
+        settings=settings,
+        data=data_report(dataset),
+        weights=WeightsReport(origin=origin, sha256=fingerprint(given)),
+        nudge=nudge,
+        tensors=lane.shapes,
+        momentum={name: value.shape for name, value in lane.momentum(state).items()},
+        limit=schedule.limit,
+        every=every,
+    )
+    writer = Writer(folder, manifest, lane.weights(state))
+    recorder = _Recorder(lane, writer, schedule, _row_hashes(dataset), watcher or Silent())
+    return recorder.record(state, loader)
+
+
+class _Recorder:
+    """A lane, and where what it computes goes to."""
+
+    def __init__(
+        self, lane: Lane, writer: Writer, schedule: Schedule, rows: NDArray[np.uint64], watcher: Watcher
+    ) -> None:
+        self.lane, self.writer, self.schedule, self.rows, self.watcher = lane, writer, schedule, rows, watcher
+
+    def record(self, state: Any, loader: Loader) -> Recording:
+        """Train from this state to the end, or until something ends it."""
+        self.watcher.started((self.lane.description,))
+        ending, exit_code = "complete", 0
+        try:
+            for epoch in range(-(-self.schedule.limit // loader.steps_per_epoch)):
+                state = self._epoch(state, loader, epoch)
+        except KeyboardInterrupt:
+            ending, exit_code = "interrupted", _INTERRUPTED
+        except NonFiniteLossError as error:
+            ending, exit_code = str(error), error.exit_code
+        self.writer.finish(ending)
+        manifest, seconds = self.writer.manifest, self.lane.seconds
+        return Recording(manifest=manifest, bytes=self.writer.bytes, seconds=seconds, exit_code=exit_code)
+
+    def _epoch(self, state: Any, loader: Loader, epoch: int) -> Any:
+        begin, reported, ends = self.writer.steps, 0, window_ends(loader.steps_per_epoch)
+        for plan in loader.plans(epoch):
+            for piece in self.schedule.pieces(plan, self.writer.steps):
+                state = self._advance(state, piece)
+                while reported < len(ends) and begin + ends[reported] <= self.writer.steps:
+                    first, last = ends[reported - 1] if reported else 0, ends[reported]
+                    self.watcher.window(window(epoch + 1, last, [self.lane.losses(begin + first, begin + last)]))
+                    reported += 1
+        return state
+
+    def _advance(self, state: Any, plan: NDArray[np.int32]) -> Any:
+        state, losses = self.lane.run(state, plan)
+        finite = int(np.argmin([*np.isfinite(losses), False]))  # steps before the first that is not
+        if finite:
+            self.writer.add_steps(losses[:finite], batch_hashes(plan[:finite], self.rows))
+        if finite < len(losses):
+            problem = f"the loss of step {self.writer.steps} is {losses[finite]}; try a smaller learning rate"
+            raise NonFiniteLossError(f"{self.lane.side.name}: {problem}")
+        self.lane.pieces.append(losses)
+        if self.schedule.is_recorded(self.writer.steps):
+            self.writer.add_state(self.lane.weights(state), self.lane.momentum(state))
+        return state
+
+
+def batch_hashes(plan: NDArray[np.int32], rows: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """(steps,) a hash of each step's images and labels, in their order, from the hashes of the data set's rows."""
+    digests = [hashlib.blake2b(rows[batch].astype("<u8").tobytes(), digest_size=8).digest() for batch in plan]
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
+
+
+def _row_hashes(dataset: Dataset) -> NDArray[np.uint64]:
+    """(N,) a hash of each training image and its label."""
+    labels = dataset.train_labels.astype("<i4")
+    pairs = zip(np.ascontiguousarray(dataset.train_images), labels, strict=True)
+    digests = [hashlib.blake2b(image.tobytes() + label.tobytes(), digest_size=8).digest() for image, label in pairs]
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)

@@ -1,0 +1,191 @@
+"""Going back to where two sides part: the step, its cause, and what a run makes of it."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jax_impl
+import torch_impl
+from parity.compare import Outcome, find_flips, largest_gap
+from parity.contract import SGD, Stream, initial_weights
+from parity.oracle import impl
+from parity.pair import Pair, start_pair
+from parity.problem import cnn_problem
+from parity.replay import replay
+from parity.run import run_sides
+from parity.settings import Settings, Side
+
+PLAN = np.arange(100, dtype=np.int32).reshape(25, 4)
+
+
+def oracles(dataset, lr=0.001):
+    sides = (Side(name="one", implementation=impl), Side(name="other", implementation=impl))
+    settings = Settings(sgd=SGD(lr=lr), dtype="float64")
+    return start_pair(sides, cnn_problem(dataset, initial_weights(0)), settings, "cpu")
+
+
+def moved(weights, size, seed=0):
+    """Every weight moved by up to a relative `size`: what rounding does, in numbers that the oracle can hold."""
+    stream = Stream(seed)
+    return {
+        name: value * (1 + size * (2 * stream.uniform(value.size) - 1).reshape(value.shape))
+        for name, value in weights.items()
+    }
+
+
+def test_sides_that_stay_together_do_not_part(small):
+    assert replay(oracles(small), PLAN, first_step=0, dtype="float64") is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_flip_is_found_at_its_step(seed, small):
+    """Weights up to 1e-5 apart, judged as float32: rounding enough for a flip within some steps."""
+    pair = oracles(small, lr=0.01)
+    other = pair.lanes[1].restore(pair.states[1], moved(initial_weights(0), 1e-5, seed), {})
+    pair = Pair(lanes=pair.lanes, states=(pair.states[0], other), problem=pair.problem)
+    parting = replay(pair, PLAN, first_step=1000, dtype="float32")
+    assert parting is not None
+    assert parting.explained
+    assert parting.finding is None
+    assert parting.gap > 8 * parting.before
+    for number, rows in enumerate(PLAN):
+        _, (a, b) = pair.observe(rows)
+        flips = find_flips(a, b)
+        gap = largest_gap(a.gradients, b.gradients).difference
+        if number == parting.step - 1000:
+            assert flips == parting.flips
+            assert gap == parting.gap
+            assert all(flip.a * flip.b <= 0 for flip in flips)
+            break
+        assert gap <= max(8 * parting.before, 64 * np.finfo(np.float32).eps)
+        pair = pair.run(rows[np.newaxis])
+
+
+@dataclass(frozen=True)
+class Counted:
+    inner: Any
+    steps: int
+
+
+@dataclass(frozen=True)
+class Late:
+    """The oracle, with other hyper-parameters from one step on."""
+
+    step: int
+    changes: tuple[tuple[str, Any], ...]
+
+    def __getattr__(self, name):
+        return getattr(impl, name)
+
+    def start(self, weights, sgd, *, dtype, device):
+        return Counted(impl.start(weights, sgd, dtype=dtype, device=device), 0)
+
+    def restore(self, state, weights, momentum):
+        return Counted(impl.restore(state.inner, weights, momentum), state.steps)
+
+    def _sgd(self, state):
+        late = dict(self.changes) if state.steps >= self.step else {}
+        return dataclasses.replace(state.inner, sgd=dataclasses.replace(state.inner.sgd, **late))
+
+    def run(self, state, data, plan):
+        losses = []
+        for rows in plan:
+            inner, loss = impl.run(self._sgd(state), data, rows[np.newaxis])
+            state = Counted(dataclasses.replace(inner, sgd=state.inner.sgd), state.steps + 1)
+            losses.append(loss)
+        return state, np.concatenate(losses)
+
+    def observe(self, state, data, rows):
+        inner, trace = impl.observe(self._sgd(state), data, rows)
+        return Counted(dataclasses.replace(inner, sgd=state.inner.sgd), state.steps + 1), trace
+
+    def place(self, state, *arrays):
+        return impl.place(state, *arrays)
+
+    def describe(self, state):
+        return impl.describe(state.inner)
+
+    def logits(self, state, data):
+        return impl.logits(state.inner, data)
+
+    def weights(self, state):
+        return impl.weights(state.inner)
+
+    def momentum(self, state):
+        return impl.momentum(state.inner)
+
+
+LATE = {
+    "another lr": ((("lr", 0.0005),), "update"),
+    "weight decay": ((("weight_decay", 1e-6),), "momentum"),
+    "another momentum": ((("momentum", 0.9 + 1e-6),), "momentum"),
+}
+
+
+@pytest.mark.parametrize("fault", LATE)
+@pytest.mark.parametrize("step", [7, 73, 231])
+def test_a_fault_that_begins_in_mid_run_is_named_with_its_step_and_stage(fault, step, small):
+    """231 is beyond the steps that the float64 bound is applied to: there the states' gap must jump."""
+    changes, stage = LATE[fault]
+    sides = [Side(name="right", implementation=impl), Side(name="wrong", implementation=Late(step, changes))]
+    settings = Settings(dtype="float64", epochs=12, steps=step + 40)
+    report = run_sides(sides, small, settings).report
+    assert report.judgement.outcome is Outcome.DIFFERS
+    found = report.judgement.parting.finding
+    assert (found.kind, found.step, found.place.stage) == ("formula", step, stage)
+    assert report.judgement.line.startswith(f"differs in formula at step {step}, {stage}, ")
+    assert report.ending.exit_code == 1
+
+
+@pytest.fixture(scope="module")
+def float32_run(small):
+    """The twins in float32, long enough and fast enough a rate for a flip."""
+    sides = [
+        Side(name="torch_impl", implementation=torch_impl.eager),
+        Side(name="jax_impl", implementation=jax_impl.impl),
+    ]
+    settings = Settings(sgd=SGD(lr=0.01), epochs=40, device="cpu")
+    return run_sides(sides, small, settings, ensemble=3).report
+
+
+def test_float32_twins_stay_inside_their_envelope_and_the_flip_is_named(float32_run):
+    judgement = float32_run.judgement
+    assert judgement.outcome is Outcome.MATCH
+    assert judgement.outside is None
+    assert judgement.parting.explained
+    assert judgement.envelope.side == "jax_impl"
+    assert judgement.envelope.members == 3
+    assert judgement.envelope.horizon == judgement.parting.step
+    assert judgement.line.endswith(f"(up to step {judgement.parting.step:,}, then as distributions)")
+    assert [figure.inside for figure in judgement.envelope.distributions] == [True, True]
+
+
+@dataclass(frozen=True)
+class Drifts:
+    """Trains in float32 as the inner side does, but moves every weight a little further in each chunk."""
+
+    inner: Any = torch_impl.eager
+    by: float = 1e-5
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def run(self, state, data, plan):
+        after, losses = self.inner.run(state, data, plan)
+        weights = self.inner.weights(after)
+        if weights["fc1.bias"].dtype == np.float64:
+            return after, losses
+        further = {name: value * np.float32(1 + self.by) for name, value in weights.items()}
+        return self.inner.restore(after, further, self.inner.momentum(after)), losses
+
+
+def test_a_gap_that_no_step_explains_is_outside_the_envelope(small):
+    """`observe` is honest, so no stage shows why: the run differs all the same."""
+    sides = [Side(name="torch_impl", implementation=torch_impl.eager), Side(name="drifts", implementation=Drifts())]
+    report = run_sides(sides, small, Settings(epochs=1, device="cpu"), ensemble=2).report
+    assert report.judgement.outcome is Outcome.DIFFERS
+    assert report.judgement.line.startswith("differs after 25 steps: the parameters are ")
+    assert report.ending.exit_code == 1

@@ -1,0 +1,146 @@
+"""`parity record` and `parity compare` as users meet them, the second also where no framework is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.test_import_isolation import FRAMEWORKS, ROOT, WALK
+from tests.trace.conftest import edit_json
+
+COMMON = ("--data", "small.npz", "--dtype", "float64", "--steps", "60")
+
+
+@pytest.fixture
+def folder(small_npz):
+    return small_npz.parent
+
+
+def parity(folder, *arguments):
+    """Exit code, output, error output."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "parity", *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def fake(name):
+    return f"tests.trace.fakes:{name}"
+
+
+def record(folder, name, out, *options):
+    return parity(folder, "record", fake(name), *COMMON, "--out", out, *options)
+
+
+def test_record_says_what_it_wrote_and_compare_that_they_match(folder):
+    code, out, err = record(folder, "impl", "a")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "data: small.npz, 102 + 40 images"
+    assert lines[3:5] == ["initial weights: drawn from seed 0", "tests.trace.fakes:impl: fake, float64"]
+    assert lines[-2].startswith("tests.trace.fakes:impl: 60 steps in ")
+    assert lines[-1].startswith("wrote a: the trace, 0.")
+    assert record(folder, "impl", "b")[0] == 0
+    code, out, err = parity(folder, "compare", "a", "b", "--json", "c.json")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "A: tests.trace.fakes:impl (a): fake, float64",
+        "B: tests.trace.fakes:impl (b): fake, float64",
+        "float64, 60 steps, 60 states of which 8 in full",
+        "  noise: bound 1e-09",
+        "  largest relative differences: loss 0.0e+00 (step 0),",
+        *(line for line in out.splitlines() if line.startswith("  update 0.0e+00 (fc3.weight, step 0), of which ")),
+        "  momentum 0.0e+00 (fc3.weight, step 0)",
+        "verdict: match in float64",
+        "wrote c.json: the comparison",
+    ]
+    report = json.loads((folder / "c.json").read_text())
+    assert (report["format"], report["outcome"]) == ("parity.trace-comparison/1", "match")
+    assert (report["steps"], report["first_break"]) == (60, None)
+
+
+def test_a_difference_exits_1_with_step_stage_and_tensor(folder):
+    record(folder, "impl", "a")
+    record(folder, "wrong_lr", "b")
+    code, out, err = parity(folder, "compare", "a", "b", "--json", "c.json")
+    assert (code, err) == (1, "")
+    lines = out.splitlines()
+    assert "first beyond the noise: step 0, update, fc3.weight" in lines
+    assert "verdict: differs at step 0, update, fc3.weight" in lines
+    found = json.loads((folder / "c.json").read_text())["first_break"]
+    assert (found["step"], found["since"], found["stage"], found["measured"]) == (0, -1, "update", "exactly")
+
+
+def test_null_runs_on_the_command_line(folder):
+    float32 = ("--dtype", "float32")
+    record(folder, "impl", "a", *float32)
+    record(folder, "wrong_lr", "b", *float32)
+    code, out, _ = record(folder, "impl", "null", *float32, "--nudge", "1")
+    assert code == 0
+    assert "initial weights: drawn from seed 0, each moved by one ulp (seed 1)" in out
+    code, out, err = parity(folder, "compare", "a", "b")
+    assert (code, err) == (2, "")
+    assert out.splitlines()[-1].startswith("verdict: none; ")
+    code, out, _ = parity(folder, "compare", "a", "b", "--null", "null")
+    assert code == 2
+    assert "  noise: 10 times the distance of 1 null run" in out.splitlines()
+    assert "null: tests.trace.fakes:impl (null): fake, float32" in out.splitlines()
+    assert "verdict: none; in float32 rounding alone may part two runs there. Record both in float64" in out
+
+
+def test_a_loss_that_is_not_finite_exits_1_and_keeps_the_rest(folder):
+    code, out, err = record(folder, "turns_nan", "a", "--steps", "400", "--epochs", "50")
+    assert (code, err) == (1, "")
+    assert "stopped: tests.trace.fakes:turns_nan: the loss of step 300 is nan; try a smaller learning rate" in out
+    code, out, _ = parity(folder, "compare", "a", "a")
+    assert code == 0
+    assert "  incomplete: 300 of 400 steps (tests.trace.fakes:turns_nan: the loss of step 300 is nan" in out
+
+
+def test_refusals_are_one_line_and_exit_2(folder):
+    record(folder, "impl", "a")
+    record(folder, "impl", "b", "--seed", "1")
+    one_line = [
+        (
+            ("compare", "a", "nowhere"),
+            "parity: trace nowhere: manifest.json cannot be read (No such file or directory)",
+        ),
+        (("compare", "a", "b"), "parity: trace b: its seed is 1, not 0 as in a; record both with the same options"),
+        (("compare", "a", "a", "--null", "a"), "parity: --null a: it starts from the same weights as a; "),
+        (("compare", "a", "a", "--json", "."), "parity: --json .: it is a folder; name a file"),
+        (("record", fake("impl"), "--out", "a"), "parity: --out a: the folder is not empty; name a new folder"),
+        (("record", fake("impl"), "--out", "c", "--every", "0"), "parity: --every 0: it is less than 1; "),
+        (("record", fake("impl"), "--out", "c", "--nudge", "-1"), "parity: --nudge -1: it is negative; "),
+        (("record", "nothing_here", "--out", "c"), "parity: implementation nothing_here: "),
+    ]
+    for arguments, line in one_line:
+        code, _, err = parity(folder, *arguments)
+        assert (code, err.count("\n")) == (2, 1), err
+        assert err.startswith(line)
+    assert not (folder / "c").exists()
+    edit_json(folder / "a", lambda manifest: manifest.update(format="parity.trace/9"))
+    code, _, err = parity(folder, "compare", "a", "a")
+    assert code == 2
+    assert err.startswith("parity: trace a: the format is parity.trace/9, not parity.trace/1; ")
+
+
+def test_compare_needs_no_framework(folder):
+    for name in ("impl", "wrong_lr"):
+        record(folder, name, name)
+    blocked = f"{FRAMEWORKS},torch_impl,jax_impl"
+    run = f"from parity.cli import cli\ncli.main(['compare', {str(folder / 'impl')!r}, {str(folder / 'wrong_lr')!r}])\n"
+    command = [sys.executable, "-c", WALK + run, blocked, "parity"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines()[-1] == "verdict: differs at step 0, update, fc3.weight"
+    # The block is one: recording the PyTorch side under it is refused.
+    arguments = ["parity", "record", "torch_impl", "--out", str(folder / "c")]
+    run = f"from parity.cli import main\nsys.argv = {arguments!r}\nmain()\n"
+    command = [sys.executable, "-c", WALK + run, blocked, "parity"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "torch_impl is blocked" in done.stderr
