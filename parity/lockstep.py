@@ -257,6 +257,7 @@ class _Progress:
             ensemble=self._ensemble_run(),
             parting=self.watch.parting,
             outside=self.watch.outside,
+            late=self.watch.late,
             interrupted=interrupted,
             failure=failure,
         )
