@@ -25,6 +25,7 @@ from parity.compare import (
     Rung,
     Stage,
     Trials,
+    describe_difference,
     first_break,
     formula_finding,
     in_order_of,
@@ -185,7 +186,9 @@ def _compare_formulas(start: Pair, batches: Sequence[Batch], settings: Settings)
     if climbed.broken:
         before, rows = batches[: climbed.broken.rung.step], batches[climbed.broken.rung.step]
         blame = _ask_oracle(climbed.broken, settings, start.problem, before, rows)
-        finding = formula_finding(climbed.broken.rung, local=climbed.broken.local, blame=blame)
+        finding = _described(
+            formula_finding(climbed.broken.rung, local=climbed.broken.local, blame=blame), climbed.broken, start.names
+        )
         if not start.problem.is_cnn:
             finding = _by_value(finding, climbed.broken, start.names[1])
         return _Formulas(climb=climbed, finding=finding, blame=blame)
@@ -197,6 +200,12 @@ def _compare_formulas(start: Pair, batches: Sequence[Batch], settings: Settings)
     if probed and probed.finding:
         return replace(probed, climb=climbed, others=others)
     return _Formulas(climb=climbed, others=others, finding=_fast_paths(start, batches, climbed))
+
+
+def _described(finding: Finding, broken: Broken, names: tuple[str, str]) -> Finding:
+    """With what the difference looks like, where that is simple."""
+    clause = describe_difference(finding.place, *broken.traces, allowed=finding.allowed, names=names)
+    return replace(finding, detail=f"{finding.detail}; {clause}") if clause else finding
 
 
 def _by_value(finding: Finding, broken: Broken, other: str) -> Finding:

@@ -48,9 +48,8 @@ class Broken:
 class Climb:
     """What was compared, where the sides stand afterwards, and the break if there is one.
 
-    `standings` are where they stood before each step, `traces` what they computed in it; `nulls` and `null_end` are what
-    the null run computed in it, and its state afterwards, if there was one; `unjudged` are the parameters whose gradient
-    is zero in exact arithmetic.
+    `standings` are where they stood before each step, `traces` what they computed in it, `nulls` what the null run did,
+    and `null_end` is its state afterwards; `unjudged` are the parameters whose gradient is zero in exact arithmetic.
     """
 
     rungs: tuple[Rung, ...]

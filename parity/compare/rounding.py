@@ -5,17 +5,20 @@ its own: e_A = |A32 - A64|, e_B = |B32 - B64|, relative to the norm of A64. Ever
 same float32 values, so that errors do not pile up, and each figure is the median over the steps, so that a single
 flipped ReLU (see `parity.compare.flips`) does not decide.
 
-1. |A32 - B32| <= k sqrt(e_A^2 + e_B^2 + n^2) in the median step, where n is the null level: how far a side moves when its
-   weights move by one unit in the last place. By the triangle inequality the left side is at most e_A + e_B, which is at
-   most sqrt(2) times the root: a larger k would never be exceeded, and a smaller one says that the two errors are not
-   each other's opposites. K is fitted on null runs: `python -m parity.bench calibration`.
+1. |A32 - B32| <= k sqrt(e_A^2 + e_B^2 + n^2) in the median step, where n is the null level: how far a side moves when
+   its weights move by one unit in the last place. By the triangle inequality the left side is at most e_A + e_B, which
+   is at most sqrt(2) times the root: a larger k would never be exceeded, and a smaller one says that the two errors are
+   not each other's opposites. K is fitted on null runs: `python -m parity.bench calibration`.
 2. The larger error is at most CAP times the smaller. That catches a side that computes in a lower precision, and would
-   widen its own allowance by (1). An error below the floor counts as the floor: the null level, one unit in the last
-   place (nothing in float32 is expected to be better), and for what is summed over a batch (loss, gradients and what
-   follows) what a sum of L terms, added one after the other, honestly loses: eps sqrt(L) / 2, with L the elements of
-   the step's largest activation. An update is seen as the difference of two parameters: to take the decay off and then
-   the step rounds each twice, by eps / 2 of the parameter. Optimizers with a second slot divide by sqrt(1 - beta^t),
-   which optax computes in float32 and torch in float64: to round beta = 0.999 there moves it by up to 3e-5. Products of bfloat16 err by 2^-9 each, of TF32 by 2^-11: hundreds of times the floor.
+   widen its own allowance by (1). An error below the floor counts as the floor, which is the largest of
+   - the null level, and one unit in the last place: nothing in float32 is expected to be better;
+   - for what is summed over a batch (loss, gradients and what follows) what a sum of L terms, added one after the other,
+     honestly loses: eps sqrt(L) / 2, with L the elements of the step's largest activation;
+   - for an update, which is seen as the difference of two parameters, what they were rounded by: eps / 2 of the
+     parameter, twice, because the weight decay may be taken off before the step;
+   - for the update of an optimizer with a second slot, Adam for example, what sqrt(1 - beta^t) loses where it is
+     computed in float32, as optax does (torch computes it in float64): 3e-5.
+   Products of bfloat16 err by 2^-9 each, of TF32 by 2^-11: hundreds of times the floor, and gradients show them first.
 """
 
 from __future__ import annotations
@@ -64,7 +67,6 @@ class Errors:
     apart: float
     null: float
     floor: float
-
 
     @property
     def spread(self) -> float:

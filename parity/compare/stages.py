@@ -27,6 +27,9 @@ class Stage:
     tensor: str
 
     def __str__(self) -> str:
+        parameter, colon, slot = self.tensor.rpartition(":")
+        if self.stage == "momentum" and colon and slot.isdigit():
+            return f"{self.stage}, {parameter}, slot {slot}"
         return self.stage if self.stage == self.tensor else f"{self.stage}, {self.tensor}"
 
 
