@@ -46,6 +46,8 @@ LAYOUT = frozenset(
     }
 )
 
+_DEPTH = 100  # calls between a user's line and an operation inside a library
+
 # Primitive -> the parameter that holds the function which it calls once, with its own operands.
 CALLS = {
     "checkpoint": "jaxpr",
@@ -153,8 +155,15 @@ def check_precision(jaxpr: Jaxpr, dtype: str) -> None:
         given, results = _float_types(equation.invars), _float_types(equation.outvars)
         moves = equation.primitive.name in LAYOUT and given == results
         if given and results - {dtype} and not moves:
-            where = f"{equation.primitive.name} at {source_info_util.summarize(equation.source_info)}"
+            where = f"{equation.primitive.name} at {_source_lines(equation)}"
             raise other_precision(where, min(results - {dtype}), dtype)
+
+
+def _source_lines(equation: JaxprEqn) -> str:
+    """Where an operation comes from; if that is in an installed package, then also the user's line that led to it."""
+    calls = source_info_util.summarize(equation.source_info, num_frames=_DEPTH).splitlines()
+    own = [call for call in calls if "site-packages" not in call]
+    return calls[-1] if not own or own[-1] == calls[-1] else f"{calls[-1]}, from {own[-1]}"
 
 
 def order_of_use(jaxpr: Jaxpr, names: Mapping[Var, str]) -> Iterator[str]:

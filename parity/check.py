@@ -25,6 +25,7 @@ from parity.compare import (
     Rung,
     Stage,
     Trials,
+    describe_difference,
     first_break,
     formula_finding,
     in_order_of,
@@ -35,7 +36,8 @@ from parity.compare import (
     relative_difference,
     stage_tensors,
 )
-from parity.compare.formula import EPS, ULPS
+from parity.compare.formula import EPS, ULPS, rounding_allowed
+from parity.compare.measure import frobenius
 from parity.contract import InputError, StepTrace, Weights
 from parity.data import Loader
 from parity.ladder import Broken, Climb, climb
@@ -184,11 +186,13 @@ def _compare_formulas(start: Pair, batches: Sequence[Batch], settings: Settings)
     if climbed.broken:
         before, rows = batches[: climbed.broken.rung.step], batches[climbed.broken.rung.step]
         blame = _ask_oracle(climbed.broken, settings, start.problem, before, rows)
-        finding = formula_finding(climbed.broken.rung, local=climbed.broken.local, blame=blame)
+        finding = _described(
+            formula_finding(climbed.broken.rung, local=climbed.broken.local, blame=blame), climbed.broken, start.names
+        )
         if not start.problem.is_cnn:
             finding = _by_value(finding, climbed.broken, start.names[1])
         return _Formulas(climb=climbed, finding=finding, blame=blame)
-    evaluation = _evaluation(climbed.end, len(batches))
+    evaluation = _evaluation(climbed, len(batches))
     if evaluation.broken:
         return _Formulas(climb=climbed, others=(evaluation,), finding=formula_finding(evaluation))
     probed = _probe_ties(start, batches[0], settings)
@@ -196,6 +200,12 @@ def _compare_formulas(start: Pair, batches: Sequence[Batch], settings: Settings)
     if probed and probed.finding:
         return replace(probed, climb=climbed, others=others)
     return _Formulas(climb=climbed, others=others, finding=_fast_paths(start, batches, climbed))
+
+
+def _described(finding: Finding, broken: Broken, names: tuple[str, str]) -> Finding:
+    """With what the difference looks like, where that is simple."""
+    clause = describe_difference(finding.place, *broken.traces, allowed=finding.allowed, names=names)
+    return replace(finding, detail=f"{finding.detail}; {clause}") if clause else finding
 
 
 def _by_value(finding: Finding, broken: Broken, other: str) -> Finding:
@@ -210,10 +220,12 @@ def _by_value(finding: Finding, broken: Broken, other: str) -> Finding:
     return replace(finding, place=place, detail=f"{parting.sentence(other)}{after}; {finding.place}: {finding.detail}")
 
 
-def _evaluation(pair: Pair, steps: int) -> Rung:
+def _evaluation(climbed: Climb, steps: int) -> Rung:
     """The outputs for test examples after the steps."""
+    pair = climbed.end
     a, b = (lane.logits(state) for lane, state in zip(pair.lanes, pair.states, strict=True))
-    return _rung(steps, Stage(stage="evaluation", tensor="logits"), a, b)
+    null = pair.lanes[0].logits(climbed.null_end)
+    return _rung(steps, Stage(stage="evaluation", tensor="logits"), a, b, null=(a, null))
 
 
 def _probe_ties(start: Pair, rows: Batch, settings: Settings) -> _Formulas | None:
@@ -260,35 +272,47 @@ def _distance(trace: StepTrace, truth: NDArray[np.float64] | None, place: Stage)
 def _fast_paths(start: Pair, batches: Sequence[Batch], climbed: Climb) -> Finding | None:
     """What each side's `run` makes of the steps, against what its `observe` recorded of them."""
     for number, lane in enumerate(start.lanes):
-        traces = [pair[number] for pair in climbed.traces]
-        if rung := first_break(list(_rerun(lane, start.states[number], batches, traces))):
+        if rung := first_break(list(_rerun(lane, start.states[number], batches, climbed, number))):
             finding = formula_finding(rung, phase="fast path")
             detail = f"{lane.side.name}: run() is not what observe() shows; {finding.detail}"
             return replace(finding, off=(lane.side.name,), detail=detail)
     return None
 
 
-def _rerun(lane: Lane, state: Any, batches: Sequence[Batch], traces: Sequence[StepTrace]) -> Iterator[Rung]:
+def _rerun(lane: Lane, state: Any, batches: Sequence[Batch], climbed: Climb, number: int) -> Iterator[Rung]:
     """The steps again by `run`, in pieces of equal batches: losses at each step, tensors after each piece."""
     done = 0
+    traces = [pair[number] for pair in climbed.traces]
     for _, group in itertools.groupby(batches, key=len):
         plan = np.stack(list(group))
         state, losses = lane.run(state, plan)
         for step, loss in enumerate(losses, done):
-            yield _rung(step, Stage(stage="loss", tensor="loss"), loss, traces[step].loss["loss"])
+            null = _moved(climbed, step, "loss", "loss")
+            yield _rung(step, Stage(stage="loss", tensor="loss"), loss, traces[step].loss["loss"], null=null)
         done += len(plan)
-        after = traces[done - 1]
-        momentum, weights = lane.momentum(state), lane.weights(state)
-        for name, value in after.momentum.items():
-            yield _rung(done - 1, Stage(stage="momentum", tensor=name), momentum[name], value)
-        for name, value in after.parameters.items():
-            yield _rung(done - 1, Stage(stage="update", tensor=name), weights[name], value)
+        tensors = {"momentum": lane.momentum(state), "parameters": lane.weights(state)}
+        for kind, found in tensors.items():
+            for name, value in getattr(traces[done - 1], kind).items():
+                if name.partition(":")[0] not in climbed.unjudged:
+                    place = Stage(stage=_STAGE_OF[kind], tensor=name)
+                    yield _rung(done - 1, place, found[name], value, null=_moved(climbed, done - 1, kind, name))
 
 
-def _rung(step: int, place: Stage, a: Any, b: Any) -> Rung:
+_STAGE_OF = {"momentum": "momentum", "parameters": "update"}
+
+
+def _moved(climbed: Climb, step: int, kind: str, name: str) -> tuple[Any, Any]:
+    """A tensor of the first side's step, and the same in the null run."""
+    return getattr(climbed.traces[step][0], kind).get(name), getattr(climbed.nulls[step], kind).get(name)
+
+
+def _rung(step: int, place: Stage, a: Any, b: Any, *, null: tuple[Any, Any]) -> Rung:
+    """Two arrays compared; `null` are the first side's, without and with its initial weights moved."""
     same = np.shape(a) == np.shape(b)
     difference = relative_difference(np.asarray(a), np.asarray(b)) if same else float("inf")
-    return Rung(step=step, place=place, difference=difference, allowed=ULPS * EPS)
+    scale = max(frobenius(np.asarray(a)), frobenius(np.asarray(b)))
+    allowed = rounding_allowed(*null, scale=scale) if null[0] is not None else ULPS * EPS
+    return Rung(step=step, place=place, difference=difference, allowed=allowed)
 
 
 def _compare_rounding(single: Pair, exact: Climb, batches: Sequence[Batch], seed: int) -> tuple[Rounding, ...]:

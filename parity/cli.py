@@ -67,8 +67,13 @@ def _fail(line: str, exit_code: int) -> NoReturn:
 
 
 def _spelling(error: InputError) -> str:
-    """The command line's name for an argument: --batch-size for batch_size."""
-    return error.argument if error.argument in ("implementation", "trace") else f"--{error.argument.replace('_', '-')}"
+    """The command line's name for an argument, --batch-size for batch_size; what is no option keeps its own."""
+    option = _RENAMED.get(error.argument, f"--{error.argument.replace('_', '-')}")
+    known = {name for command in cli.commands.values() for parameter in command.params for name in parameter.opts}
+    return option if option in known else error.argument
+
+
+_RENAMED = {"mapping": "--map"}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100})

@@ -48,14 +48,16 @@ class Broken:
 class Climb:
     """What was compared, where the sides stand afterwards, and the break if there is one.
 
-    `standings` are where they stood before each step, `traces` what they computed in it; `unjudged` are the parameters
-    whose gradient is zero in exact arithmetic.
+    `standings` are where they stood before each step, `traces` what they computed in it, `nulls` what the null run did,
+    and `null_end` is its state afterwards; `unjudged` are the parameters whose gradient is zero in exact arithmetic.
     """
 
     rungs: tuple[Rung, ...]
     standings: tuple[Pair, ...]
     traces: tuple[tuple[StepTrace, StepTrace], ...] = field(repr=False)
+    nulls: tuple[StepTrace | None, ...] = field(repr=False)
     end: Pair
+    null_end: Any
     unjudged: frozenset[str]
     broken: Broken | None
 
@@ -72,6 +74,7 @@ def climb(pair: Pair, batches: Sequence[Batch], *, null: Any = None, first_step:
     rungs: list[Rung] = []
     standings: list[Pair] = []
     traces: list[tuple[StepTrace, StepTrace]] = []
+    nulls: list[StepTrace | None] = []
     unjudged: frozenset[str] = frozenset()
     broken = None
     for step, rows in enumerate(batches, first_step):
@@ -81,6 +84,7 @@ def climb(pair: Pair, batches: Sequence[Batch], *, null: Any = None, first_step:
         compared = _compare(step, seen, moved, unjudged, by_name=pair.problem.is_cnn)
         standings.append(before)
         traces.append(seen)
+        nulls.append(moved)
         rungs += compared
         unjudged |= {rung.place.tensor for rung in compared if rung.zero and rung.place.stage == "gradients"}
         if rung := first_break(compared):
@@ -91,7 +95,9 @@ def climb(pair: Pair, batches: Sequence[Batch], *, null: Any = None, first_step:
         rungs=tuple(rungs),
         standings=tuple(standings),
         traces=tuple(traces),
+        nulls=tuple(nulls),
         end=pair,
+        null_end=null,
         unjudged=unjudged,
         broken=broken,
     )

@@ -85,7 +85,7 @@ def _own_programs(a: Side, b: Side, given: Mapping[str, str | Sequence[str]] | I
         sides=(a, replace(b, implementation=Mapped(b.implementation, mapping))),
         problem=Problem(train=data, test=data, weights=weights),
         data=f"{a.name}'s own, {len(data[0]):,} rows",
-        notes=(f"data and initial weights: {a.name}'s own", *_mapping_notes(mapping)),
+        notes=(f"initial weights: {a.name}'s own", *_mapping_notes(mapping)),
     )
 
 

@@ -1,6 +1,7 @@
 """The MLP of torch_mlp.py in JAX: `impl` is the same program, `wrong` has one mistake."""
 
 from functools import partial
+from itertools import pairwise
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,7 @@ targets = np.sin(features.sum(axis=1, keepdims=True))
 WIDTHS = (6, 32, 32, 1)
 params = [
     {"kernel": rng.normal(size=(fan_in, fan_out)) / np.sqrt(fan_in), "bias": np.zeros(fan_out)}
-    for fan_in, fan_out in zip(WIDTHS, WIDTHS[1:], strict=False)
+    for fan_in, fan_out in pairwise(WIDTHS)
 ]
 
 

@@ -19,7 +19,8 @@ class Transformer(nn.Module):
         super().__init__()
         self.embed, self.position = nn.Embedding(20, 16), nn.Embedding(10, 16)
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(16), nn.LayerNorm(16), nn.LayerNorm(16)
-        # Every key's bias moves a query's scores alike, and softmax takes it out: its gradient is zero but for rounding.
+        # The keys' bias moves all of a query's scores alike, which softmax takes out: its gradient, a third of that of
+        # in_proj_bias, is zero but for rounding.
         self.attention = nn.MultiheadAttention(16, num_heads=2, batch_first=True)
         self.up, self.down = nn.Linear(16, 32), nn.Linear(32, 16)
         self.head = nn.Linear(16, 4)

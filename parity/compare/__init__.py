@@ -7,6 +7,7 @@ from parity.compare.flips import Flip, find_flips
 from parity.compare.formula import Rung, compare_formula, first_break
 from parity.compare.measure import Gap, largest_gap, loss_differences, momentum_gap, relative_difference
 from parity.compare.null import nudge
+from parity.compare.pattern import describe_difference
 from parity.compare.rounding import Errors, Rounding, Trials, judge_rounding, measure_rounding
 from parity.compare.stages import Stage, in_order_of, stage_tensors
 from parity.compare.verdict import BOUND, JUDGED_STEPS, Outcome, StateGap, Verdict, judge
@@ -34,6 +35,7 @@ __all__ = [
     "agreement",
     "compare_distribution",
     "compare_formula",
+    "describe_difference",
     "envelope",
     "find_flips",
     "first_break",

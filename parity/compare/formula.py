@@ -6,7 +6,8 @@ conv1.bias), which makes 160 eps. So a tensor that differs by more than 512 eps 
 another formula. Two things widen the allowance, both measured or derived and never chosen:
 
 - where the problem itself amplifies rounding, the null level does: how far one side moves when each of its initial
-  weights is moved by one unit in the last place;
+  weights is moved by one unit in the last place. Adam is the common case: it divides an element's gradient by its own
+  size, so that one which cancels to rounding still moves its weight, and that weight differs from then on;
 - an update is the difference of two parameters, each rounded to its own last place: 4 eps of the parameter's norm.
 
 A tensor that is zero in exact arithmetic (the gradient of a bias before a batch norm, for example) is nothing but
@@ -23,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.compare.measure import frobenius, ratio
-from parity.compare.stages import Stage, pair_stages, stage_tensors
+from parity.compare.stages import OPTIMIZER, Stage, pair_stages, stage_tensors
 from parity.contract import StepTrace
 
-__all__ = ["EPS", "NULL_FACTOR", "ULPS", "Rung", "compare_formula", "first_break"]
+__all__ = ["EPS", "NULL_FACTOR", "ULPS", "Rung", "compare_formula", "first_break", "rounding_allowed"]
 
 EPS = float(np.finfo(np.float64).eps)
 ULPS = 512
@@ -101,6 +102,23 @@ def compare_formula(
     return tuple(_rungs(step, stage_tensors(a), stage_tensors(b), rule, unjudged))
 
 
+def rounding_allowed(
+    x: NDArray[np.float64], moved: NDArray[np.float64] | None, *, scale: float, eps: float = EPS
+) -> float:
+    """The largest relative difference of a tensor that is rounding.
+
+    Args:
+        x: one side's.
+        moved: the same in the null run; None where there is none. The null run's own start is 8 eps at most, far below
+            512, so that initial weights are judged as everything else is.
+        scale: the norm that differences are relative to.
+        eps: of the dtype that it was computed in.
+    """
+    known = moved is not None and moved.shape == x.shape
+    amplified = NULL_FACTOR * ratio(frobenius(x - moved), scale) if known and moved is not None else 0.0
+    return max(ULPS * eps, amplified)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Rule:
     """What is rounding: in units of a dtype's eps, and by a null run."""
@@ -109,11 +127,7 @@ class _Rule:
     null: Arrays
 
     def allows(self, place: Stage, scale: float, x: NDArray[np.float64], a: Arrays) -> float:
-        allowed = ULPS * self.eps
-        moved = self.null.get(place)
-        # The nudge of the weights itself is no amplification.
-        if moved is not None and moved.shape == x.shape and place.stage != "weights":
-            allowed = max(allowed, NULL_FACTOR * ratio(frobenius(x - moved), scale))
+        allowed = rounding_allowed(x, self.null.get(place), scale=scale, eps=self.eps)
         parameter = a.get(Stage(stage="weights", tensor=place.tensor))
         if place.stage == "update" and parameter is not None:
             allowed += ratio(4 * self.eps * frobenius(parameter), scale)
@@ -134,19 +148,16 @@ def _rungs(step: int, a: Arrays, b: Arrays, rule: _Rule, unjudged: frozenset[str
         assert x is not None and y is not None  # noqa: S101, PT018  _problem has seen to it; for the type checker
         scale = max(frobenius(x), frobenius(y))
         parameter = place.tensor.partition(":")[0]
-        zero = rule.is_zero(place, scale, largest) or (place.stage in _OPTIMIZER and parameter in zeros)
+        zero = rule.is_zero(place, scale, largest) or (place.stage in OPTIMIZER and parameter in zeros)
         if zero and place.stage == "gradients":
             zeros.add(place.tensor)
         allowed = rule.allows(place, scale, x, a)
-        vacuous = (
-            f"rounding alone may move it by {allowed:.1f} times its own size" if allowed >= 1 and not zero else None
-        )
+        vacuous = _VACUOUS.format(allowed) if allowed >= 1 and not zero else None
         difference = ratio(frobenius(x - y), scale)
         yield Rung(step=step, place=place, difference=difference, allowed=allowed, problem=vacuous, zero=zero)
 
 
 _VACUOUS = "rounding alone may move it by {:.1f} times its own size"
-_OPTIMIZER = ("momentum", "update", "weights")
 
 
 def _problem(x: NDArray[np.float64] | None, y: NDArray[np.float64] | None) -> str | None:

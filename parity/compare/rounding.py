@@ -5,15 +5,20 @@ its own: e_A = |A32 - A64|, e_B = |B32 - B64|, relative to the norm of A64. Ever
 same float32 values, so that errors do not pile up, and each figure is the median over the steps, so that a single
 flipped ReLU (see `parity.compare.flips`) does not decide.
 
-1. |A32 - B32| <= k sqrt(e_A^2 + e_B^2 + n^2), where n is the null level: how far a side moves when its weights move by
-   one unit in the last place. By the triangle inequality the left side is at most e_A + e_B, which is at most sqrt(2)
-   times the root: a larger k would never be exceeded, and a smaller one says that the two errors are not each other's
-   opposites. K is fitted on null runs: `python -m parity.bench calibration`.
+1. |A32 - B32| <= k sqrt(e_A^2 + e_B^2 + n^2) in the median step, where n is the null level: how far a side moves when
+   its weights move by one unit in the last place. By the triangle inequality the left side is at most e_A + e_B, which
+   is at most sqrt(2) times the root: a larger k would never be exceeded, and a smaller one says that the two errors are
+   not each other's opposites. K is fitted on null runs: `python -m parity.bench calibration`.
 2. The larger error is at most CAP times the smaller. That catches a side that computes in a lower precision, and would
-   widen its own allowance by (1). An error below the floor counts as the floor: the null level, one unit in the last
-   place (nothing in float32 is expected to be better), and for what is summed over a batch (loss, gradients and what
-   follows) what a sum of L terms, added one after the other, honestly loses: eps sqrt(L) / 2, with L the elements of
-   the step's largest activation. Products of bfloat16 err by 2^-9 each, of TF32 by 2^-11: hundreds of times the floor.
+   widen its own allowance by (1). An error below the floor counts as the floor, which is the largest of
+   - the null level, and one unit in the last place: nothing in float32 is expected to be better;
+   - for what is summed over a batch (loss, gradients and what follows) what a sum of L terms, added one after the other,
+     honestly loses: eps sqrt(L) / 2, with L the elements of the step's largest activation;
+   - for an update, which is seen as the difference of two parameters, what they were rounded by: eps / 2 of the
+     parameter, twice, because the weight decay may be taken off before the step;
+   - for the update of an optimizer with a second slot, Adam for example, what sqrt(1 - beta^t) loses where it is
+     computed in float32, as optax does (torch computes it in float64): 3e-5.
+   Products of bfloat16 err by 2^-9 each, of TF32 by 2^-11: hundreds of times the floor, and gradients show them first.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.compare.measure import frobenius, ratio
-from parity.compare.stages import FORWARD, Stage, in_order_of, stage_tensors
+from parity.compare.stages import FORWARD, OPTIMIZER, Stage, in_order_of, stage_tensors
 from parity.contract import StepTrace
 
 __all__ = ["CAP", "EPS32", "Errors", "K", "Rounding", "Trials", "judge_rounding", "measure_rounding"]
@@ -33,6 +38,12 @@ __all__ = ["CAP", "EPS32", "Errors", "K", "Rounding", "Trials", "judge_rounding"
 EPS32 = float(np.finfo(np.float32).eps)
 CAP = 2.0
 K = 2**0.5
+BIAS_CORRECTION = EPS32 / 2 / (1 - 0.999) / 2
+"""What sqrt(1 - beta^t) loses in float32, relative, at Adam's default beta.
+
+beta and its power are each rounded by EPS32 / 4 at most, which adds up to (t + 1) EPS32 / 4 of t (1 - beta), most at
+t = 1; the root halves it.
+"""
 
 Arrays = Mapping[Stage, NDArray[np.float64]]
 
@@ -45,7 +56,9 @@ class Errors:
         a: e_A.
         b: e_B.
         apart: |A32 - B32|.
-        null: the smaller of the two sides' null levels: a side of low precision has a large one.
+        null: the smaller of the two sides' null levels: a side of low precision has a large one. The larger, for what
+            the optimizer makes: it may amplify rounding that was no fault in the gradient (Adam's update where a
+            gradient cancels to nothing is noise on both sides, of a size of its own on each).
         floor: below which an error is not held against a side.
     """
 
@@ -55,20 +68,20 @@ class Errors:
     null: float
     floor: float
 
+    @property
+    def spread(self) -> float:
+        """|A32 - B32| over the root of the squares."""
+        return ratio(self.apart, float(np.sqrt(self.a**2 + self.b**2 + max(self.null, EPS32) ** 2)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rounding:
-    """A tensor's rounding over all steps (medians), and what the rule makes of it."""
+    """A tensor's rounding over all steps (medians), and what the rule makes of it; `spread` is compared with K."""
 
     place: Stage
     errors: Errors
+    spread: float
     steps: int
-
-    @property
-    def spread(self) -> float:
-        """|A32 - B32| over the root of the squares: to be compared with K."""
-        errors = self.errors
-        return ratio(errors.apart, float(np.sqrt(errors.a**2 + errors.b**2 + max(errors.null, EPS32) ** 2)))
 
     @property
     def excess(self) -> float:
@@ -123,7 +136,8 @@ def _errors(trials: Trials, unjudged: frozenset[str]) -> Iterator[tuple[Stage, E
         scale = frobenius(reference)
         if scale == 0 or place.tensor.partition(":")[0] in unjudged:
             continue
-        null = min(_apart(a_null, a32, place, scale), _apart(b_null, b32, place, scale))
+        nulls = _apart(a_null, a32, place, scale), _apart(b_null, b32, place, scale)
+        null = max(nulls) if place.stage in OPTIMIZER else min(nulls)
         yield (
             place,
             Errors(
@@ -131,7 +145,7 @@ def _errors(trials: Trials, unjudged: frozenset[str]) -> Iterator[tuple[Stage, E
                 b=_apart(b32, b64, place, scale),
                 apart=_apart(a32, b32, place, scale),
                 null=null,
-                floor=_floor(place, null, longest),
+                floor=max(null, _summed(place, longest), _update(place, a64, scale)),
             ),
         )
 
@@ -144,9 +158,18 @@ def _apart(x: Arrays, y: Arrays, place: Stage, scale: float) -> float:
     return distance / scale if np.isfinite(distance) else float("inf")
 
 
-def _floor(place: Stage, null: float, longest: int) -> float:
-    summed = place.stage not in FORWARD
-    return max(null, EPS32, EPS32 * np.sqrt(longest) / 2 if summed else 0.0)
+def _summed(place: Stage, longest: int) -> float:
+    """What a sum over the batch may lose; one unit in the last place for anything else."""
+    return EPS32 * max(1.0, np.sqrt(longest) / 2 if place.stage not in FORWARD else 0.0)
+
+
+def _update(place: Stage, step: Arrays, scale: float) -> float:
+    """What an update may lose beside what its gradient has lost; 0 for other places."""
+    parameter = step.get(Stage(stage="weights", tensor=place.tensor))
+    if place.stage != "update" or parameter is None:
+        return 0.0
+    corrected = Stage(stage="momentum", tensor=f"{place.tensor}:2") in step
+    return max(ratio(EPS32 * frobenius(parameter), scale), BIAS_CORRECTION if corrected else 0.0)
 
 
 def judge_rounding(steps: Sequence[Mapping[Stage, Errors]]) -> tuple[Rounding, ...]:
@@ -165,4 +188,5 @@ def _median(place: Stage, steps: Sequence[Errors]) -> Rounding:
         return float(np.median([getattr(errors, name) for errors in steps]))
 
     names = ("a", "b", "apart", "null", "floor")
-    return Rounding(place=place, errors=Errors(**{name: median(name) for name in names}), steps=len(steps))
+    errors = Errors(**{name: median(name) for name in names})
+    return Rounding(place=place, errors=errors, spread=median("spread"), steps=len(steps))

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from parity.contract import STAGES, StepTrace, Tensors
 
-__all__ = ["FORWARD", "Stage", "in_order_of", "pair_stages", "stage_tensors"]
+__all__ = ["FORWARD", "OPTIMIZER", "Stage", "in_order_of", "pair_stages", "stage_tensors"]
 
 FORWARD = ("batch", "weights", "activations", "logits")
 """Stages that hold what the forward pass reads and computes, before anything is summed over the batch."""
+
+OPTIMIZER = ("momentum", "update", "weights")
+"""Stages that hold what the optimizer makes of gradients: the weights are those of the step before."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -24,6 +27,9 @@ class Stage:
     tensor: str
 
     def __str__(self) -> str:
+        parameter, colon, slot = self.tensor.rpartition(":")
+        if self.stage == "momentum" and colon and slot.isdigit():
+            return f"{self.stage}, {parameter}, slot {slot}"
         return self.stage if self.stage == self.tensor else f"{self.stage}, {self.tensor}"
 
 

@@ -6,7 +6,7 @@ part of a tensor, because what one program keeps in three tensors the other may 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -85,15 +85,21 @@ class TensorMap:
 
     def __str__(self) -> str:
         """One line for a report: names, parts, and what happens to the axes unless nothing does."""
-        steps = [f"as {self.split}"] if self.split != self.source_shape else []
-        steps += [f"axes {self.axes}"] if self.axes != tuple(range(len(self.axes))) else []
-        steps += [f"to {self.shape}"] if self.shape != tuple(self.split[axis] for axis in self.axes) else []
         line = f"{_labelled(self.source, self.source_part)} -> {_labelled(self.target, self.target_part)}"
-        return f"{line} ({', '.join(steps)})" if steps else line
+        return f"{line}, {steps}" if (steps := ", ".join(self._steps())) else line
+
+    def _steps(self) -> Iterator[str]:
+        if self.axes == tuple(range(len(self.axes))):
+            yield from [f"reshaped to {self.shape}"] if self.shape != self.source_shape else []
+            return
+        yield from [f"as {self.split}"] if self.split != self.source_shape else []
+        yield "transposed" if self.axes == (1, 0) else f"axes {self.axes}"
+        yield from [f"reshaped to {self.shape}"] if self.shape != tuple(self.split[axis] for axis in self.axes) else []
 
 
 def _labelled(name: str, part: Part) -> str:
-    return name if part.count == 1 else f"{name}[part {part.index} of {part.count} along axis {part.axis}]"
+    along = f" along axis {part.axis}" if part.axis else ""
+    return name if part.count == 1 else f"{name} (part {part.index + 1} of {part.count}{along})"
 
 
 @dataclass(frozen=True, kw_only=True)

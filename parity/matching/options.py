@@ -164,15 +164,25 @@ class Options:
         return cost + 0.3 * (reordered and layout.block is None)
 
     def _mostly_reversed(self, a: str, b: str) -> bool:
-        """Whether matrices are transposed: as those are whose shapes leave no choice, or as names suggest."""
-        if self._votes:
-            return self._votes > 0
-        return re.split(r"\W+", a)[-1].lower() != re.split(r"\W+", b)[-1].lower()
+        """Whether matrices are transposed.
+
+        As those of such names are whose shapes leave no choice (a table of embeddings says nothing of kernels), else as
+        all are, else as names suggest.
+        """
+        own, total = self._votes[_last_word(a), _last_word(b)], self._votes.total()
+        if own or total:
+            return (own or total) > 0
+        return _last_word(a) != _last_word(b)
 
     @cached_property
-    def _votes(self) -> int:
-        votes = [{way.reversed_axes for way in ways} for ways in self.feasible.values()]
-        return sum(flags == {True} for flags in votes) - sum(flags == {False} for flags in votes)
+    def _votes(self) -> Counter[tuple[str, str]]:
+        """For each pair of last words how many more pairs must be transposed than must not."""
+        votes: Counter[tuple[str, str]] = Counter()
+        for (i, j), ways in self.feasible.items():
+            words = _last_word(self.a[i].name), _last_word(self.b[j].name)
+            flags = {way.reversed_axes for way in ways}
+            votes[words] += (flags == {True}) - (flags == {False})
+        return votes
 
     @cached_property
     def _habits(self) -> Counter[Shape]:
@@ -237,6 +247,10 @@ class Options:
             source_part=a.part,
             target_part=b.part,
         )
+
+
+def _last_word(name: str) -> str:
+    return re.split(r"[\W_]+", name)[-1].lower()
 
 
 def _trailing_shapes(trace: Captured) -> tuple[Shape, ...]:

@@ -13,6 +13,7 @@ from parity.result import CheckReport
 __all__ = ["check_lines", "stage_table"]
 
 _WIDTHS = (30, 10, 9, 10, 10, 6)
+_GAP = 2
 
 
 def check_lines(report: CheckReport) -> Iterator[str]:
@@ -29,18 +30,32 @@ def check_lines(report: CheckReport) -> Iterator[str]:
 
 
 def stage_table(check: Check, names: tuple[str, str]) -> Iterator[str]:
-    """The stages in order, each by its worst tensor; every activation, and every tensor of a stage that breaks."""
+    """The stages in order, each by its worst tensor; every activation, and every tensor of the first that breaks."""
     yield "float64: largest relative difference, in ulp (2.2e-16), and as a share of what rounding explains"
     if check.rounding:
         yield f"float32: each side's own error against its float64 run (a: {names[0]}, b: {names[1]})"
-    yield _row(("stage", "f64, ulp", "share", "f32 a", "f32 b", "ratio"))
     rounding = {tensor.place: tensor for tensor in check.rounding}
-    for stage in STAGES:
-        for rung in _shown([rung for rung in check.rungs if rung.place.stage == stage]):
-            yield _row((str(rung.place), *_exact(rung), *_single(rounding.get(rung.place))))
+    broken = next((rung.place.stage for rung in check.rungs if rung.broken), None)
+    shown = [
+        rung
+        for stage in STAGES
+        for rung in _shown([rung for rung in check.rungs if rung.place.stage == stage], whole=stage == broken)
+    ]
+    width = max([_WIDTHS[0], *(len(str(rung.place)) + _GAP for rung in shown)])
+    yield _row(("stage", "f64, ulp", "share", "f32 a", "f32 b", "ratio"), width)
+    for rung in shown:
+        yield _row((str(rung.place), *_exact(rung), *_single(rounding.get(rung.place))), width)
+    yield from _zeros(check.rungs)
 
 
-def _shown(rungs: Sequence[Rung]) -> list[Rung]:
+def _zeros(rungs: Sequence[Rung]) -> Iterator[str]:
+    """Which tensors were not judged because their gradient is nothing but rounding."""
+    names = dict.fromkeys(rung.place.tensor for rung in rungs if rung.zero and rung.place.stage == "gradients")
+    if names:
+        yield f"zero but for rounding, so not judged: the gradient of {', '.join(names)}, and what comes of it"
+
+
+def _shown(rungs: Sequence[Rung], *, whole: bool) -> list[Rung]:
     """The worst of each tensor over the steps; of those the worst, or all where they are worth it."""
     worst: dict[object, Rung] = {}
     for rung in rungs:
@@ -48,9 +63,9 @@ def _shown(rungs: Sequence[Rung]) -> list[Rung]:
         if known is None or (rung.broken, rung.share) > (known.broken, known.share):
             worst[rung.place] = rung
     ranked = list(worst.values())
-    if any(rung.broken or rung.place.stage == "activations" for rung in ranked):
+    if whole or any(rung.place.stage == "activations" for rung in ranked):
         return ranked
-    return sorted((rung for rung in ranked if not rung.zero), key=lambda rung: -rung.share)[:1]
+    return sorted((rung for rung in ranked if not rung.zero), key=lambda rung: (not rung.broken, -rung.share))[:1]
 
 
 def _exact(rung: Rung) -> tuple[str, str]:
@@ -69,9 +84,9 @@ def _single(tensor: Rounding | None) -> tuple[str, str, str]:
     return f"{tensor.errors.a:.1e}", f"{tensor.errors.b:.1e}", f"{tensor.excess:.3g}{mark}"
 
 
-def _row(cells: Sequence[str]) -> str:
+def _row(cells: Sequence[str], width: int) -> str:
     label, *numbers = cells
     return (
-        f"{label:<{_WIDTHS[0]}}"
+        f"{label:<{width}}"
         + "".join(f"{cell:>{width}}" for cell, width in zip(numbers, _WIDTHS[1:], strict=True)).rstrip()
     )

@@ -155,5 +155,5 @@ def test_a_mapping_can_be_stored_as_json():
 
 def test_an_entry_says_what_it_does():
     lines = [str(each) for each in packed_mapping().tensors]
-    assert lines[1] == "in[part 1 of 3 along axis 0] -> k (axes (1, 0))"
-    assert lines[3] == "x -> both[part 0 of 2 along axis 0] (to (1, 5))"
+    assert lines[1] == "in (part 2 of 3) -> k, transposed"
+    assert lines[3] == "x -> both (part 1 of 2), reshaped to (1, 5)"
