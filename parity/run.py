@@ -25,13 +25,13 @@ from parity.compare import (
     momentum_gap,
     predictions,
 )
-from parity.contract import Weights, initial_weights
+from parity.contract import AnyImplementation, Weights, initial_weights
 from parity.data import Dataset
 from parity.environment import describe_environment
 from parity.history import Run, SideRun, Watcher
 from parity.judgement import Judgement, judge_run
 from parity.lockstep import train
-from parity.registry import resolve
+from parity.registry import require_methods, resolve
 from parity.result import Comparison, DataReport, Ending, Predictions, Report, SideReport, WeightsReport
 from parity.settings import Settings, Side, resolve_device
 
@@ -49,15 +49,26 @@ class Result:
     run: Run
 
 
-def resolve_sides(names: Sequence[str]) -> tuple[Side, ...]:
-    """Import the implementations; equal names are told apart by a number.
+def resolve_sides(implementations: Sequence[str | AnyImplementation]) -> tuple[Side, ...]:
+    """Import the implementations that are given by name; equal names are told apart by a number.
+
+    Args:
+        implementations: "module:attribute" each, or the object itself, which goes by the name of its class.
 
     Raises:
-        InputError: a name cannot be resolved; see `parity.registry.resolve`.
+        InputError: a name cannot be resolved, or an object lacks a method; see `parity.registry`.
     """
-    implementations = [resolve(name) for name in names]
+    given = [_named(implementation) for implementation in implementations]
+    names = [name for name, _ in given]
     labels = [f"{name}#{number}" if names.count(name) > 1 else name for number, name in enumerate(names, 1)]
-    return tuple(Side(name=label, implementation=found) for label, found in zip(labels, implementations, strict=True))
+    return tuple(Side(name=label, implementation=found) for label, (_, found) in zip(labels, given, strict=True))
+
+
+def _named(implementation: str | AnyImplementation) -> tuple[str, AnyImplementation]:
+    if isinstance(implementation, str):
+        return implementation, resolve(implementation)
+    name = implementation.__name__ if isinstance(implementation, type) else type(implementation).__name__
+    return name, require_methods(implementation, name=name, attribute=name)
 
 
 def run_sides(
