@@ -58,8 +58,10 @@ def _beside_oracle(subject: Subject) -> Pair:
     """The oracle, and the implementation."""
     truth, lane = Lane(side=Side(name="parity.oracle", implementation=oracle.impl)), Lane(side=subject.side)
     settings = Settings(sgd=subject.sgd, dtype=subject.dtype)
-    states = truth.start(subject.problem, settings, "cpu"), lane.start(subject.problem, settings, subject.device)
-    return Pair(lanes=(truth, lane), states=states, problem=subject.problem)
+    data = subject.given_data()
+    problem = replace(subject.problem, train=data, test=data, weights=subject.given_weights())
+    states = truth.start(problem, settings, "cpu"), lane.start(problem, settings, subject.device)
+    return Pair(lanes=(truth, lane), states=states, problem=problem)
 
 
 def _require_match(pair: Pair, subject: Subject, case: str) -> None:
