@@ -36,7 +36,7 @@ from parity.compare import (
     stage_tensors,
 )
 from parity.compare.formula import EPS, ULPS
-from parity.contract import StepTrace, Weights
+from parity.contract import InputError, StepTrace, Weights
 from parity.data import Loader
 from parity.ladder import Broken, Climb, climb
 from parity.lane import Lane
@@ -104,12 +104,14 @@ def check(sides: tuple[Side, Side], problem: Problem, settings: Settings, *, ste
         sides: in the names and the layout of `problem.weights`.
         problem: data and initial weights.
         settings: batch size, seed, hyper-parameters and device; the dtype is not used, both are.
-        steps: how many to observe in float64.
+        steps: how many to observe in float64, at least one.
 
     Raises:
-        InputError: a side cannot start.
+        InputError: a side cannot start, or there is no step.
         SideError: a side raised an exception, or broke the protocol.
     """
+    if steps < 1:
+        raise InputError("steps", steps, "nothing would be compared", "give 1 or more")
     begin = time.perf_counter()
     device = resolve_device(sides, settings.device)
     batches = check_batches(problem.size, settings, steps)

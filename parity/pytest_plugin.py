@@ -94,7 +94,7 @@ def report_name(test: str, number: int) -> str:
         number: of the test's reports, counted from 1.
 
     >>> report_name("tests/test_port.py::test_match[float64/batch 4]", 1)
-    'tests-test_port.py-test_match-float64-batch-4-2d29ff69.json'
+    'tests-test_port.py-test_match-float64-batch-4-8f1933f0.json'
     """
     readable = re.sub(r"[^A-Za-z0-9._]+", "-", test).strip("-.")[-LONGEST:]
     digest = hashlib.sha256(test.encode()).hexdigest()[:8]

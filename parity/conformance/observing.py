@@ -77,7 +77,7 @@ def observe_copies(subject: Subject) -> None:
     require_equal(subject.tensors(after), before[1], "what is done to them reaches the state after")
 
 
-@promise()
+@promise(after=(complete,))
 def observe_leaves(subject: Subject) -> None:
     """observe() leaves its state."""
     state = subject.stepped()
@@ -118,8 +118,8 @@ def update_follows(subject: Subject) -> None:
     if not subject.is_cnn:
         raise Unoffered("its optimizer is its own")
     state = subject.stepped()
-    after, trace = subject.observe(state)
     weights, buffers = _wide(subject.weights(state)), _wide(subject.momentum(state))
+    after, trace = subject.observe(state)
     for name, gradient in _wide(trace.gradients).items():
         parameter, buffer = sgd_update(weights[name], gradient, buffers[name], subject.sgd)
         expected = {name: parameter, f"{name}:momentum": np.asarray(buffer)}

@@ -79,7 +79,7 @@ def place_copies(subject: Subject) -> None:
     data = subject.place(state, given)
     for array in given:
         array[...] = array[::-1].copy()
-    expected = subject.run(state)[0]
+    expected = subject.run(subject.start())[0]
     found, _ = subject.side.call("run", state, data, subject.plan.copy())
     require_equal(subject.weights(found), subject.weights(expected), "the caller's later change shows")
 
@@ -142,19 +142,17 @@ def logits_shape(subject: Subject) -> None:
 @promise(after=(logits_shape,))
 def logits_order(subject: Subject) -> None:
     """logits() are in the order of the examples."""
-    state = subject.start()
     turned = tuple(np.roll(array, 1, axis=0) for array in subject.given_data())
-    expected = {"logits": np.roll(subject.logits(state), 1, axis=0)}
-    require_close({"logits": subject.logits(state, turned)}, expected, subject.dtype, "of rolled examples")
+    expected = {"logits": np.roll(subject.logits(subject.start()), 1, axis=0)}
+    require_close({"logits": subject.logits(subject.start(), turned)}, expected, subject.dtype, "of rolled examples")
 
 
 @promise(after=(logits_order,))
 def logits_alone(subject: Subject) -> None:
     """logits() of an example do not depend on the others."""
-    state = subject.start()
     some = tuple(array[:PARTIAL] for array in subject.given_data())
-    expected = {"logits": subject.logits(state)[:PARTIAL]}
-    require_close({"logits": subject.logits(state, some)}, expected, subject.dtype, "beside fewer examples")
+    expected = {"logits": subject.logits(subject.start())[:PARTIAL]}
+    require_close({"logits": subject.logits(subject.start(), some)}, expected, subject.dtype, "beside fewer examples")
 
 
 @promise()

@@ -187,7 +187,7 @@ def restore_round_trip(subject: Subject) -> None:
     )
 
 
-@promise()
+@promise(after=(restore_round_trip,))
 def restore_first_step(subject: Subject) -> None:
     """restore() without momentum makes the next step a first one."""
     start = subject.start()
@@ -206,7 +206,7 @@ def _require_same_momentum(found: Weights, expected: Weights) -> None:
     require_equal({**zeros, **found}, {**zeros, **expected}, "momentum() is not that of a first state")
 
 
-@promise()
+@promise(after=(momentum_named,))
 def restore_copies(subject: Subject) -> None:
     """restore() copies what it is given."""
     source = subject.stepped()
@@ -218,7 +218,7 @@ def restore_copies(subject: Subject) -> None:
     require_equal(subject.tensors(state), before, "the caller's later change shows")
 
 
-@promise()
+@promise(after=(momentum_named,))
 def restore_rounds(subject: Subject) -> None:
     """restore() rounds to the state's dtype."""
     source = subject.stepped()
@@ -232,7 +232,7 @@ def restore_rounds(subject: Subject) -> None:
     _require_dtype("momentum()", subject.momentum(state), subject.dtype)
 
 
-@promise()
+@promise(after=(momentum_named,))
 def restore_leaves(subject: Subject) -> None:
     """restore() leaves its state."""
     state = subject.stepped()

@@ -55,7 +55,8 @@ class Bytes(Broken):
 
 class OtherStart(Broken):
     def start(self, weights, sgd, *, dtype, device):
-        return self.inner.start(initial_weights(1) if len(weights) == 10 else weights, sgd, dtype=dtype, device=device)
+        self.inner.start(weights, sgd, dtype=dtype, device=device)
+        return self.inner.start(initial_weights(1), sgd, dtype=dtype, device=device)
 
 
 class StartAliases(Broken):
@@ -475,7 +476,7 @@ def leaky(x):
 
 
 over_four = changed(
-    cross_entropy=lambda z, y: layers.cross_entropy(z, y) * len(y) / 4,
+    cross_entropy=lambda z, y: np.asarray(layers.cross_entropy(z, y) * len(y) / 4),
     cross_entropy_backward=lambda z, y: layers.cross_entropy_backward(z, y) * len(y) / 4,
 )
 weighed = changed(cross_entropy_backward=lambda z, y: by_position(layers.cross_entropy_backward(z, y)))
