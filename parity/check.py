@@ -34,6 +34,7 @@ from parity.compare import (
     precision_finding,
     relative_difference,
     stage_tensors,
+    vacuous_finding,
 )
 from parity.compare.formula import EPS, ULPS
 from parity.contract import InputError, StepTrace, Weights
@@ -122,7 +123,7 @@ def check(sides: tuple[Side, Side], problem: Problem, settings: Settings, *, ste
     if finding is None:
         single = start_pair(sides, small, replace(settings, dtype="float32"), device)
         rounding = _compare_rounding(single, formula.climb, batches, settings.seed)
-        finding = _first_excess(rounding, exact.names)
+        finding = _first_excess(rounding, exact.names) or _unjudged_rounding(rounding)
     return Check(
         descriptions=(exact.lanes[0].description, exact.lanes[1].description),
         device=device,
@@ -174,6 +175,8 @@ def _compare_formulas(start: Pair, batches: Sequence[Batch], settings: Settings)
         blame = _ask_oracle(climbed.broken, settings, start.problem, before, rows)
         finding = formula_finding(climbed.broken.rung, local=climbed.broken.local, blame=blame)
         return _Formulas(climb=climbed, finding=finding, blame=blame)
+    if unproved := _uncompared(climbed, is_cnn=start.problem.is_cnn):
+        return _Formulas(climb=climbed, finding=unproved)
     evaluation = _evaluation(climbed.end, len(batches))
     if evaluation.broken:
         return _Formulas(climb=climbed, others=(evaluation,), finding=formula_finding(evaluation))
@@ -182,6 +185,28 @@ def _compare_formulas(start: Pair, batches: Sequence[Batch], settings: Settings)
     if probed and probed.finding:
         return replace(probed, climb=climbed, others=others)
     return _Formulas(climb=climbed, others=others, finding=_fast_paths(start, batches, climbed))
+
+
+def _uncompared(climbed: Climb, *, is_cnn: bool) -> Finding | None:
+    """A stage of which nothing was compared in any step: both sides leave it out, or all of its values are 0."""
+    compared = {rung.place.stage for rung in climbed.rungs if not rung.zero}
+    activations = ("activations",) if is_cnn else ()  # other programs' have no common names
+    for stage in ("batch", "weights", *activations, "logits", "loss", "gradients", "update"):
+        if stage not in compared:
+            return vacuous_finding(stage, "nothing was compared: no side has anything there but rounding")
+    if not any(np.any(gradient) for trace, _ in climbed.traces for gradient in trace.gradients.values()):
+        return vacuous_finding("gradients", "all are 0 in every step, so that no other formula would show")
+    return None
+
+
+def _unjudged_rounding(rounding: Sequence[Rounding]) -> Finding | None:
+    """A stage in which rounding may move every tensor by its own size, or that has none but zeros."""
+    judged = {tensor.place.stage for tensor in rounding if tensor.judged}
+    for stage in ("logits", "loss", "gradients"):
+        if stage not in judged:
+            detail = "nothing was compared: rounding alone may move every tensor by its own size"
+            return vacuous_finding(stage, detail, phase="float32")
+    return None
 
 
 def _evaluation(pair: Pair, steps: int) -> Rung:
@@ -253,15 +278,18 @@ def _rerun(lane: Lane, state: Any, batches: Sequence[Batch], traces: Sequence[St
         done += len(plan)
         after = traces[done - 1]
         momentum, weights = lane.momentum(state), lane.weights(state)
-        for name, value in after.momentum.items():
-            yield _rung(done - 1, Stage(stage="momentum", tensor=name), momentum[name], value)
+        for name in dict.fromkeys([*after.momentum, *momentum]):
+            yield _rung(done - 1, Stage(stage="momentum", tensor=name), momentum.get(name), after.momentum.get(name))
         for name, value in after.parameters.items():
             yield _rung(done - 1, Stage(stage="update", tensor=name), weights[name], value)
 
 
 def _rung(step: int, place: Stage, a: Any, b: Any) -> Rung:
-    same = np.shape(a) == np.shape(b)
-    difference = relative_difference(np.asarray(a), np.asarray(b)) if same else float("inf")
+    """One comparison outside the ladder; None stands for a tensor that is not there."""
+    if a is None or b is None or np.shape(a) != np.shape(b) or not np.size(a):
+        problem = "only one side has it" if a is None or b is None else "the shapes differ, or nothing is in it"
+        return Rung(step=step, place=place, difference=float("inf"), allowed=0.0, problem=problem)
+    difference = relative_difference(np.asarray(a), np.asarray(b))
     return Rung(step=step, place=place, difference=difference, allowed=ULPS * EPS)
 
 

@@ -225,5 +225,5 @@ def _ending(run: Run, verdict: Verdict | None, judgement: Judgement | None, phas
     if run.interrupted:
         return Ending(kind="interrupted", phase=phase, detail=f"after {run.steps} steps", exit_code=INTERRUPTED)
     outcome = judgement.outcome if judgement else verdict.outcome if verdict else None
-    differs = outcome is Outcome.DIFFERS
-    return Ending(kind="complete", phase=phase, detail=None, exit_code=1 if differs else 0)
+    exit_code = {None: 0, Outcome.MATCH: 0, Outcome.DIFFERS: 1, Outcome.UNDECIDED: 2}[outcome]
+    return Ending(kind="complete", phase=phase, detail=None, exit_code=exit_code)
