@@ -19,7 +19,7 @@ from jax import Array, lax
 from numpy.typing import NDArray
 
 from jax_impl.capture import Recorded, check_precision, order_of_use, record
-from jax_impl.device import available_devices, exact, resolve
+from jax_impl.device import available_devices, exact, resolve, to_device
 from jax_impl.slots import check_slots, leaf_name, named_leaves, read_slots, write_slots
 from parity.contract import SGD, InputError, StepTrace, Weights
 from parity.contract.programs import (
@@ -161,7 +161,7 @@ class AdaptedFunction:
             own = read_slots(carry.optimizer, carry.params)
             if momentum:
                 check_tensors(momentum, {name: leaf.shape for name, leaf in own.items()}, argument="momentum")
-                slots = {name: jnp.array(momentum[name], dtype=state.dtype, copy=True) for name in own}
+                slots = {name: to_device(momentum[name], state.dtype) for name in own}
             else:
                 slots = read_slots(self.program.tx.init(carry.params), carry.params)
             return replace(state, carry=carry._replace(optimizer=write_slots(carry.optimizer, carry.params, slots)))
@@ -174,7 +174,7 @@ class AdaptedFunction:
     def run(self, state: State, data: Batch, plan: NDArray[np.int32]) -> tuple[State, NDArray[np.floating]]:
         """Train on the plan's rows in one compiled scan; the given state stays as it was."""
         with _context(state.dtype, state.device):
-            carry, losses = self._train(state.carry, data, jnp.array(plan, copy=True))
+            carry, losses = self._train(state.carry, data, to_device(plan))
             return replace(state, carry=carry), np.array(losses)
 
     def observe(self, state: State, data: Batch, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
@@ -345,7 +345,7 @@ def _with_weights(program: Program, carry: Carry, weights: Weights) -> Carry:
 
     def given(path: Any, leaf: Array) -> Array:
         name = leaf_name(path)
-        return jnp.array(weights[name], dtype=leaf.dtype, copy=True) if name in own else leaf
+        return to_device(weights[name], str(leaf.dtype)) if name in own else leaf
 
     params, statistics = (jax.tree_util.tree_map_with_path(given, tree) for tree in carry[:2])
     return carry._replace(params=params, statistics=statistics)
@@ -371,7 +371,7 @@ def _place(arrays: Sequence[NDArray[np.generic]], dtype: str) -> Batch:
     for number, (array, kind) in enumerate(zip(arrays, types, strict=True)):
         if array.dtype.kind in "iu" and not np.can_cast(array.dtype, kind) and (array.astype(kind) != array).any():
             raise InputError("data", f"array {number}", f"it holds integers beyond {kind}", "give smaller ones")
-    return tuple(jnp.array(array, dtype=kind, copy=True) for array, kind in zip(arrays, types, strict=True))
+    return tuple(to_device(array, str(kind)) for array, kind in zip(arrays, types, strict=True))
 
 
 def _ordered(tensors: Mapping[str, Any], order: tuple[str, ...]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from jax_impl.device import available_devices, exact, resolve
+from jax_impl.device import available_devices, exact, resolve, to_device
 from jax_impl.layout import from_canonical, images_to_canonical, to_canonical
 from jax_impl.model import PLAIN, UNFOLDED, Operations
 from jax_impl.observe import activations, observed_step
@@ -92,7 +92,7 @@ class JaxImplementation:
         """Copy images and labels to the device."""
         images, labels = arrays
         with exact(state.dtype, state.device):
-            return Resident(jnp.array(images, copy=True), jnp.array(labels, dtype="int32", copy=True))
+            return Resident(to_device(images), to_device(labels, "int32"))
 
     def run(self, state: State, data: Resident, plan: NDArray[np.int32]) -> tuple[State, NDArray[np.floating]]:
         """Train on the plan's rows; the given state stays as it was."""
@@ -102,7 +102,7 @@ class JaxImplementation:
                 state.table,
                 data.images,
                 data.labels,
-                jnp.array(plan, copy=True),
+                to_device(plan),
                 sgd=state.sgd,
                 operations=state.operations,
             )
@@ -119,7 +119,7 @@ class JaxImplementation:
                 first.table,
                 data.images,
                 data.labels,
-                jnp.array(plan, copy=True),
+                to_device(plan),
                 sgd=first.sgd,
                 operations=first.operations,
             )
@@ -135,7 +135,7 @@ class JaxImplementation:
                 state.table,
                 data.images,
                 data.labels,
-                jnp.array(rows, copy=True),
+                to_device(rows),
                 sgd=state.sgd,
                 operations=state.operations,
             )

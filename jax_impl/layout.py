@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from jax_impl.device import to_device
 from jax_impl.model import Params
 from parity.contract import CNN_ACTIVATIONS, CNN_PARAMETERS, Weights, check_weights
 
@@ -86,9 +86,7 @@ def from_canonical(weights: Weights, *, dtype: str) -> Params:
     check_weights(weights)
     params: dict[str, dict[str, Array]] = {}
     for name, entry in TABLE.items():
-        # copy=True: on the CPU, JAX may otherwise keep reading the caller's own memory.
-        value = jnp.array(entry.to_native(weights[name]), dtype=dtype, copy=True)
-        params.setdefault(entry.layer, {})[entry.leaf] = value
+        params.setdefault(entry.layer, {})[entry.leaf] = to_device(entry.to_native(weights[name]), dtype)
     return params
 
 

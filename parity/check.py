@@ -35,6 +35,7 @@ from parity.compare import (
     precision_finding,
     relative_difference,
     stage_tensors,
+    vacuous_finding,
 )
 from parity.compare.formula import EPS, ULPS, rounding_allowed
 from parity.compare.measure import frobenius
@@ -106,12 +107,14 @@ def check(sides: tuple[Side, Side], problem: Problem, settings: Settings, *, ste
         sides: in the names and the layout of `problem.weights`.
         problem: data and initial weights.
         settings: batch size, seed, hyper-parameters and device; the dtype is not used, both are.
-        steps: how many to observe in float64.
+        steps: how many to observe in float64, at least one.
 
     Raises:
-        InputError: a side cannot start.
+        InputError: a side cannot start, or there is no step.
         SideError: a side raised an exception, or broke the protocol.
     """
+    if steps < 1:
+        raise InputError("steps", steps, "nothing would be compared", "give 1 or more")
     begin = time.perf_counter()
     device = resolve_device(sides, settings.device)
     batches = check_batches(problem.size, settings, steps)
@@ -122,7 +125,7 @@ def check(sides: tuple[Side, Side], problem: Problem, settings: Settings, *, ste
     if finding is None:
         single, refusal = _start_single(sides, small, settings, device)
         rounding = _compare_rounding(single, formula.climb, batches, settings.seed) if single else ()
-        finding = _first_excess(rounding, exact.names)
+        finding = _first_excess(rounding, exact.names) or (_unjudged_rounding(rounding) if single else None)
     return Check(
         descriptions=(exact.lanes[0].description, exact.lanes[1].description),
         device=device,
@@ -192,6 +195,8 @@ def _compare_formulas(start: Pair, batches: Sequence[Batch], settings: Settings)
         if not start.problem.is_cnn:
             finding = _by_value(finding, climbed.broken, start.names[1])
         return _Formulas(climb=climbed, finding=finding, blame=blame)
+    if unproved := _uncompared(climbed, is_cnn=start.problem.is_cnn):
+        return _Formulas(climb=climbed, finding=unproved)
     evaluation = _evaluation(climbed, len(batches))
     if evaluation.broken:
         return _Formulas(climb=climbed, others=(evaluation,), finding=formula_finding(evaluation))
@@ -218,6 +223,28 @@ def _by_value(finding: Finding, broken: Broken, other: str) -> Finding:
     after = f" (the last that agree: {', '.join(parting.after)})" if parting.after else ""
     place = Stage(stage="activations", tensor=parting.activation)
     return replace(finding, place=place, detail=f"{parting.sentence(other)}{after}; {finding.place}: {finding.detail}")
+
+
+def _uncompared(climbed: Climb, *, is_cnn: bool) -> Finding | None:
+    """A stage of which nothing was compared in any step: both sides leave it out, or all of its values are 0."""
+    compared = {rung.place.stage for rung in climbed.rungs if not rung.zero}
+    activations = ("activations",) if is_cnn else ()  # other programs' have no common names
+    for stage in ("batch", "weights", *activations, "logits", "loss", "gradients", "update"):
+        if stage not in compared:
+            return vacuous_finding(stage, "nothing was compared: no side has anything there but rounding")
+    if not any(np.any(gradient) for trace, _ in climbed.traces for gradient in trace.gradients.values()):
+        return vacuous_finding("gradients", "all are 0 in every step, so that no other formula would show")
+    return None
+
+
+def _unjudged_rounding(rounding: Sequence[Rounding]) -> Finding | None:
+    """A stage in which rounding may move every tensor by its own size, or that has none but zeros."""
+    judged = {tensor.place.stage for tensor in rounding if tensor.judged}
+    for stage in ("logits", "loss", "gradients"):
+        if stage not in judged:
+            detail = "nothing was compared: rounding alone may move every tensor by its own size"
+            return vacuous_finding(stage, detail, phase="float32")
+    return None
 
 
 def _evaluation(climbed: Climb, steps: int) -> Rung:
@@ -292,10 +319,12 @@ def _rerun(lane: Lane, state: Any, batches: Sequence[Batch], climbed: Climb, num
         done += len(plan)
         tensors = {"momentum": lane.momentum(state), "parameters": lane.weights(state)}
         for kind, found in tensors.items():
-            for name, value in getattr(traces[done - 1], kind).items():
+            observed = getattr(traces[done - 1], kind)
+            for name in dict.fromkeys([*observed, *found]):
                 if name.partition(":")[0] not in climbed.unjudged:
                     place = Stage(stage=_STAGE_OF[kind], tensor=name)
-                    yield _rung(done - 1, place, found[name], value, null=_moved(climbed, done - 1, kind, name))
+                    null = _moved(climbed, done - 1, kind, name)
+                    yield _rung(done - 1, place, found.get(name), observed.get(name), null=null)
 
 
 _STAGE_OF = {"momentum": "momentum", "parameters": "update"}
@@ -307,9 +336,14 @@ def _moved(climbed: Climb, step: int, kind: str, name: str) -> tuple[Any, Any]:
 
 
 def _rung(step: int, place: Stage, a: Any, b: Any, *, null: tuple[Any, Any]) -> Rung:
-    """Two arrays compared; `null` are the first side's, without and with its initial weights moved."""
-    same = np.shape(a) == np.shape(b)
-    difference = relative_difference(np.asarray(a), np.asarray(b)) if same else float("inf")
+    """One comparison outside the ladder; None stands for a tensor that is not there.
+
+    `null` are the first side's, without and with its initial weights moved.
+    """
+    if a is None or b is None or np.shape(a) != np.shape(b) or not np.size(a):
+        problem = "only one side has it" if a is None or b is None else "the shapes differ, or nothing is in it"
+        return Rung(step=step, place=place, difference=float("inf"), allowed=0.0, problem=problem)
+    difference = relative_difference(np.asarray(a), np.asarray(b))
     scale = max(frobenius(np.asarray(a)), frobenius(np.asarray(b)))
     allowed = rounding_allowed(*null, scale=scale) if null[0] is not None else ULPS * EPS
     return Rung(step=step, place=place, difference=difference, allowed=allowed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -79,11 +80,10 @@ def judge_run(run: Run, verdict: Verdict, check: Run | None, labels: NDArray[np.
 
 
 def _conclude(run: Run, verdict: Verdict, exact: Run, around: Envelope | None, dtype: str) -> tuple[Outcome, str]:
-    if verdict.outcome is Outcome.DIFFERS:
-        finding = exact.parting.finding if exact.parting else None
-        return Outcome.DIFFERS, finding.line if finding else f"differs in float64: {verdict.reason} first"
-    if found := (run.parting.finding if run.parting else None) or run.late:
-        return Outcome.DIFFERS, found.line
+    if line := _another_formula(run, verdict, exact):
+        return Outcome.DIFFERS, line
+    if around and (problem := _unproved(around)):
+        return Outcome.UNDECIDED, f"undecided: {problem}"
     if run.outside:
         return Outcome.DIFFERS, _outside_line(run.outside, run.parting)
     strange = [figure for figure in around.distributions if not figure.inside] if around else []
@@ -92,6 +92,26 @@ def _conclude(run: Run, verdict: Verdict, exact: Run, around: Envelope | None, d
     if around is None:
         return Outcome.MATCH, "match in float64" + ("" if dtype == "float64" else f"; {dtype} reported, not judged")
     return Outcome.MATCH, _inside_line(around, dtype)
+
+
+def _another_formula(run: Run, verdict: Verdict, exact: Run) -> str | None:
+    if verdict.outcome is Outcome.DIFFERS:
+        finding = exact.parting.finding if exact.parting else None
+        return finding.line if finding else f"differs in float64: {verdict.reason} first"
+    found = (run.parting.finding if run.parting else None) or run.late
+    return found.line if found else None
+
+
+def _unproved(around: Envelope) -> str | None:
+    """Why the ensemble is nothing to judge by, or None: an envelope of nothing, or one that nothing could leave."""
+    limit = max(around.limits, default=0.0)
+    if limit == 0:
+        return "runs from weights one ulp apart stayed equal to the last bit; there is no envelope to judge by"
+    if not math.isfinite(limit):
+        return "a run from weights one ulp apart is no longer finite; any pair would be inside its envelope"
+    if limit >= 1 and not around.distributions:
+        return "the envelope is as large as the parameters themselves, and no distribution was compared"
+    return None
 
 
 def _outside_line(outside: Outside, parting: Parting | None) -> str:

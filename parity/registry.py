@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from typing import Any
 
 from parity.contract import AnyImplementation, Implementation, InputError
 
-__all__ = ["DEFAULT_ATTRIBUTE", "resolve"]
+__all__ = ["DEFAULT_ATTRIBUTE", "require_methods", "resolve"]
 
 DEFAULT_ATTRIBUTE = "impl"
 
@@ -35,7 +36,20 @@ def resolve(name: str) -> AnyImplementation:
         candidates = [key for key, value in sorted(vars(module).items()) if _is_implementation(value)]
         known = f"name one of: {', '.join(candidates)}" if candidates else "define one"
         raise _refusal(name, f"module {module_name!r} has no attribute {attribute!r}", known)
-    found = getattr(module, attribute)
+    return require_methods(getattr(module, attribute), name=name, attribute=attribute)
+
+
+def require_methods(found: Any, *, name: str, attribute: str) -> AnyImplementation:
+    """The object, if it has the methods of an implementation.
+
+    Args:
+        found: what should be one.
+        name: by which the user knows it, for the error.
+        attribute: likewise, without the module.
+
+    Raises:
+        InputError: it is a class, or lacks a method; says which.
+    """
     if inspect.isclass(found):
         raise _refusal(name, f"{attribute!r} is a class", "name an instance of it")
     if missing := [method for method in _METHODS if not callable(getattr(found, method, None))]:

@@ -24,13 +24,13 @@ from parity.compare import (
     momentum_gap,
     predictions,
 )
-from parity.contract import Weights, initial_weights
+from parity.contract import AnyImplementation, Weights, initial_weights
 from parity.data import Dataset, fingerprint
 from parity.environment import describe_environment
 from parity.history import Run, SideRun, Watcher
 from parity.judgement import Judgement, judge_run
 from parity.lockstep import train
-from parity.registry import resolve
+from parity.registry import require_methods, resolve
 from parity.result import Comparison, Ending, Predictions, Report, SideReport, WeightsReport, data_report
 from parity.settings import Settings, Side, resolve_device
 
@@ -48,15 +48,26 @@ class Result:
     run: Run
 
 
-def resolve_sides(names: Sequence[str]) -> tuple[Side, ...]:
-    """Import the implementations; equal names are told apart by a number.
+def resolve_sides(implementations: Sequence[str | AnyImplementation]) -> tuple[Side, ...]:
+    """Import the implementations that are given by name; equal names are told apart by a number.
+
+    Args:
+        implementations: "module:attribute" each, or the object itself, which goes by the name of its class.
 
     Raises:
-        InputError: a name cannot be resolved; see `parity.registry.resolve`.
+        InputError: a name cannot be resolved, or an object lacks a method; see `parity.registry`.
     """
-    implementations = [resolve(name) for name in names]
+    given = [_named(implementation) for implementation in implementations]
+    names = [name for name, _ in given]
     labels = [f"{name}#{number}" if names.count(name) > 1 else name for number, name in enumerate(names, 1)]
-    return tuple(Side(name=label, implementation=found) for label, found in zip(labels, implementations, strict=True))
+    return tuple(Side(name=label, implementation=found) for label, (_, found) in zip(labels, given, strict=True))
+
+
+def _named(implementation: str | AnyImplementation) -> tuple[str, AnyImplementation]:
+    if isinstance(implementation, str):
+        return implementation, resolve(implementation)
+    name = implementation.__name__ if isinstance(implementation, type) else type(implementation).__name__
+    return name, require_methods(implementation, name=name, attribute=name)
 
 
 def run_sides(
@@ -193,5 +204,5 @@ def _ending(run: Run, verdict: Verdict | None, judgement: Judgement | None, phas
     if run.interrupted:
         return Ending(kind="interrupted", phase=phase, detail=f"after {run.steps} steps", exit_code=INTERRUPTED)
     outcome = judgement.outcome if judgement else verdict.outcome if verdict else None
-    differs = outcome is Outcome.DIFFERS
-    return Ending(kind="complete", phase=phase, detail=None, exit_code=1 if differs else 0)
+    exit_code = {None: 0, Outcome.MATCH: 0, Outcome.DIFFERS: 1, Outcome.UNDECIDED: 2}[outcome]
+    return Ending(kind="complete", phase=phase, detail=None, exit_code=exit_code)

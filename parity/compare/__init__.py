@@ -2,7 +2,7 @@
 
 from parity.compare.accuracy import accuracy, accuracy_per_class, agreement, predictions
 from parity.compare.envelope import FACTOR, Distribution, Spread, compare_distribution, envelope
-from parity.compare.finding import Blame, Finding, formula_finding, precision_finding
+from parity.compare.finding import Blame, Finding, formula_finding, precision_finding, vacuous_finding
 from parity.compare.flips import Flip, find_flips
 from parity.compare.formula import Rung, compare_formula, first_break
 from parity.compare.measure import Gap, largest_gap, loss_differences, momentum_gap, relative_difference
@@ -52,4 +52,5 @@ __all__ = [
     "predictions",
     "relative_difference",
     "stage_tensors",
+    "vacuous_finding",
 ]

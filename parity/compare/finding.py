@@ -9,7 +9,7 @@ from parity.compare.formula import EPS, Rung
 from parity.compare.rounding import CAP, Rounding
 from parity.compare.stages import Stage
 
-__all__ = ["Blame", "Finding", "formula_finding", "precision_finding"]
+__all__ = ["Blame", "Finding", "formula_finding", "precision_finding", "vacuous_finding"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +89,21 @@ def formula_finding(
         local=local,
         off=blame.off if blame else (),
         detail=f"{detail}; {blame}" if blame else detail,
+    )
+
+
+def vacuous_finding(stage: str, detail: str, *, phase: str = "") -> Finding:
+    """The finding where nothing of a whole stage could be compared, so that there is no match either."""
+    return Finding(
+        kind="undecided",
+        step=None,
+        phase=phase,
+        place=Stage(stage=stage, tensor=stage),
+        difference=0.0,
+        allowed=0.0,
+        local=None,
+        off=(),
+        detail=detail,
     )
 
 

@@ -53,7 +53,7 @@ class Rung:
             shape, or a value that is not finite.
         allowed: the largest difference that is rounding.
         problem: why a comparison by value proves nothing, or None.
-        zero: whether the tensor is zero in exact arithmetic, so that there is nothing to compare.
+        zero: whether the tensor is zero in exact arithmetic, or has no elements: there is nothing to compare.
     """
 
     step: int
@@ -129,7 +129,7 @@ class _Rule:
     def allows(self, place: Stage, scale: float, x: NDArray[np.float64], a: Arrays) -> float:
         allowed = rounding_allowed(x, self.null.get(place), scale=scale, eps=self.eps)
         parameter = a.get(Stage(stage="weights", tensor=place.tensor))
-        if place.stage == "update" and parameter is not None:
+        if place.stage == "update" and parameter is not None and scale > 0:  # two that are 0 are equal, not vague
             allowed += ratio(4 * self.eps * frobenius(parameter), scale)
         return allowed
 
@@ -148,7 +148,7 @@ def _rungs(step: int, a: Arrays, b: Arrays, rule: _Rule, unjudged: frozenset[str
         assert x is not None and y is not None  # noqa: S101, PT018  _problem has seen to it; for the type checker
         scale = max(frobenius(x), frobenius(y))
         parameter = place.tensor.partition(":")[0]
-        zero = rule.is_zero(place, scale, largest) or (place.stage in OPTIMIZER and parameter in zeros)
+        zero = rule.is_zero(place, scale, largest) or (place.stage in OPTIMIZER and parameter in zeros) or not x.size
         if zero and place.stage == "gradients":
             zeros.add(place.tensor)
         allowed = rule.allows(place, scale, x, a)

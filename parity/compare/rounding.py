@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from parity.compare.measure import frobenius, ratio
 from parity.compare.stages import FORWARD, OPTIMIZER, Stage, in_order_of, stage_tensors
-from parity.contract import StepTrace
+from parity.contract import STAGES, StepTrace
 
 __all__ = ["CAP", "EPS32", "Errors", "K", "Rounding", "Trials", "judge_rounding", "measure_rounding"]
 
@@ -46,6 +46,8 @@ t = 1; the root halves it.
 """
 
 Arrays = Mapping[Stage, NDArray[np.float64]]
+
+_ORDER = {stage: number for number, stage in enumerate(STAGES)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,11 @@ class Rounding:
         """The larger error over the smaller, both at least the floor: to be compared with CAP."""
         low, high = sorted((self.errors.a, self.errors.b))
         return ratio(max(high, self.errors.floor), max(low, self.errors.floor))
+
+    @property
+    def judged(self) -> bool:
+        """Whether the comparison proves something: an allowance of the tensor's own size would let anything pass."""
+        return self.errors.floor < 1
 
     @property
     def broken(self) -> bool:
@@ -176,11 +183,13 @@ def judge_rounding(steps: Sequence[Mapping[Stage, Errors]]) -> tuple[Rounding, .
     """The medians over the steps, in the order of the stages.
 
     Raises:
-        ValueError: there is no step, so that there can be no pass.
+        ValueError: there is no step or no tensor, so that there can be no pass.
     """
-    if not steps:
+    # Of all steps: a tensor that is zero in the first may not be so later.
+    places = sorted(dict.fromkeys(place for step in steps for place in step), key=lambda place: _ORDER[place.stage])
+    if not places:
         raise ValueError("no step was compared")
-    return tuple(_median(place, [step[place] for step in steps if place in step]) for place in steps[0])
+    return tuple(_median(place, [step[place] for step in steps if place in step]) for place in places)
 
 
 def _median(place: Stage, steps: Sequence[Errors]) -> Rounding:

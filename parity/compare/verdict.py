@@ -27,6 +27,7 @@ class Outcome(StrEnum):
 
     MATCH = "match"
     DIFFERS = "differs"
+    UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True, kw_only=True)

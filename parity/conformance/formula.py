@@ -1,0 +1,73 @@
+"""Promises about what the CNN computes: what the oracle does, stage by stage, with every argument of SGD."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from parity import oracle
+from parity.compare import formula_finding
+from parity.conformance.observing import complete, observe_agrees, partial_batch, records_states, update_follows
+from parity.conformance.promise import Unoffered, promise, require
+from parity.conformance.running import float64
+from parity.conformance.subject import HYPER, Subject
+from parity.contract import SGD
+from parity.ladder import climb
+from parity.lane import Lane
+from parity.pair import Pair
+from parity.probes import tie_probe
+from parity.settings import Settings, Side
+
+__all__ = ["FORMULA", "agrees_with_oracle"]
+
+VARIANTS = {
+    "all arguments": HYPER,
+    "the defaults": SGD(),
+    "no momentum": SGD(lr=0.01, momentum=0.0, weight_decay=0.01),
+    "nesterov": SGD(lr=0.01, nesterov=True, weight_decay=0.01),
+    "maximize": SGD(lr=0.01, maximize=True, weight_decay=0.01),
+}
+
+
+@promise(after=(complete, records_states, observe_agrees, partial_batch, update_follows, float64), dtypes=("float64",))
+def agrees_with_oracle(subject: Subject) -> None:
+    """It computes what the oracle computes, in float64."""
+    _require_cnn(subject)
+    for name, sgd in VARIANTS.items():
+        _require_match(_beside_oracle(replace(subject, sgd=sgd)), subject, f"with {name}")
+
+
+@promise(after=(agrees_with_oracle,), dtypes=("float64",))
+def ties(subject: Subject) -> None:
+    """It computes what the oracle computes where values tie."""
+    _require_cnn(subject)
+    images, labels = (array[subject.plan[0]] for array in subject.given_data())
+    arrays, weights = tie_probe(images, labels, subject.given_weights())
+    problem = replace(subject.problem, train=arrays, test=arrays, weights=weights)
+    rows = np.arange(len(labels), dtype=np.int32)
+    probed = replace(subject, problem=problem, plan=rows[np.newaxis])
+    _require_match(_beside_oracle(probed), probed, "of equal values")
+
+
+def _require_cnn(subject: Subject) -> None:
+    if not subject.is_cnn:
+        raise Unoffered("the oracle is the CNN's")
+
+
+def _beside_oracle(subject: Subject) -> Pair:
+    """The oracle, and the implementation."""
+    truth, lane = Lane(side=Side(name="parity.oracle", implementation=oracle.impl)), Lane(side=subject.side)
+    settings = Settings(sgd=subject.sgd, dtype=subject.dtype)
+    data = subject.given_data()
+    problem = replace(subject.problem, train=data, test=data, weights=subject.given_weights())
+    states = truth.start(problem, settings, "cpu"), lane.start(problem, settings, subject.device)
+    return Pair(lanes=(truth, lane), states=states, problem=problem)
+
+
+def _require_match(pair: Pair, subject: Subject, case: str) -> None:
+    broken = climb(pair, list(subject.plan)).broken
+    require(broken is None, f"{case}, it {formula_finding(broken.rung, local=broken.local).line}" if broken else "")
+
+
+FORMULA = (agrees_with_oracle, ties)

@@ -1,0 +1,407 @@
+"""Zero comparisons, NaN, a crashed side, an empty stage, a slack that anything fits into: never a match."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import torch_impl
+from parity.check import check
+from parity.compare import Outcome, StateGap, compare_formula, judge, judge_rounding
+from parity.compare.formula import EPS
+from parity.compare.measure import Gap
+from parity.compare.rounding import Errors, Rounding
+from parity.compare.stages import Stage
+from parity.contract import SGD, InputError, SideError, StepTrace, initial_weights
+from parity.history import EnsembleRun
+from parity.judgement import judge_run
+from parity.ladder import climb
+from parity.lockstep import train
+from parity.oracle import impl
+from parity.pair import start_pair
+from parity.problem import Problem, cnn_problem
+from parity.render.check import check_lines
+from parity.run import run_sides
+from parity.settings import Settings, Side
+from parity.testing import DisparityError, assert_parity
+from tests import fakes
+from tests.test_check import ForgetsAnActivation, NotANumber, Raises, Wrapped
+from tests.torch_impl import programs
+
+SETTINGS = Settings(sgd=SGD(dampening=0.2, weight_decay=0.01), device="cpu")
+
+
+def sides(a, b):
+    return Side(name="a", implementation=a), Side(name="b", implementation=b)
+
+
+def checked(a, b, dataset, settings=SETTINGS, **keywords):
+    return check(sides(a, b), cnn_problem(dataset, initial_weights(0)), settings, **keywords)
+
+
+def trace(**changes):
+    """A step of a model with two weights; honest beside itself."""
+    stages = {
+        "batch": {"0": np.ones(2)},
+        "weights": {"w": np.array([1.0, 2.0])},
+        "activations": {"h": np.array([0.5])},
+        "logits": {"logits": np.array([0.3])},
+        "loss": {"loss": np.array(0.7)},
+        "gradients": {"w": np.array([0.1, -0.2])},
+        "momentum": {"w": np.array([0.1, -0.2])},
+        "parameters": {"w": np.array([0.9, 2.2])},
+    }
+    return StepTrace(**{**stages, **changes})
+
+
+def broken(a, b, **keywords):
+    return {str(rung.place): rung.problem for rung in compare_formula(0, a, b, **keywords) if rung.broken}
+
+
+def test_a_step_beside_itself_matches():
+    """What the following tests change one thing of."""
+    assert not broken(trace(), trace())
+
+
+class Same(Wrapped):
+    """What both sides are, so that they agree in everything that they do."""
+
+    def observe(self, state, data, rows):
+        after, seen = self.inner.observe(state, data, rows)
+        return after, self.changed(seen)
+
+    def changed(self, seen):
+        return seen
+
+
+# Zero steps, zero comparisons.
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_zero_steps(steps, small):
+    with pytest.raises(InputError, match=f"^steps {steps}: nothing would be compared"):
+        checked(torch_impl.eager, torch_impl.eager, small, steps=steps)
+    with pytest.raises(InputError, match=f"^steps {steps}: "):
+        Settings(steps=steps)
+
+
+@pytest.mark.parametrize("steps", [[], [{}], [{}, {}]])
+def test_no_float32_comparison(steps):
+    with pytest.raises(ValueError, match="no step was compared"):
+        judge_rounding(steps)
+
+
+def test_no_loss_and_no_state():
+    with pytest.raises(ValueError, match="no step was compared"):
+        judge(np.empty(0), np.empty(0), [])
+
+
+def test_a_tensor_that_is_zero_in_the_first_step_is_still_judged_in_float32():
+    place = Stage(stage="gradients", tensor="late")
+    errors = Errors(a=1e-7, b=1e-3, apart=1e-3, null=1e-7, floor=1e-7)
+    (rounding,) = judge_rounding([{}, {place: errors}])
+    assert rounding.place == place
+    assert rounding.broken
+
+
+class NeverUpdates(Same):
+    """Its loss does not depend on its parameters: every gradient is 0."""
+
+    def changed(self, seen):
+        zeros = {name: np.zeros_like(value) for name, value in seen.gradients.items()}
+        return dataclasses.replace(seen, gradients=zeros, momentum=zeros, parameters=seen.weights)
+
+
+def test_one_update_that_is_zero_on_both_sides_is_equal():
+    still = trace(parameters=trace().weights)
+    assert not broken(still, still)
+    assert "update, w" in broken(still, trace())
+
+
+def test_gradients_that_are_all_zero(small):
+    side = NeverUpdates(torch_impl.eager)
+    found = checked(side, side, small, Settings(device="cpu"))
+    assert found.line == ("undecided at gradients: all are 0 in every step, so that no other formula would show")
+
+
+# NaN.
+
+
+@pytest.mark.parametrize("stage", ["batch", "weights", "activations", "logits", "loss", "gradients", "momentum"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_on_one_side_or_both(stage, value):
+    bad = trace(**{stage: {name: array * value for name, array in getattr(trace(), stage).items()}})
+    for a, b in ((trace(), bad), (bad, trace()), (bad, bad)):
+        assert "it is not finite" in broken(a, b).values()
+
+
+@pytest.mark.parametrize("first", [torch_impl.eager, NotANumber(torch_impl.eager)])
+def test_nan_in_a_check(first, small):
+    found = checked(first, NotANumber(torch_impl.eager), small)
+    assert found.line.startswith("undecided at") or found.line.startswith("differs in formula at step 0, logits")
+    assert "it is not finite" in found.line
+
+
+@pytest.mark.parametrize("errors", [(np.inf, 1e-7), (1e-7, np.inf), (np.inf, np.inf), (np.nan, np.nan)])
+def test_a_float32_run_that_is_not_finite(errors):
+    a, b = errors
+    place = Stage(stage="logits", tensor="logits")
+    for null in (1e-7, np.inf):
+        floor = max(null, 1e-7)
+        assert Rounding(place=place, errors=Errors(a=a, b=b, apart=np.inf, null=null, floor=floor), steps=1).broken
+
+
+def test_nan_losses_in_a_run(small):
+    result = run_sides(sides(fakes.turns_nan, fakes.turns_nan), small, Settings(dtype="float64", device="cpu"))
+    assert result.report.ending.exit_code == 1
+    assert result.report.ending.kind == "not finite"
+
+
+# A crashed side.
+
+
+def test_a_crashed_side(small):
+    for pair in ((torch_impl.eager, Raises(torch_impl.eager)), (Raises(torch_impl.eager), torch_impl.eager)):
+        with pytest.raises(SideError, match="the user's own fault"):
+            checked(*pair, small)
+        with pytest.raises(SideError, match="the user's own fault"):
+            assert_parity(*pair, data=small, settings=SETTINGS)
+
+
+# Empty stages.
+
+
+@pytest.mark.parametrize("stage", ["batch", "weights", "logits", "loss", "gradients", "parameters"])
+def test_a_stage_that_both_leave_empty_breaks_the_protocol(stage, small):
+    class Empty(Same):
+        def changed(self, seen):
+            return dataclasses.replace(seen, **{stage: {}})
+
+    with pytest.raises(SideError, match=f"recorded nothing as {stage}"):
+        checked(Empty(torch_impl.eager), Empty(torch_impl.eager), small)
+
+
+class NoActivations(Same):
+    def changed(self, seen):
+        return dataclasses.replace(seen, activations={})
+
+
+def test_activations_that_both_leave_out(small):
+    found = checked(NoActivations(torch_impl.eager), NoActivations(torch_impl.eager), small)
+    assert found.line.startswith("undecided at activations: nothing was compared")
+
+
+def test_tensors_without_elements():
+    empty = trace(gradients={"w": np.empty(0)}, logits={"logits": np.empty((0, 10))})
+    rungs = {str(rung.place): rung for rung in compare_formula(0, empty, empty)}
+    assert rungs["logits"].zero
+    assert rungs["gradients, w"].zero
+
+
+def test_a_ladder_on_which_only_zeros_stand(small):
+    class NoLogits(Same):
+        def changed(self, seen):
+            return dataclasses.replace(seen, logits={"logits": np.empty((0, 10))})
+
+    found = checked(NoLogits(torch_impl.eager), NoLogits(torch_impl.eager), small)
+    assert found.line.startswith("undecided at logits: nothing was compared")
+
+
+def test_an_evaluation_of_nothing():
+    program = programs.mlp()
+    weights, data = program.example()
+    problem = Problem(train=data, test=tuple(array[:0] for array in data), weights=weights)
+
+    class Evaluates(Wrapped):
+        """Also where there is nothing; the program itself refuses."""
+
+        def place(self, state, *arrays):
+            return self.inner.place(state, *arrays) if len(arrays[0]) else None
+
+        def logits(self, state, data):
+            return np.empty((0, 2))
+
+    found = check(sides(Evaluates(program), Evaluates(program)), problem, Settings(device="cpu"))
+    assert found.finding.place.stage == "evaluation"
+
+
+class StaleTrace(Same):
+    """Records its first step again and again."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        object.__setattr__(self, "seen", [])
+
+    def changed(self, seen):
+        self.seen.append(seen)
+        return self.seen[0]
+
+
+def test_a_stale_trace_of_both(small):
+    found = checked(StaleTrace(torch_impl.eager), StaleTrace(torch_impl.eager), small)
+    assert (found.finding.kind, found.finding.phase) == ("formula", "fast path")
+
+
+# Missing tensors.
+
+
+@pytest.mark.parametrize("stage", ["batch", "weights", "activations", "logits", "loss", "gradients", "parameters"])
+def test_a_tensor_that_one_side_does_not_have(stage):
+    ones = {"more": np.ones(2)}
+    less = trace(weights={**trace().weights, **ones}) if stage == "gradients" else trace()
+    less = dataclasses.replace(less, parameters={**less.parameters, **ones}) if stage == "gradients" else less
+    more = dataclasses.replace(less, **{stage: {**getattr(less, stage), **ones}})
+    assert "only one side has it" in broken(less, more).values()
+    assert "only one side has it" in broken(more, less).values()
+
+
+def test_missing_momentum_stands_at_zero():
+    without = trace(momentum={})
+    assert "momentum, w" in broken(trace(), without)
+    assert "momentum, w" in broken(without, trace())
+
+
+def test_an_activation_that_one_side_forgets(small):
+    found = checked(ForgetsAnActivation(torch_impl.eager), torch_impl.eager, small)
+    assert "only one side has it" in found.line
+
+
+class HidesMomentum(Wrapped):
+    """observe() shows none, run() has some: on both sides alike."""
+
+    def observe(self, state, data, rows):
+        after, seen = self.inner.observe(state, data, rows)
+        return after, dataclasses.replace(seen, momentum={})
+
+
+class LosesMomentum(Wrapped):
+    """momentum() returns none, observe() shows some: on both sides alike."""
+
+    def momentum(self, state):
+        return {}
+
+
+@pytest.mark.parametrize("hidden", [HidesMomentum(torch_impl.eager), LosesMomentum(torch_impl.eager)])
+def test_momentum_that_observe_and_run_show_differently(hidden, small):
+    found = checked(hidden, hidden, small)
+    assert found.finding.phase == "fast path"
+    assert found.finding.place.stage == "momentum"
+    assert "only one side has it" in found.line
+
+
+# A slack above the tensor's own scale.
+
+
+def test_a_null_level_above_the_tensors_own_size():
+    null = trace(gradients={"w": np.array([0.2, 0.3])})
+    assert "times its own size" in broken(trace(), trace(), null=null)["gradients, w"]
+
+
+def test_an_update_below_the_parameters_last_place():
+    weights = {"w": np.array([1.0, 2.0])}
+    moved = {"w": np.array([1.0, 2.0 + 2 * EPS])}
+    seen = trace(weights=weights, parameters=moved)
+    assert "times its own size" in broken(seen, seen)["update, w"]
+
+
+def test_a_float32_slack_above_the_tensors_own_size():
+    place = Stage(stage="loss", tensor="loss")
+    noise = Errors(a=0.5, b=0.5, apart=0.5, null=1.0, floor=1.0)
+    assert not Rounding(place=place, errors=noise, steps=5).judged
+
+
+class Noise(Wrapped):
+    """In float32 its outputs are as good as random: they hang on the last bit of its weights."""
+
+    def observe(self, state, data, rows):
+        after, seen = self.inner.observe(state, data, rows)
+        if seen.loss["loss"].dtype == np.float64:
+            return after, seen
+        seed = np.frombuffer(b"".join(value.tobytes() for value in seen.weights.values()), np.uint32)
+        random = np.random.default_rng(seed).normal(size=seen.logits["logits"].shape)
+        return after, dataclasses.replace(seen, logits={"logits": (30 * random).astype(np.float32)})
+
+
+def test_outputs_that_are_noise_on_both_sides(small):
+    found = checked(Noise(torch_impl.eager), Noise(torch_impl.eager), small)
+    assert found.finding is not None
+    assert found.finding.place.stage == "logits"
+
+
+def test_undecided_is_no_pass_for_anyone(small):
+    side = NoActivations(torch_impl.eager)
+    with pytest.raises(DisparityError) as failed:
+        assert_parity(side, side, data=small, settings=SETTINGS)
+    assert failed.value.report.exit_code == 2
+    assert list(check_lines(failed.value.report))[-1].startswith("verdict: undecided at activations")
+
+
+# An ensemble that proves nothing.
+
+
+class Deaf(fakes.Fake):
+    """Nothing that restore() is given arrives, so that all runs of an ensemble are the same run."""
+
+    def restore(self, state, weights, momentum):
+        return state
+
+
+def test_an_ensemble_without_spread(small):
+    result = run_sides(sides(Deaf(), Deaf()), small, Settings(epochs=1, device="cpu"), ensemble=3)
+    assert result.report.judgement.outcome is Outcome.UNDECIDED
+    assert "stayed equal to the last bit" in result.report.judgement.line
+    assert result.report.ending.exit_code == 2
+
+
+def judged(run, labels, **changes):
+    """The judgement of a float64 run, with other figures in its record."""
+    run = dataclasses.replace(run, **changes)
+    verdict = judge(run.sides[0].losses, run.sides[1].losses, list(run.gaps))
+    return judge_run(run, verdict, None, labels, "float64")
+
+
+@pytest.fixture(scope="module")
+def run_beside_ensemble(small):
+    settings = Settings(epochs=1, dtype="float64", device="cpu")
+    pair = sides(fakes.honest, fakes.Fake())
+    return train(pair, small, settings, initial_weights(0), ensemble=3)
+
+
+def with_spread(run, distance, *, logits=True):
+    spreads = tuple(dataclasses.replace(spread, members=(distance,) * 3) for spread in run.ensemble.spreads)
+    outputs = run.ensemble.logits if logits else ()
+    return {"ensemble": EnsembleRun(side=0, spreads=spreads, logits=outputs)}
+
+
+def test_the_honest_ensemble_is_a_match(run_beside_ensemble, small):
+    assert judged(run_beside_ensemble, small.test_labels).outcome is Outcome.MATCH
+
+
+@pytest.mark.parametrize(
+    ("distance", "logits", "problem"),
+    [
+        (0.0, True, "stayed equal to the last bit"),
+        (np.inf, True, "no longer finite"),
+        (0.6, False, "as large as the parameters themselves"),
+    ],
+)
+def test_an_envelope_that_anything_or_nothing_fits_into(run_beside_ensemble, small, distance, logits, problem):
+    changes = with_spread(run_beside_ensemble, distance, logits=logits)
+    found = judged(run_beside_ensemble, small.test_labels, **changes)
+    assert found.outcome is Outcome.UNDECIDED
+    assert problem in found.line
+
+
+def test_another_formula_is_found_also_where_the_ensemble_proves_nothing(run_beside_ensemble, small):
+    run = run_beside_ensemble
+    gap = StateGap(steps=10, parameters=Gap(difference=1.0, tensor="w"), momentum=None)
+    changes = {**with_spread(run, 0.0), "gaps": (gap, *run.gaps[1:])}
+    assert judged(run, small.test_labels, **changes).outcome is Outcome.DIFFERS
+
+
+def test_a_climb_of_no_steps_has_compared_nothing(small):
+    """Whoever climbs must ask what was compared; `check` does."""
+    pair = start_pair(
+        sides(impl, impl), cnn_problem(small, initial_weights(0)), Settings(dtype="float64", device="cpu"), "cpu"
+    )
+    assert climb(pair, []).rungs == ()
