@@ -48,5 +48,9 @@ def momentum_trace(state: optax.OptState) -> optax.Updates | None:
 
 
 def with_momentum(state: optax.OptState, trace: optax.Updates) -> optax.OptState:
-    """The optimizer state with these momentum buffers; unchanged where it keeps none."""
-    return optax.tree_utils.tree_set(state, trace=trace) if momentum_trace(state) is not None else state
+    """The optimizer state with these momentum buffers, which make its next step no first step; else unchanged."""
+    if momentum_trace(state) is None:
+        return state
+    state = optax.tree_utils.tree_set(state, trace=trace)
+    count = optax.tree_utils.tree_get(state, "count")
+    return state if count is None else optax.tree_utils.tree_set(state, count=jnp.maximum(count, 1))

@@ -147,7 +147,7 @@ def _start_single(
     except InputError as error:
         if error.argument != "dtype":
             raise
-        return None, str(error)
+        return None, error.problem
 
 
 def check_batches(size: int, settings: Settings, steps: int) -> list[Batch]:

@@ -6,13 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from parity.compare import Spread, largest_gap, nudge
-from parity.contract import Ensemble
+from parity.contract import Ensemble, NonFiniteLossError
 from parity.lane import Lane
 from parity.problem import Problem
 from parity.settings import Settings
 
 __all__ = ["Members", "start_members"]
+
+
+_FIX = "try a smaller learning rate"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +27,17 @@ class Members:
 
     lane: Lane
     number: int
+
+    def advance(self, members: Sequence[Any], plan: NDArray[np.int32]) -> tuple[Any, ...]:
+        """The members after a chunk.
+
+        Raises:
+            NonFiniteLossError: a member's loss is not finite; the ensemble would allow anything.
+        """
+        moved, losses = self.lane.run_many(members, plan)
+        if not np.isfinite(losses).all():
+            raise NonFiniteLossError(f"{self.lane.side.name}: a loss of its ensemble is not finite; {_FIX}")
+        return moved
 
     def spread(self, steps: int, own: Any, members: Sequence[Any]) -> Spread:
         """How far the members are from the side's own run."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.compare import Finding, Spread, StateGap, accuracy, accuracy_per_class, agreement, loss_differences
-from parity.contract import ParityError, Weights
+from parity.contract import NonFiniteLossError, Weights
 from parity.replay import Parting
 from parity.watch import Outside
 
@@ -26,12 +26,6 @@ __all__ = [
     "epoch_result",
     "window",
 ]
-
-
-class NonFiniteLossError(ParityError):
-    """A loss, or the outputs at the end, became NaN or infinite: training cannot go on."""
-
-    exit_code = 1
 
 
 @dataclass(frozen=True, kw_only=True)

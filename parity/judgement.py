@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.compare import (
+    BOUND,
     FACTOR,
     Distribution,
     Outcome,
@@ -84,8 +85,8 @@ def _conclude(run: Run, verdict: Verdict, exact: Run, around: Envelope | None, d
         return Outcome.DIFFERS, line
     if around and (problem := _unproved(around)):
         return Outcome.UNDECIDED, f"undecided: {problem}"
-    if run.outside:
-        return Outcome.DIFFERS, _outside_line(run.outside, run.parting)
+    if far := _too_far(run, dtype):
+        return Outcome.DIFFERS, far
     strange = [figure for figure in around.distributions if not figure.inside] if around else []
     if strange:
         return Outcome.DIFFERS, _strange_line(strange[0])
@@ -114,8 +115,24 @@ def _unproved(around: Envelope) -> str | None:
     return None
 
 
+def _too_far(run: Run, dtype: str) -> str | None:
+    """Beside an ensemble its envelope decides, without one a bound: in float64 alone, float32 has none."""
+    if run.outside:
+        return _outside_line(run.outside, run.parting)
+    return _far(run) if run.ensemble is None and dtype == "float64" else None
+
+
+def _far(run: Run) -> str | None:
+    """Without an ensemble: float64 states further apart than the bound, which no flip explains."""
+    far = next((gap for gap in run.gaps if not gap.parameters.difference <= BOUND), None)
+    if far is None or (run.parting and run.parting.explained and run.parting.apart <= BOUND):
+        return None
+    where = f"{far.parameters.tensor} is {far.parameters.difference:.1e} apart, where {BOUND:.0e} are allowed"
+    return f"differs after {far.steps:,} steps: {where}; no flip explains it"
+
+
 def _outside_line(outside: Outside, parting: Parting | None) -> str:
-    why = "no step shows why" if parting is None else f"step {parting.step} shows no flip that rounding explains"
+    why = "no flip explains it" if parting is None else f"the flip at step {parting.step:,} does not explain it"
     return (
         f"differs after {outside.steps:,} steps: the parameters are {outside.gap:.1e} apart, where runs of one side "
         f"from weights one ulp apart allow {outside.limit:.1e}; {why}"
@@ -138,16 +155,17 @@ def _inside_line(around: Envelope, dtype: str) -> str:
 def _envelope(run: Run, labels: NDArray[np.integer], dtype: str) -> Envelope:
     ensemble = run.ensemble
     assert ensemble is not None  # noqa: S101  the caller has seen to it; for the type checker
-    gaps = [gap.parameters.difference for gap in run.gaps]
     limits = [FACTOR * limit for limit in envelope(ensemble.spreads)]
+    boundaries = run.gaps[: len(limits)]  # Ctrl-C may come between the pair's comparison and the ensemble's
+    gaps = [gap.parameters.difference for gap in boundaries]
     horizon = _horizon(run, ensemble, dtype)
     own = run.parting.step if run.parting and run.parting.explained else run.steps
     judged = [ratio(gap, limit) for gap, limit in zip(gaps, limits, strict=True)]
-    before = [share for share, gap in zip(judged, run.gaps, strict=True) if gap.steps <= own]
+    before = [share for share, gap in zip(judged, boundaries, strict=True) if gap.steps <= own]
     return Envelope(
         side=run.sides[ensemble.side].name,
         members=len(ensemble.spreads[0].members) if ensemble.spreads else 0,
-        steps=tuple(gap.steps for gap in run.gaps),
+        steps=tuple(gap.steps for gap in boundaries),
         gaps=tuple(gaps),
         limits=tuple(limits),
         largest_share=max(before, default=0.0),
@@ -158,15 +176,14 @@ def _envelope(run: Run, labels: NDArray[np.integer], dtype: str) -> Envelope:
 
 def _horizon(run: Run, ensemble: EnsembleRun, dtype: str) -> int | None:
     """Where the pair parts, or the first boundary at which a member has."""
-    if run.parting:
-        return run.parting.step
+    own = run.parting.step if run.parting else None
     largest = 0.0
     for spread in ensemble.spreads:
         furthest = max(spread.members)
         if jumped(furthest, largest, dtype):
-            return spread.steps
+            return spread.steps if own is None else min(own, spread.steps)
         largest = max(largest, furthest)
-    return None
+    return own
 
 
 def _distributions(run: Run, ensemble: EnsembleRun, labels: NDArray[np.integer]) -> tuple[Distribution, ...]:

@@ -170,7 +170,7 @@ class _Progress:
         before = self.position
         moved = [lane.run(state, plan) for lane, state in zip(self.lanes, before.states, strict=True)]
         self._require_finite([losses for _, losses in moved])
-        members = self.members.lane.run_many(before.members, plan)[0] if self.members else ()
+        members = self.members.advance(before.members, plan) if self.members else ()
         for lane, (_, losses) in zip(self.lanes, moved, strict=True):
             lane.pieces.append(losses)
         # One assignment, so that Ctrl-C finds all sides before the chunk or all behind it: losses of later steps than
@@ -189,7 +189,7 @@ class _Progress:
             self.spreads.append(spread)
         a, b = self.lanes[:2]
         pair = Pair(lanes=(a, b), states=(before.states[0], before.states[1]), problem=self.problem)
-        self.watch.look(pair, plan, self.gaps[-1], spread)
+        self.watch.look(pair, plan, pair.at(position.states[:2]), self.gaps[-1], spread)
 
     def _require_finite(self, losses: Sequence[NDArray[np.floating]]) -> None:
         broken = [int(np.argmin(np.isfinite(side))) if not np.isfinite(side).all() else None for side in losses]

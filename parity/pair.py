@@ -69,6 +69,13 @@ class Pair:
         """Both sides after the plan's steps on their fast paths."""
         return self.at([lane.run(state, plan, timed=False)[0] for lane, state in self._each()])
 
+    def run_steps(self, plan: NDArray[np.int32]) -> Pair:
+        """The same, one step at a time."""
+        pair = self
+        for rows in plan:
+            pair = pair.run(rows[np.newaxis])
+        return pair
+
     def _each(self) -> list[tuple[Lane, Any]]:
         return list(zip(self.lanes, self.states, strict=True))
 

@@ -31,7 +31,7 @@ from parity.compare import (
 from parity.contract import StepTrace, Tensors, Weights
 from parity.pair import Pair
 
-__all__ = ["Parting", "as_precision", "first_finding", "jumped", "local_finding", "replay"]
+__all__ = ["Parting", "first_finding", "jumped", "local_finding", "replay"]
 
 JUMP = 8.0
 """A gap that is so many times the largest before it has jumped. Gradients of honest float32 twins fluctuate by a factor
@@ -52,6 +52,8 @@ class Parting:
         before: the largest relative gap of a gradient in the steps of the chunk before it.
         gap: of a gradient in the step.
         apart: the largest relative gap of a parameter tensor before the step.
+        explained: whether rounding explains it: a choice next to its switch, no other formula, and steps that lead,
+            taken one by one, to where the chunk led.
         flips: the choices on which the sides differ in that step, in the order of the layers.
         finding: another formula, when the sides differ in that step although they take it from the same state.
     """
@@ -62,11 +64,7 @@ class Parting:
     apart: float
     flips: tuple[Flip, ...]
     finding: Finding | None
-
-    @property
-    def explained(self) -> bool:
-        """Whether rounding explains it: a choice that is next to its switch, and no other formula."""
-        return self.finding is None and any(flip.ordinary for flip in self.flips)
+    explained: bool
 
 
 def jumped(gap: float, before: float, dtype: str) -> bool:
@@ -74,12 +72,15 @@ def jumped(gap: float, before: float, dtype: str) -> bool:
     return gap > max(JUMP * before, QUIET * float(np.finfo(dtype).eps))
 
 
-def replay(before: Pair, plan: NDArray[np.int32], *, first_step: int, dtype: str) -> tuple[Parting, Pair] | None:
+def replay(
+    before: Pair, plan: NDArray[np.int32], after: Pair | None = None, *, first_step: int, dtype: str
+) -> tuple[Parting, Pair] | None:
     """Find the step of a chunk at which two sides part: the first whose gradients jump, or a stage of which differs.
 
     Args:
         before: where the sides stood at the chunk's beginning.
         plan: (steps, batch), the chunk.
+        after: where they stood at its end; None where that is not known.
         first_step: the number of its first step.
         dtype: of the run.
 
@@ -94,10 +95,20 @@ def replay(before: Pair, plan: NDArray[np.int32], *, first_step: int, dtype: str
         gap = _gradient_gap(a, b)
         if jumped(gap, largest, dtype) or first_break(compare_formula(step, a, b, eps=eps)):
             finding = local_finding(pair, rows, step=step, dtype=dtype)
-            flips, apart = find_flips(a, b), _parameter_gap(pair)
-            parting = Parting(step=step, before=largest, gap=gap, apart=apart, flips=flips, finding=finding)
-            if finding or parting.explained:
-                return parting, pair
+            flips = find_flips(a, b)
+            flipped = any(flip.ordinary(eps) for flip in flips)
+            if finding or flipped:
+                repeated = after is None or _leads_to(pair.run_steps(plan[step - first_step :]), after)
+                explained = flipped and finding is None and repeated
+                return Parting(
+                    step=step,
+                    before=largest,
+                    gap=gap,
+                    apart=_parameter_gap(pair),
+                    flips=flips,
+                    finding=finding,
+                    explained=explained,
+                ), pair
         largest = max(largest, gap)
         pair = pair.run(rows[np.newaxis])  # not observe's own step, which may be rounded otherwise
     return None
@@ -119,7 +130,7 @@ def local_finding(pair: Pair, rows: NDArray[np.int32], *, step: int, dtype: str)
     together = pair.resynchronised()
     a, b = _observe(together, rows)
     rung = first_break(compare_formula(step, a, b, null=_null(together, rows, dtype), eps=eps))
-    flipped = any(flip.ordinary for flip in find_flips(a, b))
+    flipped = any(flip.ordinary(eps) for flip in find_flips(a, b))
     if rung is None or (flipped and rung.place.stage not in FORWARD_STAGES):
         return None  # with a flip: the same switch again, now by the rounding of one state
     since = _difference(*_observe(pair, rows), rung.place)
@@ -173,6 +184,17 @@ def _gradient_gap(a: StepTrace, b: StepTrace) -> float:
     return gap.difference if gap else float("inf")
 
 
+def _leads_to(found: Pair, expected: Pair) -> bool:
+    """Whether both sides stand where they stood, by a tenth of the sides' own gap.
+
+    They stand exactly there where a step's bits do not depend on how many steps are taken at once, as on the CPU.
+    """
+    allowed = 0.1 * _parameter_gap(expected)
+    pairs = zip(found.lanes, found.states, expected.states, strict=True)
+    gaps = [largest_gap(lane.weights(state), lane.weights(other)) for lane, state, other in pairs]
+    return all(gap is None or gap.difference <= allowed for gap in gaps)
+
+
 def _parameter_gap(pair: Pair) -> float:
     first, second = (lane.weights(state) for lane, state in zip(pair.lanes, pair.states, strict=True))
     gap = largest_gap(first, second)
@@ -188,8 +210,3 @@ def _difference(a: StepTrace, b: StepTrace, place: Stage) -> float:
     if mine is None or other is None or mine.shape != other.shape:
         return float("inf")
     return relative_difference(mine, other)
-
-
-def as_precision(finding: Finding) -> Finding:
-    """The finding of a step that float64 does not show."""
-    return replace(finding, kind="precision", detail=f"{finding.detail}; the same step in float64 does not show it")

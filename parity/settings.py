@@ -71,12 +71,13 @@ class Side:
         Raises:
             ParityError: as the implementation raised it.
             SideError: the implementation raised anything else, or tried to end the program.
+            KeyboardInterrupt: the user did.
         """
         try:
             return getattr(self.implementation, method)(*arguments, **keywords)
-        except ParityError:
+        except (ParityError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise self.error(f"{method}() raised {type(error).__name__}: {error}") from error
 
     def error(self, problem: str) -> SideError:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.compare import FACTOR, Finding, Spread, StateGap
+from parity.compare import FACTOR, JUDGED_STEPS, Finding, Spread, StateGap
 from parity.pair import Pair, start_pair
-from parity.replay import Parting, as_precision, first_finding, jumped, local_finding, replay
+from parity.replay import Parting, first_finding, jumped, local_finding, replay
 from parity.settings import Settings
 
 __all__ = ["Outside", "Watch"]
@@ -32,6 +32,9 @@ class Outside:
     limit: float
 
 
+_UNKNOWN = "float64 does not show it from the same state: a lower precision, or something that counts steps"
+
+
 class Watch:
     """What is known so far: the step at which the sides parted, and where the pair left its envelope.
 
@@ -50,13 +53,14 @@ class Watch:
         self._attempts = 0
         self._parameters = self._momentum = self._envelope = 0.0
 
-    def look(self, before: Pair, plan: NDArray[np.int32], gap: StateGap, spread: Spread | None) -> None:
+    def look(self, before: Pair, plan: NDArray[np.int32], after: Pair, gap: StateGap, spread: Spread | None) -> None:
         """Compare a chunk's end with what came before; take the chunk again if the sides parted in it.
 
         Args:
             before: where the sides stood at the chunk's beginning.
             plan: the chunk.
-            gap: the sides' at its end.
+            after: where they stand at its end.
+            gap: the sides' there.
             spread: the ensemble's at its end; None without one.
         """
         parameters = gap.parameters.difference
@@ -69,7 +73,7 @@ class Watch:
             self._spot(before, plan, first_step)
         elif self.parting is None and (parts or outside) and self._attempts < ATTEMPTS:
             self._attempts += 1
-            self.parting = self._replay(before, plan, first_step)
+            self.parting = self._replay(before, plan, after, first_step)
         if outside and self.outside is None and not self._excused():
             self.outside = Outside(steps=gap.steps, gap=parameters, limit=FACTOR * self._envelope)
 
@@ -81,8 +85,8 @@ class Watch:
     def _jumped(self, gap: float, largest: float) -> bool:
         return jumped(gap, largest, self.settings.dtype)
 
-    def _replay(self, before: Pair, plan: NDArray[np.int32], first_step: int) -> Parting | None:
-        found = replay(before, plan, first_step=first_step, dtype=self.settings.dtype)
+    def _replay(self, before: Pair, plan: NDArray[np.int32], after: Pair, first_step: int) -> Parting | None:
+        found = replay(before, plan, after, first_step=first_step, dtype=self.settings.dtype)
         if found is None:
             return None
         parting, pair = found
@@ -104,13 +108,19 @@ class Watch:
         self._from, self._unchecked = None, []
 
     def _settled(self, finding: Finding, pair: Pair, rows: NDArray[np.int32]) -> Finding:
-        """The finding of a float32 run is one of precision if float64 does not show it in the same step."""
+        """What kind of finding that of a float32 run is.
+
+        In its first steps, where float64 has matched, it is one of precision. Later a program that begins in float64 at
+        this state may show it; if it does not, it may be the precision, or something that counts steps.
+        """
         if self.settings.dtype == "float64":
             return finding
+        if finding.step is not None and finding.step < JUDGED_STEPS:
+            return replace(finding, kind="precision")
         exact = start_pair(pair.sides, pair.problem, replace(self.settings, dtype="float64"), self.device)
         exact = exact.restore(*pair.lanes[0].tensors(pair.states[0]))
         shown = local_finding(exact, rows, step=finding.step or 0, dtype="float64")
-        return finding if shown else as_precision(finding)
+        return finding if shown else replace(finding, kind="unknown", detail=f"{finding.detail}; {_UNKNOWN}")
 
     def _leaves_envelope(self, gap: float, spread: Spread | None) -> bool:
         if spread is None:

@@ -32,7 +32,7 @@ __all__ = ["check"]
 @click.option("--data", metavar="auto|cifar10|embedded|FILE.npz", help="What the CNN sees.  [default: auto]")
 @click.option("--data-dir", type=FILE, help="Where CIFAR-10 is kept.  [default: the user's cache folder]")
 @batch_options
-@click.option("--steps", type=click.IntRange(min=2), default=6, help="How many steps to observe.")
+@click.option("--steps", type=click.IntRange(2, 100), default=6, help="How many steps to observe.")
 @sgd_options
 @device_option
 @weights_option

@@ -23,7 +23,10 @@ import numpy as np
 
 __all__ = ["FACTOR", "Distribution", "Spread", "compare_distribution", "envelope", "student_t"]
 
-FACTOR = 2.0
+FACTOR = 4.0
+"""The other side's rounding may be up to twice the ensemble's (`parity.compare.rounding`: CAP), which makes the pair
+sqrt(1 + 2^2) / sqrt(2) = 1.6 times as far apart as two members; and the furthest of a few members stands for a
+distribution, in a phase where distances double within tens of steps."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,12 +32,21 @@ class Blame:
         return f"{who} off (from the oracle: {distances})"
 
 
+_VERBS = {
+    "formula": "differs in formula",
+    "precision": "differs in precision",
+    "unknown": "differs",
+    "undecided": "undecided",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """The first difference.
 
     Args:
-        kind: "formula", "precision", or "undecided" where the comparison proves nothing.
+        kind: "formula", "precision", "unknown" where it may be either, or "undecided" where the comparison proves
+            nothing.
         step: 0-based; None where all steps show it alike.
         phase: "" for the ordinary steps, or what else was computed ("tie probe", "fast path").
         place: stage and tensor.
@@ -63,7 +72,7 @@ class Finding:
         """The verdict line: "differs in formula at step 2, momentum, fc1.weight: ..."."""
         where = [self.phase] if self.phase else []
         where += [f"step {self.step}"] if self.step is not None else []
-        verb = "undecided" if self.kind == "undecided" else f"differs in {self.kind}"
+        verb = _VERBS[self.kind]
         return f"{verb} at {', '.join([*where, str(self.place)])}: {self.detail}"
 
 

@@ -3,11 +3,12 @@
 Honest implementations of one formula differ by rounding alone. A sum of n terms, added in any order, errs by about
 eps sqrt(n) / 2 of its size; the longest sum of the tutorial's CNN at batch 128 has 100,352 terms (the gradient of
 conv1.bias), which makes 160 eps. So a tensor that differs by more than 512 eps (1.1e-13 of its own norm) is computed by
-another formula. Two things widen the allowance, both measured or derived and never chosen:
+another formula. Three things widen the allowance, both measured or derived and never chosen:
 
 - where the problem itself amplifies rounding, the null level does: how far one side moves when each of its initial
   weights is moved by one unit in the last place. Adam is the common case: it divides an element's gradient by its own
   size, so that one which cancels to rounding still moves its weight, and that weight differs from then on;
+- a small loss, and the gradients of it, are small differences of numbers as large as the outputs: 8 eps of those;
 - an update is the difference of two parameters, each rounded to its own last place: 4 eps of the parameter's norm.
 
 A tensor that is zero in exact arithmetic (the gradient of a bias before a batch norm, for example) is nothing but
@@ -131,7 +132,16 @@ class _Rule:
         parameter = a.get(Stage(stage="weights", tensor=place.tensor))
         if place.stage == "update" and parameter is not None and scale > 0:  # two that are 0 are equal, not vague
             allowed += ratio(4 * self.eps * frobenius(parameter), scale)
+        if place.stage in _AFTER_THE_LOSS:
+            allowed += self._cancelled(a)
         return allowed
+
+    def _cancelled(self, a: Arrays) -> float:
+        """What a small loss has lost: it is the difference of outputs (or targets) as large as they are."""
+        logits = [value for place, value in a.items() if place.stage == "logits"]
+        loss = sum(float(np.sum(value)) for place, value in a.items() if place.stage == "loss")
+        largest = max((float(np.abs(value).max(initial=0.0)) for value in logits), default=0.0)
+        return ratio(CANCELLED * self.eps * max(largest, 1.0), abs(loss)) if abs(loss) < 1 else 0.0
 
     def is_zero(self, place: Stage, scale: float, largest: Mapping[str, float]) -> bool:
         """Gradients alone: a weight or an activation that small is a value, not a cancellation."""
@@ -152,10 +162,19 @@ def _rungs(step: int, a: Arrays, b: Arrays, rule: _Rule, unjudged: frozenset[str
         if zero and place.stage == "gradients":
             zeros.add(place.tensor)
         allowed = rule.allows(place, scale, x, a)
-        vacuous = _VACUOUS.format(allowed) if allowed >= 1 and not zero else None
         difference = ratio(frobenius(x - y), scale)
+        # Two tensors that are the same to the last bit need no allowance, and no update (lr 0) is one.
+        vacuous = _VACUOUS.format(allowed) if allowed >= 1 and difference > 0 and not zero else None
         yield Rung(step=step, place=place, difference=difference, allowed=allowed, problem=vacuous, zero=zero)
 
+
+_AFTER_THE_LOSS = ("loss", "gradients", "momentum", "update")
+CANCELLED = 8
+"""Roundings on the way to a loss: exponentials, their sum, its logarithm, the difference; and the mean.
+
+A small loss is a small difference of numbers as large as the outputs, or 1 (a probability), each rounded to its own
+last place, and so is the gradient by the outputs: of examples that are learnt well, few digits are left.
+"""
 
 _VACUOUS = "rounding alone may move it by {:.1f} times its own size"
 

@@ -12,6 +12,11 @@ from parity.contract import Weights
 __all__ = ["Gap", "frobenius", "largest_gap", "loss_differences", "momentum_gap", "ratio", "relative_difference"]
 
 
+SMALL_LOSS = 1e-3
+"""Below it a loss is compared with this instead of itself: of examples that are learnt by heart it is almost nothing,
+and its last digits are those of the outputs that it is a small difference of."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gap:
     """The largest relative difference in a set of tensors, and which tensor has it."""
@@ -74,10 +79,9 @@ def momentum_gap(a: Weights, b: Weights) -> Gap | None:
 
 
 def loss_differences(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
-    """|a - b| / max(|a|, |b|) at each step, (steps,); 0 where both are 0, infinite where either is not finite."""
+    """|a - b| / max(|a|, |b|, SMALL_LOSS) at each step, (steps,); infinite where either is not finite."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     finite = np.isfinite(a) & np.isfinite(b)
     a, b = np.where(finite, a, 1.0), np.where(finite, b, 1.0)
-    scale = np.maximum(np.abs(a), np.abs(b))
-    differences = np.abs(a - b) / np.where(scale == 0, 1.0, scale)
+    differences = np.abs(a - b) / np.maximum(np.maximum(np.abs(a), np.abs(b)), SMALL_LOSS)
     return np.where(finite, differences, np.inf)

@@ -12,8 +12,8 @@ flipped ReLU (see `parity.compare.flips`) does not decide.
 2. The larger error is at most CAP times the smaller. That catches a side that computes in a lower precision, and would
    widen its own allowance by (1). An error below the floor counts as the floor, which is the largest of
    - the null level, and one unit in the last place: nothing in float32 is expected to be better;
-   - for what is summed over a batch (loss, gradients and what follows) what a sum of L terms, added one after the other,
-     honestly loses: eps sqrt(L) / 2, with L the elements of the step's largest activation;
+   - for what is summed over a batch (loss, gradients and what follows) what a sum of L terms, added one after the
+     other, honestly loses: eps sqrt(L) / 2, with L the elements of the step's largest activation;
    - for an update, which is seen as the difference of two parameters, what they were rounded by: eps / 2 of the
      parameter, twice, because the weight decay may be taken off before the step;
    - for the update of an optimizer with a second slot, Adam for example, what sqrt(1 - beta^t) loses where it is
@@ -117,7 +117,7 @@ class Trials:
 def measure_rounding(
     trials: Trials, *, unjudged: frozenset[str] = frozenset(), by_name: bool = True
 ) -> dict[Stage, Errors]:
-    """Every tensor's rounding in one step; tensors that are exactly zero in float64 on both sides are left out.
+    """Every tensor's rounding in one step.
 
     Args:
         trials: all in the same names and layout.
@@ -140,8 +140,9 @@ def _errors(trials: Trials, unjudged: frozenset[str]) -> Iterator[tuple[Stage, E
     )
     longest = max((value.size for place, value in a64.items() if place.stage == "activations"), default=1)
     for place, reference in a64.items():
-        scale = frobenius(reference)
-        if scale == 0 or place.tensor.partition(":")[0] in unjudged:
+        # A tensor that is exactly zero has no size of its own: its stage's largest stands for it.
+        scale = frobenius(reference) or max(frobenius(v) for p, v in a64.items() if p.stage == place.stage) or 1.0
+        if place.tensor.partition(":")[0] in unjudged:
             continue
         nulls = _apart(a_null, a32, place, scale), _apart(b_null, b32, place, scale)
         null = max(nulls) if place.stage in OPTIMIZER else min(nulls)
@@ -162,7 +163,7 @@ def _apart(x: Arrays, y: Arrays, place: Stage, scale: float) -> float:
     if place not in x or place not in y or x[place].shape != y[place].shape:
         return float("inf")
     distance = frobenius(x[place] - y[place])
-    return distance / scale if np.isfinite(distance) else float("inf")
+    return ratio(distance, scale) if np.isfinite(distance) else float("inf")
 
 
 def _summed(place: Stage, longest: int) -> float:
@@ -179,6 +180,9 @@ def _update(place: Stage, step: Arrays, scale: float) -> float:
     return max(ratio(EPS32 * frobenius(parameter), scale), BIAS_CORRECTION if corrected else 0.0)
 
 
+_MISSING = Errors(a=float("inf"), b=float("inf"), apart=float("inf"), null=0.0, floor=EPS32)
+
+
 def judge_rounding(steps: Sequence[Mapping[Stage, Errors]]) -> tuple[Rounding, ...]:
     """The medians over the steps, in the order of the stages.
 
@@ -189,12 +193,14 @@ def judge_rounding(steps: Sequence[Mapping[Stage, Errors]]) -> tuple[Rounding, .
     places = sorted(dict.fromkeys(place for step in steps for place in step), key=lambda place: _ORDER[place.stage])
     if not places:
         raise ValueError("no step was compared")
-    return tuple(_median(place, [step[place] for step in steps if place in step]) for place in places)
+    return tuple(_median(place, [step.get(place, _MISSING) for step in steps]) for place in places)
 
 
 def _median(place: Stage, steps: Sequence[Errors]) -> Rounding:
     def median(name: str) -> float:
-        return float(np.median([getattr(errors, name) for errors in steps]))
+        values = [getattr(errors, name) for errors in steps]
+        # A tensor that is missing or not finite in one step is no outlier.
+        return float(np.median(values)) if np.isfinite(values).all() else float("inf")
 
     names = ("a", "b", "apart", "null", "floor")
     errors = Errors(**{name: median(name) for name in names})

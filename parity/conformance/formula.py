@@ -42,8 +42,8 @@ def agrees_with_oracle(subject: Subject) -> None:
 def ties(subject: Subject) -> None:
     """It computes what the oracle computes where values tie."""
     _require_cnn(subject)
-    images, labels = (array[subject.plan[0]] for array in subject.given_data())
-    arrays, weights = tie_probe(images, labels, subject.given_weights())
+    labels = subject.given_data()[1][subject.plan[0]]
+    arrays, weights = tie_probe(labels, subject.given_weights())
     problem = replace(subject.problem, train=arrays, test=arrays, weights=weights)
     rows = np.arange(len(labels), dtype=np.int32)
     probed = replace(subject, problem=problem, plan=rows[np.newaxis])

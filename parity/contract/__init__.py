@@ -2,7 +2,7 @@
 
 from parity.contract.cnn import CNN_ACTIVATIONS, CNN_PARAMETERS, NUM_CLASSES, Weights, check_weights, initial_weights
 from parity.contract.draws import Stream
-from parity.contract.errors import InputError, ParityError, SideError
+from parity.contract.errors import InputError, NonFiniteLossError, ParityError, SideError
 from parity.contract.implementation import DTYPES, AnyImplementation, Ensemble, Implementation, SelfContained
 from parity.contract.normalisation import normalisation_table
 from parity.contract.sgd import SGD
@@ -19,6 +19,7 @@ __all__ = [
     "Ensemble",
     "Implementation",
     "InputError",
+    "NonFiniteLossError",
     "ParityError",
     "SelfContained",
     "SideError",

@@ -5,7 +5,7 @@ Exit codes: 0 match, 1 differs (or a loss stopped being finite), 2 bad input, 13
 
 from __future__ import annotations
 
-__all__ = ["InputError", "ParityError", "SideError"]
+__all__ = ["InputError", "NonFiniteLossError", "ParityError", "SideError"]
 
 
 class ParityError(Exception):
@@ -16,6 +16,12 @@ class ParityError(Exception):
 
 class SideError(ParityError):
     """A side raised an exception or broke the protocol; `__cause__` has its traceback. Never a verdict."""
+
+
+class NonFiniteLossError(ParityError):
+    """A loss, or the outputs at the end, became NaN or infinite: training cannot go on."""
+
+    exit_code = 1
 
 
 class InputError(ParityError, ValueError):

@@ -11,6 +11,7 @@ from parity.data.weights import fingerprint, load_weights, save_weights
 
 __all__ = [
     "CIFAR10_CLASSES",
+    "IMAGE_SHAPE",
     "Dataset",
     "Loader",
     "check_writable",

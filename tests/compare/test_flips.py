@@ -38,7 +38,7 @@ def test_a_sign_that_a_relu_sees():
     (flip,) = find_flips(a, moved(a, "fc1", (1, 7), -2e-9))
     assert (flip.kind, flip.sample, flip.layer, flip.unit, flip.rival) == ("ReLU", 1, "fc1", (7,), None)
     assert (flip.a, flip.b) == (3e-9, -2e-9)
-    assert flip.ordinary
+    assert flip.ordinary(np.finfo(np.float64).eps * 1e9)
     assert "sample 1, the ReLU after fc1[7] sees +3.00e-09 and -2.00e-09" in str(flip)
 
 
@@ -52,7 +52,7 @@ def test_a_winner_of_a_pool():
     assert (flip.unit, flip.rival) == ((2, 4, 6), (2, 5, 7))
     assert flip.a == pytest.approx(4e-9)
     assert flip.b < 0
-    assert flip.ordinary
+    assert flip.ordinary(np.finfo(np.float64).eps * 1e9)
     assert "in the pool, conv1[2, 4, 6] leads [2, 5, 7] by +4.00e-09" in str(flip)
 
 
@@ -80,3 +80,13 @@ def test_a_difference_that_is_not_rounding_is_not_ordinary():
     (flip,) = find_flips(a, moved(a, "fc2", (0, 5), -0.5))
     # Its own difference is part of the layer's root mean square: 1 of 168 elements, so that 13 is the most it can be.
     assert abs(flip.a - flip.b) / flip.typical == pytest.approx(np.sqrt(2 * 84), rel=1e-6)
+    assert not flip.ordinary(np.finfo(np.float32).eps)
+
+
+def test_differences_beyond_rounding_are_not_ordinary_however_alike_they_are():
+    """What a fault does to all units alike is not excused by the choices that it turns."""
+    a = with_value("fc1", (1, 7), 3e-4)
+    (flip,) = [found for found in find_flips(a, moved(a, "fc1", (1, 7), -3e-4, noise=1e-4)) if found.unit == (7,)]
+    assert abs(flip.a - flip.b) < 10 * flip.typical
+    assert not flip.ordinary(np.finfo(np.float32).eps)
+    assert flip.ordinary(1e-5)
