@@ -12,7 +12,7 @@ flipped ReLU (see `parity.compare.flips`) does not decide.
 2. The larger error is at most CAP times the smaller. That catches a side that computes in a lower precision, and would
    widen its own allowance by (1). An error below the floor counts as the floor, which is the largest of
    - the null level, and one unit in the last place: nothing in float32 is expected to be better;
-   - for what is summed over a batch (loss, gradients and what follows) what a sum of L terms, added one after the other,
+   - for what is summed over a batch (loss, gradients and what follows) what a sum of L terms, added one after another,
      honestly loses: eps sqrt(L) / 2, with L the elements of the step's largest activation;
    - for an update, which is seen as the difference of two parameters, what they were rounded by: eps / 2 of the
      parameter, twice, because the weight decay may be taken off before the step;
