@@ -232,8 +232,8 @@ def _probe_ties(start: Pair, rows: Batch, settings: Settings) -> _Formulas | Non
     """One step from the start on data and weights full of ties; only the CNN's are known."""
     if not start.problem.is_cnn:
         return None
-    images, labels = start.problem.train
-    arrays, weights = tie_probe(images[rows], labels[rows], start.problem.weights)
+    _, labels = start.problem.train
+    arrays, weights = tie_probe(labels[rows], start.problem.weights)
     rows = np.arange(len(rows), dtype=np.int32)
     probed = climb(start.restore(weights, {}).on(arrays), [rows])
     if probed.broken is None:

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.compare import Spread, StateGap, accuracy, accuracy_per_class, agreement, loss_differences
+from parity.compare import Finding, Spread, StateGap, accuracy, accuracy_per_class, agreement, loss_differences
 from parity.contract import ParityError, Weights
 from parity.replay import Parting
 from parity.watch import Outside
@@ -122,7 +122,8 @@ class Run:
     """What all sides did; a complete run has no failure.
 
     `gaps` compares the first two sides after each chunk; `parting` is the step at which they part, `outside` where they
-    leave the ensemble's envelope without a cause that explains it; None where they do not.
+    leave the ensemble's envelope without a cause that explains it, `late` another formula in a step after a flip has
+    parted them; None where they do not.
     """
 
     sides: tuple[SideRun, ...]
@@ -132,6 +133,7 @@ class Run:
     ensemble: EnsembleRun | None
     parting: Parting | None
     outside: Outside | None
+    late: Finding | None
     interrupted: bool
     failure: NonFiniteLossError | None
 

@@ -82,8 +82,8 @@ def _conclude(run: Run, verdict: Verdict, exact: Run, around: Envelope | None, d
     if verdict.outcome is Outcome.DIFFERS:
         finding = exact.parting.finding if exact.parting else None
         return Outcome.DIFFERS, finding.line if finding else f"differs in float64: {verdict.reason} first"
-    if run.parting and run.parting.finding:
-        return Outcome.DIFFERS, run.parting.finding.line
+    if found := (run.parting.finding if run.parting else None) or run.late:
+        return Outcome.DIFFERS, found.line
     if run.outside:
         return Outcome.DIFFERS, _outside_line(run.outside, run.parting)
     strange = [figure for figure in around.distributions if not figure.inside] if around else []

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.contract import Ensemble, StepTrace, Tensors, Weights
+from parity.contract import Ensemble, InputError, StepTrace, Tensors, Weights
 from parity.problem import Problem
 from parity.settings import Settings, Side
 
-__all__ = ["Lane"]
+__all__ = ["Lane", "require_same_tensors"]
 
 
 @dataclass(kw_only=True)
@@ -141,3 +141,17 @@ class Lane:
     def _require_same(self, method: str, tensors: Tensors) -> None:
         if {name: value.shape for name, value in tensors.items()} != self.shapes:
             raise self.side.error(f"{method} returned other tensors than weights() at the start")
+
+
+def require_same_tensors(lanes: Sequence[Lane]) -> None:
+    """Refuse sides that cannot be compared tensor by tensor.
+
+    Raises:
+        InputError: a side has a tensor that the first has not, or in another shape.
+    """
+    for lane in lanes[1:]:
+        for tensor in sorted(lanes[0].shapes.keys() | lane.shapes.keys()):
+            first, found = lanes[0].shapes.get(tensor, "missing"), lane.shapes.get(tensor, "missing")
+            if first != found:
+                problem = f"tensor {tensor} is {first} in {lanes[0].side.name} and {found} in {lane.side.name}"
+                raise InputError("implementation", lane.side.name, problem, "compare two programs of the same model")

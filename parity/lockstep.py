@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.compare import JUDGED_STEPS, Spread, StateGap, largest_gap, momentum_gap, predictions
-from parity.contract import InputError, ParityError, Weights
+from parity.contract import ParityError, Weights
 from parity.data import Dataset, Loader
 from parity.ensemble import Members, start_members
 from parity.history import (
@@ -29,7 +29,7 @@ from parity.history import (
     epoch_result,
     window,
 )
-from parity.lane import Lane
+from parity.lane import Lane, require_same_tensors
 from parity.pair import Pair
 from parity.problem import Problem, cnn_problem
 from parity.settings import Settings, Side, require_cnn, resolve_device
@@ -77,7 +77,7 @@ def train(
     lanes = [Lane(side=side) for side in sides]
     problem = cnn_problem(dataset, weights)
     states = [lane.start(problem, settings, device) for lane in lanes]
-    _require_same_tensors(lanes)
+    require_same_tensors(lanes)
     progress = _Progress(lanes, states, problem, watcher or Silent(), Watch(settings, device))
     if ensemble and len(sides) > 1:
         progress.bring(*start_members(lanes, states, problem, settings, ensemble))
@@ -124,16 +124,6 @@ def _chunks(loader: Loader, epoch: int, begin: int) -> Iterator[NDArray[np.int32
         cut = max(JUDGED_STEPS - begin, 0)
         yield from (part for part in (plan[:cut], plan[cut:]) if len(part))
         begin += len(plan)
-
-
-def _require_same_tensors(lanes: Sequence[Lane]) -> None:
-    """Refuse sides that cannot be compared tensor by tensor."""
-    for lane in lanes[1:]:
-        for tensor in sorted(lanes[0].shapes.keys() | lane.shapes.keys()):
-            first, found = lanes[0].shapes.get(tensor, "missing"), lane.shapes.get(tensor, "missing")
-            if first != found:
-                problem = f"tensor {tensor} is {first} in {lanes[0].side.name} and {found} in {lane.side.name}"
-                raise InputError("implementation", lane.side.name, problem, "compare two programs of the same model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +257,7 @@ class _Progress:
             ensemble=self._ensemble_run(),
             parting=self.watch.parting,
             outside=self.watch.outside,
+            late=self.watch.late,
             interrupted=interrupted,
             failure=failure,
         )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.contract import StepTrace, Weights
-from parity.lane import Lane
+from parity.lane import Lane, require_same_tensors
 from parity.problem import Arrays, Problem
 from parity.settings import Settings, Side
 
@@ -77,9 +77,10 @@ def start_pair(sides: tuple[Side, Side], problem: Problem, settings: Settings, d
     """Both sides before the first step.
 
     Raises:
-        InputError: a side cannot start.
+        InputError: a side cannot start, or the sides have different tensors.
         SideError: a side raised an exception, or broke the protocol.
     """
     lanes = (Lane(side=sides[0]), Lane(side=sides[1]))
     first, second = (lane.start(problem, settings, device) for lane in lanes)
+    require_same_tensors(lanes)
     return Pair(lanes=lanes, states=(first, second), problem=problem)

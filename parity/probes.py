@@ -7,6 +7,9 @@ any number of steps. So one step is taken with weights that make both certain, i
 - unit 0 of fc1 and of fc2, and filter 1 of conv1 and of conv2, have no weights and no bias: they compute exactly 0;
 - filter 0 of conv1 passes the red channel on, which is constant in the probe's images: whole windows tie, while the
   other channels differ from place to place, so that the gradient shows which element was chosen.
+
+The other channels are noise. On pictures, flat regions would make conv2 tie as well, where rounding chooses the winner,
+and filter 0 would show that choice too.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.contract import Weights
+from parity.contract import Stream, Weights
+from parity.data import IMAGE_SHAPE
 from parity.problem import Arrays
 
 __all__ = ["tie_probe"]
@@ -22,18 +26,21 @@ __all__ = ["tie_probe"]
 RED = 200  # any value that the normalisation makes positive, so that the ReLU lets the ties through
 
 
-def tie_probe(images: NDArray[np.generic], labels: NDArray[np.generic], weights: Weights) -> tuple[Arrays, Weights]:
+_PURPOSE = 6  # keeps this noise apart from other streams of the same seed
+
+
+def tie_probe(labels: NDArray[np.generic], weights: Weights) -> tuple[Arrays, Weights]:
     """The data and the weights of one step full of ties.
 
     Args:
-        images: (B, 32, 32, 3) uint8, the batch to start from.
         labels: (B,) class numbers.
         weights: the CNN's.
 
     Returns:
-        (images, labels) with the red channel constant, and the weights with silent units.
+        (B, 32, 32, 3) uint8 images with the red channel constant, with the labels, and the weights with silent units.
     """
-    probe = np.array(images)
+    shape = (len(labels), *IMAGE_SHAPE)
+    probe = Stream(0, _PURPOSE).integers(256, int(np.prod(shape))).reshape(shape).astype(np.uint8)
     probe[..., 0] = RED
     changed = {name: np.array(value) for name, value in weights.items()}
     for layer, unit in (("conv1", 1), ("conv2", 1), ("fc1", 0), ("fc2", 0)):

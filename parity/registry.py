@@ -32,7 +32,7 @@ def resolve(name: str) -> AnyImplementation:
         problem = f"module {module_name!r} does not import ({type(error).__name__}: {error})"
         raise _refusal(name, problem, "check the name, and that it is installed") from error
     if not hasattr(module, attribute):
-        candidates = [key for key, value in sorted(vars(module).items()) if isinstance(value, Implementation)]
+        candidates = [key for key, value in sorted(vars(module).items()) if _is_implementation(value)]
         known = f"name one of: {', '.join(candidates)}" if candidates else "define one"
         raise _refusal(name, f"module {module_name!r} has no attribute {attribute!r}", known)
     found = getattr(module, attribute)
@@ -43,6 +43,11 @@ def resolve(name: str) -> AnyImplementation:
         raise _refusal(name, problem, "see parity.contract.Implementation for what it must offer")
     implementation: AnyImplementation = found
     return implementation
+
+
+def _is_implementation(value: object) -> bool:
+    """A class has the methods too, but not an instance's."""
+    return isinstance(value, Implementation) and not inspect.isclass(value)
 
 
 def _refusal(name: str, problem: str, fix: str) -> InputError:

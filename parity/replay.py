@@ -8,7 +8,8 @@ formula. Otherwise the choices on which the two forward passes differ are its ca
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from parity.compare import (
     Finding,
     Flip,
-    Rung,
     Stage,
     compare_formula,
     find_flips,
@@ -24,13 +24,14 @@ from parity.compare import (
     formula_finding,
     in_order_of,
     largest_gap,
+    nudge,
     relative_difference,
     stage_tensors,
 )
 from parity.contract import StepTrace, Tensors, Weights
 from parity.pair import Pair
 
-__all__ = ["Parting", "as_precision", "jumped", "repeats", "replay"]
+__all__ = ["Parting", "as_precision", "first_finding", "jumped", "local_finding", "replay"]
 
 JUMP = 8.0
 """A gap that is so many times the largest before it has jumped. Gradients of honest float32 twins fluctuate by a factor
@@ -50,17 +51,17 @@ class Parting:
         step: 0-based, of the run.
         before: the largest relative gap of a gradient in the steps of the chunk before it.
         gap: of a gradient in the step.
+        apart: the largest relative gap of a parameter tensor before the step.
         flips: the choices on which the sides differ in that step, in the order of the layers.
         finding: another formula, when the sides differ in that step although they take it from the same state.
-        state: the first side's parameters and momentum before the step.
     """
 
     step: int
     before: float
     gap: float
+    apart: float
     flips: tuple[Flip, ...]
     finding: Finding | None
-    state: tuple[Weights, Weights] = field(repr=False)
 
     @property
     def explained(self) -> bool:
@@ -73,8 +74,8 @@ def jumped(gap: float, before: float, dtype: str) -> bool:
     return gap > max(JUMP * before, QUIET * float(np.finfo(dtype).eps))
 
 
-def replay(before: Pair, plan: NDArray[np.int32], *, first_step: int, dtype: str) -> Parting | None:
-    """Find the step of a chunk at which two sides part: the first whose gradients jump.
+def replay(before: Pair, plan: NDArray[np.int32], *, first_step: int, dtype: str) -> tuple[Parting, Pair] | None:
+    """Find the step of a chunk at which two sides part: the first whose gradients jump, or a stage of which differs.
 
     Args:
         before: where the sides stood at the chunk's beginning.
@@ -83,24 +84,84 @@ def replay(before: Pair, plan: NDArray[np.int32], *, first_step: int, dtype: str
         dtype: of the run.
 
     Returns:
-        The first step that has a cause, a formula or a flip; None where the sides grow apart without one.
+        The first step that has a cause, a formula or a flip, and where the sides stood before it; None where they grow
+        apart without one.
     """
     eps = float(np.finfo(dtype).eps)
     largest, pair = 0.0, before
     for step, rows in enumerate(plan, first_step):
-        _, (a, b) = pair.observe(rows)
-        b = in_order_of(a, b)
+        a, b = _observe(pair, rows)
         gap = _gradient_gap(a, b)
-        if jumped(gap, largest, dtype) or _first_break(pair, step, (a, b), eps):
-            finding = _local_finding(pair, rows, step, (a, b), eps)
-            state = pair.lanes[0].tensors(pair.states[0])
-            flips = find_flips(a, b)
-            parting = Parting(step=step, before=largest, gap=gap, flips=flips, finding=finding, state=state)
+        if jumped(gap, largest, dtype) or first_break(compare_formula(step, a, b, eps=eps)):
+            finding = local_finding(pair, rows, step=step, dtype=dtype)
+            flips, apart = find_flips(a, b), _parameter_gap(pair)
+            parting = Parting(step=step, before=largest, gap=gap, apart=apart, flips=flips, finding=finding)
             if finding or parting.explained:
-                return parting
+                return parting, pair
         largest = max(largest, gap)
         pair = pair.run(rows[np.newaxis])  # not observe's own step, which may be rounded otherwise
     return None
+
+
+def local_finding(pair: Pair, rows: NDArray[np.int32], *, step: int, dtype: str) -> Finding | None:
+    """Another formula in this step: what differs when both sides take it from the first side's state.
+
+    What that state makes of rounding is measured by taking the step once more on the first side, from parameters one
+    ulp away: where the examples are learnt well, gradients are small differences of large numbers.
+
+    Args:
+        pair: before the step.
+        rows: the step's.
+        step: its number.
+        dtype: of the pair.
+    """
+    eps = float(np.finfo(dtype).eps)
+    together = pair.resynchronised()
+    a, b = _observe(together, rows)
+    rung = first_break(compare_formula(step, a, b, null=_null(together, rows, dtype), eps=eps))
+    flipped = any(flip.ordinary for flip in find_flips(a, b))
+    if rung is None or (flipped and rung.place.stage not in FORWARD_STAGES):
+        return None  # with a flip: the same switch again, now by the rounding of one state
+    since = _difference(*_observe(pair, rows), rung.place)
+    finding = formula_finding(rung, eps=eps)
+    detail = f"{finding.detail} in this step alone, {since:.1e} since the start"
+    return replace(finding, difference=since, local=rung.difference, detail=detail)
+
+
+def first_finding(
+    pair: Pair, chunks: Sequence[tuple[int, NDArray[np.int32]]], dtype: str
+) -> tuple[Finding, Pair, NDArray[np.int32]] | None:
+    """The first step of several chunks that shows another formula by itself.
+
+    Args:
+        pair: before the first chunk.
+        chunks: the number of each chunk's first step, and its plan.
+        dtype: of the pair.
+
+    Returns:
+        The finding, where the sides stood before the step, and its rows; None where no step shows any.
+    """
+    for first, plan in chunks:
+        for step, rows in enumerate(plan, first):
+            if finding := local_finding(pair, rows, step=step, dtype=dtype):
+                return finding, pair, rows
+            pair = pair.run(rows[np.newaxis])
+    return None
+
+
+def _observe(pair: Pair, rows: NDArray[np.int32]) -> tuple[StepTrace, StepTrace]:
+    """Both sides' step, in the first side's order of examples; activations only where names mean the same."""
+    _, (a, b) = pair.observe(rows)
+    if not pair.problem.is_cnn:
+        a, b = replace(a, activations={}), replace(b, activations={})
+    return a, in_order_of(a, b)
+
+
+def _null(pair: Pair, rows: NDArray[np.int32], dtype: str) -> StepTrace:
+    lane, state = pair.lanes[0], pair.states[0]
+    weights, momentum = lane.tensors(state)
+    moved = lane.restore(state, nudge(weights, seed=0, dtype=dtype), momentum)
+    return lane.observe(moved, rows, pair.data[0])[1]
 
 
 def _gradient_gap(a: StepTrace, b: StepTrace) -> float:
@@ -112,31 +173,14 @@ def _gradient_gap(a: StepTrace, b: StepTrace) -> float:
     return gap.difference if gap else float("inf")
 
 
+def _parameter_gap(pair: Pair) -> float:
+    first, second = (lane.weights(state) for lane, state in zip(pair.lanes, pair.states, strict=True))
+    gap = largest_gap(first, second)
+    return gap.difference if gap else 0.0
+
+
 def _floats(tensors: Tensors) -> Weights:
     return {name: np.asarray(value, np.float64) for name, value in tensors.items()}
-
-
-def _first_break(pair: Pair, step: int, seen: tuple[StepTrace, StepTrace], eps: float) -> Rung | None:
-    a, b = seen
-    if not pair.problem.is_cnn:  # such programs name their activations each in its own way
-        a, b = replace(a, activations={}), replace(b, activations={})
-    return first_break(compare_formula(step, a, b, eps=eps))
-
-
-def _local_finding(
-    pair: Pair, rows: NDArray[np.int32], step: int, accumulated: tuple[StepTrace, StepTrace], eps: float
-) -> Finding | None:
-    """Another formula in this step: what differs when both sides take it from the first side's state."""
-    _, (a, b) = pair.resynchronised().observe(rows)
-    b = in_order_of(a, b)
-    rung = _first_break(pair, step, (a, b), eps)
-    flipped = any(flip.ordinary for flip in find_flips(a, b))
-    if rung is None or (flipped and rung.place.stage not in FORWARD_STAGES):
-        return None  # with a flip: the same switch again, now by the rounding of one state
-    since = _difference(*accumulated, rung.place)
-    finding = formula_finding(rung, eps=eps)
-    detail = f"{finding.detail} in this step alone, {since:.1e} since the start"
-    return replace(finding, difference=since, local=rung.difference, detail=detail)
 
 
 def _difference(a: StepTrace, b: StepTrace, place: Stage) -> float:
@@ -144,18 +188,6 @@ def _difference(a: StepTrace, b: StepTrace, place: Stage) -> float:
     if mine is None or other is None or mine.shape != other.shape:
         return float("inf")
     return relative_difference(mine, other)
-
-
-def repeats(exact: Pair, parting: Parting, rows: NDArray[np.int32]) -> bool:
-    """Whether the step shows another formula in float64 too, from the same state.
-
-    Args:
-        exact: both sides, started in float64.
-        parting: found in float32.
-        rows: the step's.
-    """
-    _, (a, b) = exact.restore(*parting.state).observe(rows)
-    return _first_break(exact, parting.step, (a, in_order_of(a, b)), float(np.finfo(np.float64).eps)) is not None
 
 
 def as_precision(finding: Finding) -> Finding:

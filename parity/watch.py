@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.compare import FACTOR, Spread, StateGap
+from parity.compare import FACTOR, Finding, Spread, StateGap
 from parity.pair import Pair, start_pair
-from parity.replay import Parting, as_precision, jumped, repeats, replay
+from parity.replay import Parting, as_precision, first_finding, jumped, local_finding, replay
 from parity.settings import Settings
 
 __all__ = ["Outside", "Watch"]
@@ -17,6 +17,10 @@ __all__ = ["Outside", "Watch"]
 ATTEMPTS = 3
 """Chunks that are taken again at most: each costs some hundred steps, and a gap that jumps thrice without a cause to be
 found will not show one."""
+
+SPOT = 10
+"""Once a flip has parted the sides, their gap says little. So of every so many chunks one step is taken by both sides
+from the same state: a fault that begins later still shows there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,9 @@ class Watch:
         self.settings, self.device = settings, device
         self.parting: Parting | None = None
         self.outside: Outside | None = None
+        self.late: Finding | None = None
+        self._unchecked: list[tuple[int, NDArray[np.int32]]] = []
+        self._from: Pair | None = None
         self._attempts = 0
         self._parameters = self._momentum = self._envelope = 0.0
 
@@ -57,23 +64,53 @@ class Watch:
         outside = self._leaves_envelope(parameters, spread)
         parts = self._jumped(parameters, self._parameters) or self._jumped(momentum, self._momentum)
         self._parameters, self._momentum = max(self._parameters, parameters), max(self._momentum, momentum)
-        if self.parting is None and (parts or outside) and self._attempts < ATTEMPTS:
+        first_step = gap.steps - len(plan)
+        if self.parting and self.parting.explained:
+            self._spot(before, plan, first_step)
+        elif self.parting is None and (parts or outside) and self._attempts < ATTEMPTS:
             self._attempts += 1
-            self.parting = self._replay(before, plan, gap.steps - len(plan))
-        if outside and self.outside is None and not (self.parting and self.parting.explained):
+            self.parting = self._replay(before, plan, first_step)
+        if outside and self.outside is None and not self._excused():
             self.outside = Outside(steps=gap.steps, gap=parameters, limit=FACTOR * self._envelope)
+
+    def _excused(self) -> bool:
+        """A flip explains how far the sides are apart after it, if they were inside the envelope before it."""
+        parting = self.parting
+        return parting is not None and parting.explained and parting.apart <= FACTOR * self._envelope
 
     def _jumped(self, gap: float, largest: float) -> bool:
         return jumped(gap, largest, self.settings.dtype)
 
     def _replay(self, before: Pair, plan: NDArray[np.int32], first_step: int) -> Parting | None:
-        parting = replay(before, plan, first_step=first_step, dtype=self.settings.dtype)
-        if parting is None or parting.finding is None or self.settings.dtype == "float64":
-            return parting
+        found = replay(before, plan, first_step=first_step, dtype=self.settings.dtype)
+        if found is None:
+            return None
+        parting, pair = found
         rows = plan[parting.step - first_step]
-        exact = start_pair(before.sides, before.problem, replace(self.settings, dtype="float64"), self.device)
-        shown = repeats(exact, parting, rows)
-        return parting if shown else replace(parting, finding=as_precision(parting.finding))
+        finding = self._settled(parting.finding, pair, rows) if parting.finding else None
+        return replace(parting, finding=finding)
+
+    def _spot(self, before: Pair, plan: NDArray[np.int32], first_step: int) -> None:
+        """Look at one step of every SPOT chunks, and of every chunk whose batch is smaller: it may be treated apart."""
+        if self.late:
+            return
+        self._from = self._from or before
+        self._unchecked.append((first_step, plan))
+        if len(self._unchecked) < SPOT and plan.shape[1] == self.settings.batch_size:
+            return
+        if local_finding(before, plan[0], step=first_step, dtype=self.settings.dtype):
+            found = first_finding(self._from, self._unchecked, self.settings.dtype)
+            self.late = self._settled(*found) if found else None
+        self._from, self._unchecked = None, []
+
+    def _settled(self, finding: Finding, pair: Pair, rows: NDArray[np.int32]) -> Finding:
+        """The finding of a float32 run is one of precision if float64 does not show it in the same step."""
+        if self.settings.dtype == "float64":
+            return finding
+        exact = start_pair(pair.sides, pair.problem, replace(self.settings, dtype="float64"), self.device)
+        exact = exact.restore(*pair.lanes[0].tensors(pair.states[0]))
+        shown = local_finding(exact, rows, step=finding.step or 0, dtype="float64")
+        return finding if shown else as_precision(finding)
 
     def _leaves_envelope(self, gap: float, spread: Spread | None) -> bool:
         if spread is None:

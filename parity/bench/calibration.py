@@ -10,15 +10,25 @@ from typing import Any, NoReturn
 
 import click
 
+from parity.bench.clean import CLEAN, FIT
 from parity.bench.long import FLOAT32, FLOAT64
+from parity.bench.overhead import OVERHEAD
 from parity.bench.part import Bench, Part
+from parity.bench.perturbations import PERTURBATIONS
+from parity.bench.precision import PRECISION
 from parity.bench.results import Results, configuration
 from parity.contract import InputError, ParityError
 from parity.data import check_writable, load_data
 
 __all__ = ["PARTS", "cli", "main", "measure_part", "results_of"]
 
-PARTS: tuple[Part, ...] = (FLOAT64, FLOAT32)
+PARTS: tuple[Part, ...] = (FLOAT64, FLOAT32, FIT, CLEAN, PERTURBATIONS, PRECISION, OVERHEAD)
+
+PROGRAMS = tuple(
+    (f"benchmarks.widths_torch:{name}", f"benchmarks.widths_jax:{name}")
+    for name in ("mlp_3", "mlp_32", "mlp_200", "conv_2", "conv_8", "conv_24")
+)
+EMULATED = ("torch_impl.emulated:tf32", "torch_impl.emulated:bfloat16", "torch_impl.emulated:float16")
 
 QUICK_STEPS = 200
 INTERRUPTED = 130
@@ -30,15 +40,19 @@ def main() -> NoReturn:
     """Run the command line; what the user can mend is one line. Exit codes as the command `parity` has them."""
     try:
         sys.exit(cli.main(prog_name="python -m parity.bench", standalone_mode=False))
+    except InputError as error:
+        _fail(error.line(f"--{error.argument.replace('_', '-')}"), error.exit_code)
     except ParityError as error:
-        if error.__cause__ is not None:
+        if error.__cause__ is not None:  # a side's own program broke: its author needs to see where
             traceback.print_exception(error.__cause__)
-        line = error.line(f"--{error.argument.replace('_', '-')}") if isinstance(error, InputError) else str(error)
-        _fail(line, error.exit_code)
+        _fail(str(error), error.exit_code)
     except click.ClickException as error:
         _fail(" ".join(error.format_message().split()), 2)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted; the trials in the file are kept, and the same command goes on from there", INTERRUPTED)
+    except Exception as error:  # noqa: BLE001  whatever nobody thought of must not exit as a missed bar does
+        traceback.print_exc()
+        _fail(f"internal error ({type(error).__name__})", 2)
 
 
 def _fail(line: str, exit_code: int) -> NoReturn:
@@ -64,6 +78,9 @@ def cli() -> None:
 @click.option("--epochs", type=click.IntRange(min=1), default=3, help="Of the long runs.")
 @click.option("--steps", type=click.IntRange(min=1), help="Stop the long runs after so many.")
 @click.option("--sides", nargs=2, default=("torch_impl", "jax_impl"), help="The honest pair.")
+@click.option("--partner", default="torch_impl:eager", help="An honest side that need not compile anything.")
+@click.option("--programs", nargs=2, multiple=True, default=PROGRAMS, help="Further honest pairs.", show_default=False)
+@click.option("--emulated", multiple=True, default=EMULATED, help="Sides of lower precision.", show_default=False)
 @click.option("--device", default="auto", metavar="auto|cpu|cuda")
 def calibration(  # noqa: PLR0917  click passes them by name
     names: tuple[str, ...],
@@ -76,6 +93,9 @@ def calibration(  # noqa: PLR0917  click passes them by name
     epochs: int,
     steps: int | None,
     sides: tuple[str, str],
+    partner: str,
+    programs: tuple[tuple[str, str], ...],
+    emulated: tuple[str, ...],
     device: str,
 ) -> None:
     """Measure the parts and add their trials to a JSON file; trials that it has already are not repeated.
@@ -88,6 +108,9 @@ def calibration(  # noqa: PLR0917  click passes them by name
     bench = Bench(
         dataset=load_data(data, data_dir=data_dir),
         sides=sides,
+        partner=partner,
+        programs=programs,
+        emulated=emulated,
         epochs=epochs,
         steps=QUICK_STEPS if quick and steps is None else steps,
         device=device,

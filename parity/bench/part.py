@@ -23,6 +23,7 @@ class Bench:
     Args:
         dataset: the images.
         sides: the honest pair, by name.
+        partner: an honest side that need not compile anything, by name.
         programs: further honest pairs, by name; programs of their own that bring their weights and data.
         emulated: sides that compute with less precision than float32, by name.
         epochs: of the long runs.
@@ -32,6 +33,7 @@ class Bench:
 
     dataset: Dataset = field(repr=False)
     sides: tuple[str, str] = ("torch_impl", "jax_impl")
+    partner: str = "torch_impl:eager"
     programs: tuple[tuple[str, str], ...] = ()
     emulated: tuple[str, ...] = ()
     epochs: int = 3

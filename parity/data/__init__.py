@@ -1,7 +1,7 @@
 """Images, index plans and weights files: everything that a run reads, the same for all sides. NumPy only."""
 
 from parity.data.cifar10 import default_data_dir, fetch_cifar10, has_cifar10, load_cifar10
-from parity.data.dataset import CIFAR10_CLASSES, Dataset
+from parity.data.dataset import CIFAR10_CLASSES, IMAGE_SHAPE, Dataset
 from parity.data.embedded import embedded_set
 from parity.data.files import check_writable, replacing
 from parity.data.loader import Loader

@@ -1,0 +1,156 @@
+"""False alarms of `parity check` on honest pairs, and the factor K, fitted on runs of other seeds.
+
+Every trial is a whole check: the float64 rule, then the float32 rule. The CNN's pair is checked under a dozen settings,
+further programs at the widths that they come in; weights and data change with every trial.
+
+K bounds each tensor's distance between the two sides by their own errors (`parity.compare.rounding`). The fitted k is
+the largest such ratio in n runs of honest pairs: a further run, drawn like them, exceeds it in one of n + 1 cases.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from parity.bench.draws import GROUPS, program_problem, sampled_problem
+from parity.bench.part import Bench, Conclusion, Part, Trial, figures, pair_of
+from parity.check import STEPS, Check, check
+from parity.compare import Rounding
+from parity.compare.rounding import CAP, K
+from parity.settings import Settings
+
+__all__ = ["CLEAN", "FIT"]
+
+HELD_OUT, FITTED = 20_000, 10_000  # the seeds begin here, of the false alarms and of the fit
+
+PROGRAM_BATCHES = (4, 33, 16)
+
+QUANTILES = (0.5, 0.9, 0.99, 0.999, 1.0)
+
+
+def checked(bench: Bench, number: int, seed: int) -> tuple[Trial, Check]:
+    """A check of the honest pair whose turn it is, and how it was done."""
+    groups = len(GROUPS) + len(bench.programs)
+    group = number % groups
+    if group < len(GROUPS):
+        sgd, batch_size = GROUPS[group]
+        names, sides = bench.sides, pair_of(bench.sides)
+        problem = sampled_problem(bench.dataset, seed, STEPS * batch_size)
+        settings = Settings(sgd=sgd, batch_size=min(batch_size, problem.size), seed=seed, device=bench.device)
+    else:
+        names = bench.programs[group - len(GROUPS)]
+        sides = pair_of(names)
+        problem = program_problem(sides[0], seed)
+        settings = Settings(batch_size=PROGRAM_BATCHES[group % len(PROGRAM_BATCHES)], seed=seed, device=bench.device)
+    how = {"seed": seed, "sides": names, "batch_size": settings.batch_size}
+    if problem.is_cnn:
+        how["sgd"] = asdict(settings.sgd)
+    return how, check(sides, problem, settings)
+
+
+def measure(bench: Bench, number: int, first_seed: int) -> tuple[Trial, Check]:
+    """One check and its largest figures."""
+    begin = time.perf_counter()
+    how, found = checked(bench, number, first_seed + number)
+    kind = found.finding.kind if found.finding else None
+    seconds = round(time.perf_counter() - begin, 1)
+    return {**how, "alarm": kind, "line": found.line, **_largest(found), "seconds": seconds}, found
+
+
+def _largest(found: Check) -> Trial:
+    """The tensors closest to their bounds."""
+    rung = max((rung for rung in found.rungs if not rung.zero), key=lambda rung: rung.share)
+    trial: dict[str, Any] = {"float64_share": figures(rung.share), "float64_at": f"step {rung.step}, {rung.place}"}
+    for name, figure in _FIGURES.items():
+        if worst := max(found.rounding, key=figure, default=None):
+            trial |= {name: figures(figure(worst)), f"{name}_at": str(worst.place)}
+    return trial
+
+
+_FIGURES: dict[str, Callable[[Rounding], float]] = {
+    "spread": lambda tensor: tensor.spread,
+    "excess": lambda tensor: tensor.excess,
+}
+
+
+def measure_clean(bench: Bench, number: int) -> Trial:
+    """One held-out check."""
+    return measure(bench, number, HELD_OUT)[0]
+
+
+def conclude_clean(trials: Sequence[Trial]) -> Conclusion:
+    """How many false alarms, and how close the others came to one."""
+    alarms = [trial for trial in trials if trial["alarm"] is not None]
+    summary = {
+        "runs": len(trials),
+        "false_alarms": len(alarms),
+        "numbers_of_false_alarms": [trial["number"] for trial in alarms],
+        "largest_float64_share": _most(trials, "float64_share"),
+        "largest_spread": _most(trials, "spread"),
+        "K": K,
+        "largest_excess": _most(trials, "excess"),
+        "CAP": CAP,
+    }
+    return Conclusion(met=not alarms, summary=summary)
+
+
+def _most(trials: Sequence[Trial], name: str) -> float | None:
+    """The largest of a figure; None where no trial has it."""
+    return max((float(trial[name]) for trial in trials if name in trial), default=None)
+
+
+def measure_fit(bench: Bench, number: int) -> Trial:
+    """One check, with the figures of all its tensors."""
+    trial, found = measure(bench, number, FITTED)
+    values = {
+        f"each_{name}": [figures(figure(tensor)) for tensor in found.rounding] for name, figure in _FIGURES.items()
+    }
+    return {**trial, **values}
+
+
+def conclude_fit(trials: Sequence[Trial]) -> Conclusion:
+    """The distribution of both figures over all tensors, and the k that no run exceeds."""
+    spreads, excesses = ([float(x) for trial in trials for x in trial[name]] for name in ("each_spread", "each_excess"))
+    if not spreads:
+        return Conclusion(met=False, summary={"runs": len(trials), "tensors": 0})
+    fitted = max(spreads)
+    summary = {
+        "runs": len(trials),
+        "tensors": len(spreads),
+        "spread": _quantiles(spreads),
+        "excess": _quantiles(excesses),
+        "fitted_k": fitted,
+        "share_of_further_runs_beyond_it": figures(1 / (len(trials) + 1)),
+        "K": K,
+        "CAP": CAP,
+    }
+    return Conclusion(met=fitted <= K and max(excesses) <= CAP, summary=summary)
+
+
+def _quantiles(values: Sequence[float]) -> dict[str, float]:
+    return {f"{100 * q:g} %": figures(float(np.quantile(values, q))) for q in QUANTILES}
+
+
+CLEAN = Part(
+    name="clean",
+    bar="no false alarm of `parity check` in at least 300 clean runs of seeds that nothing was fitted on",
+    count=324,
+    quick=(0, len(GROUPS)),
+    reads=("sides", "programs", "device"),
+    measure=measure_clean,
+    conclude=conclude_clean,
+)
+
+FIT = Part(
+    name="fit",
+    bar="the shipped K and CAP are no smaller than what honest pairs show on seeds of their own",
+    count=108,
+    quick=(0,),
+    reads=("sides", "programs", "device"),
+    measure=measure_fit,
+    conclude=conclude_fit,
+)
