@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import parity
 from parity.check import check
-from parity.compare import describe_difference
 from parity.prepare import prepare
 from parity.render.check import stage_table
 from parity.run import resolve_sides
@@ -81,7 +79,7 @@ def test_biases_before_a_batch_norm_are_listed_as_zero_and_not_judged(checked):
 
 
 def test_a_noisy_third_of_a_tensor_is_allowed_what_a_null_run_shows(checked):
-    """The keys' bias is a third of torch's in_proj_bias: Adam makes noise of it, which the rest must not be blamed for."""
+    """The keys' bias is a third of torch's in_proj_bias, of which Adam makes noise: no reason to blame the tensor."""
     _, found = checked("transformer", "impl")
     updates = [rung for rung in found.rungs if str(rung.place) == "update, attention.in_proj_bias"]
     assert max(rung.difference for rung in updates) > 1e-12
@@ -108,9 +106,74 @@ def test_a_program_is_adapted_in_fewer_than_15_lines(file):
 
 def parity_check(folder, *arguments):
     """Exit code, output, error output of the command in this folder."""
-    command = [sys.executable, "-m", "parity", "check", *arguments]
-    package = str(Path(parity.__file__).parents[1])
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, env={**__import__("os").environ, "PYTHONPATH": package}
-    )
+    command = [Path(sys.executable).with_name("parity"), "check", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, done.stderr
+
+
+def test_an_example_on_the_command_line():
+    code, out, err = parity_check(ROOT, *side_names("mlp", "wrong"))
+    assert (code, err) == (1, "")
+    lines = out.splitlines()
+    assert lines[0] == "data: examples.mlp.torch_mlp's own, 256 rows"
+    assert "  0.weight -> 0.kernel, transposed" in lines
+    assert sum(line.endswith("BROKEN") for line in lines) == 6  # all of the stage that breaks first
+    assert lines[-1].startswith("verdict: differs in formula at step 0, update, 0.weight: relative difference ")
+    assert lines[-1].endswith(SAID["mlp"])
+
+
+AMBIGUOUS = """
+import numpy as np
+import torch
+
+import torch_impl
+
+
+class Centred(torch.nn.Module):
+    def __init__(self, names, rate):
+        super().__init__()
+        self.names, self.rate = names, rate
+        self.layer = torch.nn.Linear(3, 2)
+        for name in names:
+            self.register_buffer(name, torch.zeros(3))
+
+    def forward(self, x):
+        mean, square = (getattr(self, name) for name in self.names)
+        if self.training:
+            mean.lerp_(x.mean(0), self.rate)
+            square.lerp_((x**2).mean(0), self.rate)
+        return self.layer(x)
+
+
+def adapted(names, rate):
+    model = Centred(names, rate)
+    data = np.random.default_rng(0).normal(size=(2, 16, 3))
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    return torch_impl.adapt(model, lambda y, x: ((y - x[:, :2]) ** 2).mean(), sgd, data=tuple(data))
+
+
+first, second = adapted(("p", "q"), 0.1), adapted(("s", "t"), 0.2)
+"""
+
+
+def test_an_ambiguous_mapping_asks_and_the_answer_is_taken(tmp_path):
+    """Running statistics that no output shows, that are updated otherwise, and whose names say nothing."""
+    (tmp_path / "programs.py").write_text(AMBIGUOUS)
+    pair = ("programs:first", "programs:second")
+    code, out, err = parity_check(tmp_path, *pair)
+    assert (code, out) == (2, "")
+    assert (
+        err
+        == "parity: --map p: it could be s or t: a training step does not tell them apart; choose, for example p=s\n"
+    )
+    code, out, err = parity_check(tmp_path, *pair, "--map", "p=s", "--map", "q=t")
+    assert (code, err) == (1, "")
+    assert "verdict: differs in formula at step 0, statistics, p: " in out
+    assert out.endswith("programs:second's is 2 times programs:first's\n")
+
+
+def test_a_wrong_answer_is_refused_in_one_line(tmp_path):
+    (tmp_path / "programs.py").write_text(AMBIGUOUS)
+    code, out, err = parity_check(tmp_path, "programs:first", "programs:second", "--map", "p=nowhere")
+    assert (code, out) == (2, "")
+    assert err == "parity: --map nowhere: B has no tensor of this name; it has layer.weight, layer.bias, s, t\n"
