@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import jax_impl
 from jax_impl.slots import read_slots
@@ -472,3 +473,16 @@ def test_refuses_statistics_that_change_their_structure():
 
 def test_a_program_is_adapted_in_a_few_lines():
     assert len(inspect.getsource(mlp).splitlines()) + len(inspect.getsource(mlp_forward).splitlines()) < 15
+
+
+def test_a_precision_that_a_library_changes_is_laid_to_the_users_line_too():
+    """nnx.Embed computes in the type that it was made with."""
+    graph, params = nnx.split(nnx.Embed(3, 2, rngs=nnx.Rngs(0)), nnx.Param)
+
+    def apply(params, x):
+        return nnx.merge(graph, params)(x)
+
+    data = np.array([0, 1, 2, 1]), Y
+    where = r"flax\S+ \(.*\), from \S+test_adapt.py:\d+:\d+ \(.*apply\): it computes in float32"
+    with pytest.raises(InputError, match=where):
+        begin(jax_impl.adapt(apply, params, squared_error, optax.sgd(0.1), data=data))
