@@ -21,6 +21,7 @@ from parity.commands.options import (
     settings_from,
     training_options,
 )
+from parity.supervise import supervised
 
 if TYPE_CHECKING:
     from parity.contract import InputError
@@ -33,7 +34,20 @@ BAD_INPUT = 2
 
 
 def main() -> NoReturn:
-    """Run the command line; every error that the user can mend is one line."""
+    """Run the command line, in a child process: a side may end the one that it runs in."""
+    sys.exit(supervised(_run))
+
+
+def _run() -> int:
+    """The exit code of the command."""
+    try:
+        _command()
+    except SystemExit as ending:
+        return ending.code if isinstance(ending.code, int) else 0
+
+
+def _command() -> NoReturn:
+    """Run the command; every error that the user can mend is one line."""
     from parity.contract import InputError, ParityError
 
     try:

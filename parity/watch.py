@@ -116,7 +116,7 @@ class Watch:
         if self.settings.dtype == "float64":
             return finding
         if finding.step is not None and finding.step < JUDGED_STEPS:
-            return replace(finding, kind="precision")
+            return replace(finding, kind="precision", detail=f"{finding.detail}; float64 matched in this step")
         exact = start_pair(pair.sides, pair.problem, replace(self.settings, dtype="float64"), self.device)
         exact = exact.restore(*pair.lanes[0].tensors(pair.states[0]))
         shown = local_finding(exact, rows, step=finding.step or 0, dtype="float64")

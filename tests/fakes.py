@@ -152,6 +152,20 @@ class Exits(Fake):
         sys.exit(0)
 
 
+class Dies(Fake):
+    def run(self, state, data, plan):
+        os._exit(0)
+
+
+class Panics(Fake):
+    def run(self, state, data, plan):
+        raise Panic("no Exception, as of an extension module")
+
+
+class Panic(BaseException):
+    pass
+
+
 class BadLosses(Fake):
     def run(self, state, data, plan):
         state, losses = super().run(state, data, plan)
@@ -163,7 +177,7 @@ class NoDriver(Fake):
         raise RuntimeError("driver too old")
 
 
-exits, bad_losses, no_driver = Exits(), BadLosses(), NoDriver()
+exits, dies, panics, bad_losses, no_driver = Exits(), Dies(), Panics(), BadLosses(), NoDriver()
 raises, bad_logits, bad_momentum, infinite_logits = Raises(), BadLogits(), BadMomentum(), InfiniteLogits()
 
 

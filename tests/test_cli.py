@@ -141,7 +141,7 @@ def test_a_fault_of_float32_alone_is_one_of_precision(folder):
     assert "float64, first 78 steps: match" in out
     last = out.splitlines()[-1]
     assert last.startswith("verdict: differs in precision at step 0, update, fc3.bias: ")
-    assert last.endswith("the same step in float64 does not show it")
+    assert last.endswith("float64 matched in this step")
 
 
 def test_the_embedded_set_needs_nothing_and_says_so(folder):
@@ -395,6 +395,8 @@ def test_a_command_without_a_subcommand_shows_the_help(folder, command):
         ("raises", "parity: fakes:raises: run() raised RuntimeError: the user's own fault"),
         ("bad_logits", "parity: fakes:bad_logits: logits() returned shape (40,), not (40, 10)"),
         ("exits", "parity: fakes:exits: run() raised SystemExit: 0"),
+        ("dies", "parity: a side ended the process with exit code 0; there is no result"),
+        ("panics", "parity: fakes:panics: run() raised Panic: no Exception, as of an extension module"),
         ("bad_losses", "parity: fakes:bad_losses: run() returned list, not a NumPy array of floats"),
         ("no_driver", "parity: fakes:no_driver: devices() raised RuntimeError: driver too old"),
         (
