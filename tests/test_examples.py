@@ -68,6 +68,15 @@ def test_the_mistake_is_found_at_its_own_stage(example, checked):
     assert SAID[example] in found.line
 
 
+@pytest.mark.parametrize("example", NAMES)
+def test_the_readme_shows_what_is_found(example, checked):
+    shown = (ROOT / "examples" / "README.md").read_text()
+    for attribute in ("impl", "wrong"):
+        head, _, _ = checked(example, attribute)[1].line.partition(":")
+        assert f"verdict: {head}:" in shown
+    assert SAID[example] in shown
+
+
 def test_biases_before_a_batch_norm_are_listed_as_zero_and_not_judged(checked):
     _, found = checked("cnn", "impl")
     zero = {rung.place for rung in found.rungs if rung.zero}

@@ -267,7 +267,9 @@ class Comparison:
         excused = b.upstream(self.matches.telling_partners) | b.given
         sized = [other for other in b.names if b.trace.activations[other].size == value.size and other not in excused]
         aligned = {other: aligned_distance(value, b.trace.activations[other]) for other in sized}
-        sized.sort(key=lambda other: aligned[other][0] * (1 if self._follows(other, after) else 2))
+        far = {other: aligned[other][0] * (1 if self._follows(other, after) else 2) for other in sized}
+        # A value and its reshape are equally far but for rounding: the one computed first is named.
+        sized.sort(key=lambda other: float(f"{far[other]:.6e}"))
         return tuple(Candidate(name=other, distance=aligned[other][0], axes=aligned[other][1]) for other in sized)
 
     def _follows(self, other: str, after: set[str]) -> bool:
