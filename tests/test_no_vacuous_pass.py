@@ -147,8 +147,8 @@ def test_a_float32_run_that_is_not_finite(errors):
     a, b = errors
     place = Stage(stage="logits", tensor="logits")
     for null in (1e-7, np.inf):
-        floor = max(null, 1e-7)
-        assert Rounding(place=place, errors=Errors(a=a, b=b, apart=np.inf, null=null, floor=floor), steps=1).broken
+        found = Errors(a=a, b=b, apart=np.inf, null=null, floor=max(null, 1e-7))
+        assert Rounding(place=place, errors=found, spread=found.spread, steps=1).broken
 
 
 def test_nan_losses_in_a_run(small):
@@ -307,7 +307,7 @@ def test_an_update_below_the_parameters_last_place():
 def test_a_float32_slack_above_the_tensors_own_size():
     place = Stage(stage="loss", tensor="loss")
     noise = Errors(a=0.5, b=0.5, apart=0.5, null=1.0, floor=1.0)
-    assert not Rounding(place=place, errors=noise, steps=5).judged
+    assert not Rounding(place=place, errors=noise, spread=0.5, steps=5).judged
 
 
 class Noise(Wrapped):

@@ -100,7 +100,9 @@ OWN = [programs.mlp, programs.residual, programs.block]
 @pytest.mark.parametrize("make", OWN)
 def test_a_program_with_its_own_data_matches_itself(make):
     report = assert_parity(make(), make())
-    assert report.notes == ("weights and data: AdaptedModule#1's own",)
+    assert report.notes[0] == "initial weights: AdaptedModule#1's own"
+    assert report.notes[1].endswith(" tensors mapped, proved by the float64 outputs")
+    assert len(report.notes) == 2  # every tensor is itself
     assert report.data == "AdaptedModule#1's own, 24 rows"
     assert report.check.rounding
 
@@ -136,13 +138,18 @@ def sides(a, b):
     [
         (
             programs.mlp(),
-            Renamed(programs.mlp(), str.upper),
+            programs.block(),
             {},
-            "implementation b: tensor hidden.weight is (7, 5) in a and missing in b; give the same tensors the same",
+            "example the two programs' data: array 0 is (24, 5) in A and (24, 6) in B, ",
         ),
         (programs.mlp(), torch_impl.eager, {}, "implementation a: it brings its own data, b does not; "),
         (torch_impl.eager, programs.mlp(), {}, "implementation b: it brings its own data, a does not; "),
-        (programs.mlp(), programs.mlp(), {"weights": initial_weights(0)}, "weights given: a brings its own; leave it"),
+        (
+            programs.mlp(),
+            programs.mlp(),
+            {"weights": initial_weights(0)},
+            "weights given: a: it brings its own; leave it",
+        ),
     ],
 )
 def test_prepare_refuses_pairs_that_it_cannot_bring_together(a, b, keywords, line):

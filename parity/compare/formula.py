@@ -141,7 +141,7 @@ class _Rule:
         logits = [value for place, value in a.items() if place.stage == "logits"]
         loss = sum(float(np.sum(value)) for place, value in a.items() if place.stage == "loss")
         largest = max((float(np.abs(value).max(initial=0.0)) for value in logits), default=0.0)
-        return ratio(CANCELLED * self.eps * max(largest, 1.0), abs(loss)) if abs(loss) < 1 else 0.0
+        return ratio(CANCELLED * self.eps * max(largest, 1.0), abs(loss)) if 0 < abs(loss) < 1 else 0.0
 
     def is_zero(self, place: Stage, scale: float, largest: Mapping[str, float]) -> bool:
         """Gradients alone: a weight or an activation that small is a value, not a cancellation."""
@@ -163,8 +163,7 @@ def _rungs(step: int, a: Arrays, b: Arrays, rule: _Rule, unjudged: frozenset[str
             zeros.add(place.tensor)
         allowed = rule.allows(place, scale, x, a)
         difference = ratio(frobenius(x - y), scale)
-        # Two tensors that are the same to the last bit need no allowance, and no update (lr 0) is one.
-        vacuous = _VACUOUS.format(allowed) if allowed >= 1 and difference > 0 and not zero else None
+        vacuous = _VACUOUS.format(allowed) if allowed >= 1 and not zero else None
         yield Rung(step=step, place=place, difference=difference, allowed=allowed, problem=vacuous, zero=zero)
 
 
