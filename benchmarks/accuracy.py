@@ -28,6 +28,7 @@ def measure(data: str, seed: int, epochs: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         options = ["--data", data, "--seed", str(seed), "--epochs", str(epochs), "--json", str(report)]
+        options += ["--ensemble", "0"]  # accuracies are wanted, not a verdict
         subprocess.run([sys.executable, "-m", "parity", "run", *options], check=True)  # noqa: S603
         result: dict[str, Any] = json.loads(report.read_text())
     return result
