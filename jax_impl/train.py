@@ -89,18 +89,12 @@ def train_many(
     operations: Operations,
 ) -> tuple[Carry, Float[Array, "members steps"]]:
     """`train_steps` of several members on the same batches; every array of `carries` has an axis of members first."""
-    optimizer = make_optimizer(sgd)
 
-    def step(carries: Carry, rows: Int[Array, " batch"]) -> tuple[Carry, Float[Array, " members"]]:
-        batch = normalise(table, images[rows])
+    def member(carry: Carry) -> tuple[Carry, Float[Array, " steps"]]:
+        alone: tuple[Carry, Array] = train_steps(carry, table, images, labels, plan, sgd=sgd, operations=operations)
+        return alone
 
-        def member(carry: Carry) -> tuple[Carry, Float[Array, ""]]:
-            return train_step(carry, batch, labels[rows], optimizer=optimizer, operations=operations)
-
-        return jax.vmap(member)(carries)
-
-    carries, losses = lax.scan(step, carries, plan)
-    return carries, losses.T
+    return jax.vmap(member)(carries)
 
 
 @partial(jax.jit, static_argnames="batch_size")
