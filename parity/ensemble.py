@@ -18,9 +18,6 @@ from parity.settings import Settings
 __all__ = ["Members", "start_members"]
 
 
-_FIX = "try a smaller learning rate"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Members:
     """The members' lane: which of the sides it is, and how many there are."""
@@ -36,7 +33,8 @@ class Members:
         """
         moved, losses = self.lane.run_many(members, plan)
         if not np.isfinite(losses).all():
-            raise NonFiniteLossError(f"{self.lane.side.name}: a loss of its ensemble is not finite; {_FIX}")
+            problem = "a loss of its ensemble is not finite"
+            raise NonFiniteLossError(f"{self.lane.side.name}: {problem}; try a smaller learning rate")
         return moved
 
     def spread(self, steps: int, own: Any, members: Sequence[Any]) -> Spread:

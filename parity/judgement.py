@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +73,7 @@ def judge_run(run: Run, verdict: Verdict, check: Run | None, labels: NDArray[np.
         dtype: of the run.
     """
     exact = check or run
-    around = _envelope(run, labels, dtype) if run.ensemble else None
+    around = _envelope(run, run.ensemble, labels, dtype) if run.ensemble else None
     outcome, line = _conclude(run, verdict, exact, around, dtype)
     parting = exact.parting if verdict.outcome is Outcome.DIFFERS else run.parting
     return Judgement(outcome=outcome, line=line, parting=parting, outside=run.outside, envelope=around)
@@ -152,9 +151,7 @@ def _inside_line(around: Envelope, dtype: str) -> str:
     return f"match: same formula in float64, inside its own envelope in {dtype} ({until})"
 
 
-def _envelope(run: Run, labels: NDArray[np.integer], dtype: str) -> Envelope:
-    ensemble = run.ensemble
-    assert ensemble is not None  # noqa: S101  the caller has seen to it; for the type checker
+def _envelope(run: Run, ensemble: EnsembleRun, labels: NDArray[np.integer], dtype: str) -> Envelope:
     limits = [FACTOR * limit for limit in envelope(ensemble.spreads)]
     boundaries = run.gaps[: len(limits)]  # Ctrl-C may come between the pair's comparison and the ensemble's
     gaps = [gap.parameters.difference for gap in boundaries]
@@ -207,13 +204,9 @@ def _distributions(run: Run, ensemble: EnsembleRun, labels: NDArray[np.integer])
             compare_distribution(
                 "the share of equal predictions",
                 agreement(twin, base),
-                _agreements(members, base),
+                [agreement(member, base) for member in members],
                 resolution=resolution,
                 more_is_fine=True,
             )
         )
     return tuple(figures)
-
-
-def _agreements(members: Sequence[NDArray[np.integer]], base: NDArray[np.integer]) -> list[float]:
-    return [agreement(member, base) for member in members]

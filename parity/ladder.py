@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,9 @@ from parity.compare import (
     Rung,
     Stage,
     compare_formula,
+    difference_at,
     first_break,
     in_order_of,
-    relative_difference,
-    stage_tensors,
 )
 from parity.contract import StepTrace
 from parity.pair import Pair
@@ -81,7 +80,7 @@ def climb(pair: Pair, batches: Sequence[Batch], *, null: Any = None, first_step:
         before = pair
         pair, seen = before.observe(rows)
         null, moved = _observe_null(before, null, rows)
-        compared = _compare(step, seen, moved, unjudged, by_name=pair.problem.is_cnn)
+        compared = compare_formula(step, *pair.comparable(*seen), null=moved, unjudged=unjudged)
         standings.append(before)
         traces.append(seen)
         nulls.append(moved)
@@ -107,24 +106,7 @@ def _observe_null(pair: Pair, null: Any, rows: Batch) -> tuple[Any, StepTrace | 
     return pair.lanes[0].observe(null, rows, pair.data[0]) if null is not None else (None, None)
 
 
-def _compare(
-    step: int,
-    seen: tuple[StepTrace, StepTrace],
-    null: StepTrace | None,
-    unjudged: frozenset[str],
-    *,
-    by_name: bool,
-) -> tuple[Rung, ...]:
-    seen = (seen[0], in_order_of(*seen))
-    if not by_name:  # such programs name their activations each in its own way; they are matched by value, elsewhere
-        seen = (replace(seen[0], activations={}), replace(seen[1], activations={}))
-    return compare_formula(step, *seen, null=null, unjudged=unjudged)
-
-
 def _local(before: Pair, rows: Batch, reference: StepTrace, place: Stage) -> float:
     """The second side's step from the first side's state; infinite where a tensor is missing or has another shape."""
     _, (_, trace) = before.resynchronised().observe(rows)
-    mine, other = stage_tensors(reference).get(place), stage_tensors(in_order_of(reference, trace)).get(place)
-    if mine is None or other is None or mine.shape != other.shape:
-        return float("inf")
-    return relative_difference(mine, other)
+    return difference_at(place, reference, in_order_of(reference, trace))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.compare import in_order_of
 from parity.contract import StepTrace, Weights
 from parity.lane import Lane, require_same_tensors
 from parity.problem import Arrays, Problem
@@ -64,6 +65,16 @@ class Pair:
             lane.observe(state, rows, data) for (lane, state), data in zip(self._each(), self.data, strict=True)
         )
         return self.at([a, b]), (first, second)
+
+    def comparable(self, first: StepTrace, second: StepTrace) -> tuple[StepTrace, StepTrace]:
+        """Both sides' steps with the first's order of examples, and with activations only where names mean the same.
+
+        Own programs name their activations each in its own way; those are matched by value, elsewhere.
+        """
+        second = in_order_of(first, second)
+        if self.problem.is_cnn:
+            return first, second
+        return replace(first, activations={}), replace(second, activations={})
 
     def run(self, plan: NDArray[np.int32]) -> Pair:
         """Both sides after the plan's steps on their fast paths."""

@@ -17,17 +17,15 @@ from numpy.typing import NDArray
 from parity.compare import (
     Finding,
     Flip,
-    Stage,
     compare_formula,
+    difference_at,
     find_flips,
     first_break,
     formula_finding,
-    in_order_of,
     largest_gap,
     nudge,
-    relative_difference,
-    stage_tensors,
 )
+from parity.compare.stages import BACKWARD
 from parity.contract import StepTrace, Tensors, Weights
 from parity.pair import Pair
 
@@ -39,8 +37,6 @@ of four from step to step (real images, batch 4); a flip took them from 5e-7 to 
 
 QUIET = 64
 """Gaps below so many eps are rounding, whatever they were before."""
-
-FORWARD_STAGES = ("batch", "weights", "activations", "logits", "loss", "statistics")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +127,9 @@ def local_finding(pair: Pair, rows: NDArray[np.int32], *, step: int, dtype: str)
     a, b = _observe(together, rows)
     rung = first_break(compare_formula(step, a, b, null=_null(together, rows, dtype), eps=eps))
     flipped = any(flip.ordinary(eps) for flip in find_flips(a, b))
-    if rung is None or (flipped and rung.place.stage not in FORWARD_STAGES):
+    if rung is None or (flipped and rung.place.stage in BACKWARD):
         return None  # with a flip: the same switch again, now by the rounding of one state
-    since = _difference(*_observe(pair, rows), rung.place)
+    since = difference_at(rung.place, *_observe(pair, rows))
     finding = formula_finding(rung, eps=eps)
     detail = f"{finding.detail} in this step alone, {since:.1e} since the start"
     return replace(finding, difference=since, local=rung.difference, detail=detail)
@@ -161,11 +157,8 @@ def first_finding(
 
 
 def _observe(pair: Pair, rows: NDArray[np.int32]) -> tuple[StepTrace, StepTrace]:
-    """Both sides' step, in the first side's order of examples; activations only where names mean the same."""
-    _, (a, b) = pair.observe(rows)
-    if not pair.problem.is_cnn:
-        a, b = replace(a, activations={}), replace(b, activations={})
-    return a, in_order_of(a, b)
+    """Both sides' step, ready to be compared."""
+    return pair.comparable(*pair.observe(rows)[1])
 
 
 def _null(pair: Pair, rows: NDArray[np.int32], dtype: str) -> StepTrace:
@@ -203,10 +196,3 @@ def _parameter_gap(pair: Pair) -> float:
 
 def _floats(tensors: Tensors) -> Weights:
     return {name: np.asarray(value, np.float64) for name, value in tensors.items()}
-
-
-def _difference(a: StepTrace, b: StepTrace, place: Stage) -> float:
-    mine, other = stage_tensors(a).get(place), stage_tensors(b).get(place)
-    if mine is None or other is None or mine.shape != other.shape:
-        return float("inf")
-    return relative_difference(mine, other)

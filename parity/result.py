@@ -28,6 +28,7 @@ __all__ = [
     "SideReport",
     "WeightsReport",
     "data_report",
+    "plain",
     "write_json",
 ]
 
@@ -145,7 +146,7 @@ class Report:
 
     def to_json(self) -> str:
         """The report as a JSON object with a `format` key; numbers that JSON cannot hold become strings."""
-        return json.dumps({"format": FORMAT, **_plain(asdict(self))}, indent=2, allow_nan=False)
+        return json.dumps({"format": FORMAT, **plain(asdict(self))}, indent=2, allow_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +172,7 @@ class CheckReport:
     def to_json(self) -> str:
         """As a JSON object with a `format` key, the verdict line and the exit code."""
         ending = {"verdict": self.check.line, "exit_code": self.exit_code}
-        return json.dumps({"format": CHECK_FORMAT, **ending, **_plain(asdict(self))}, indent=2, allow_nan=False)
+        return json.dumps({"format": CHECK_FORMAT, **ending, **plain(asdict(self))}, indent=2, allow_nan=False)
 
 
 def write_json(path: Path, report: Report | CheckReport) -> None:
@@ -180,11 +181,12 @@ def write_json(path: Path, report: Report | CheckReport) -> None:
         temporary.write_text(report.to_json() + "\n")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON holds it: tuples as lists, and numbers that it has none for as strings."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

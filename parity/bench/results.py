@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from parity.bench.part import Bench, Part, Trial
 from parity.contract import InputError
 from parity.data import replacing
 from parity.environment import describe_environment
+from parity.result import plain
 
 __all__ = ["FORMAT", "Results", "configuration"]
 
@@ -68,7 +68,7 @@ class Results:
         """Keep a trial; returns the part's new entry."""
         with _locked(self.path.resolve().parent):
             document = self._read()
-            trials = self._trials(document) | {number: _plain({"number": number, **trial})}
+            trials = self._trials(document) | {number: plain({"number": number, **trial})}
             document["parts"][self.part.name] = entry = self._entry([trials[key] for key in sorted(trials)])
             with replacing(self.path) as temporary:
                 temporary.write_text(_dump(document))
@@ -85,7 +85,7 @@ class Results:
             "bar": self.part.bar,
             "complete": len(trials) >= self.planned,
             "met": concluded.met,
-            "summary": _plain(dict(concluded.summary)),
+            "summary": plain(dict(concluded.summary)),
             "configuration": dict(self.configuration),
             "command": list(self.command),
             "environment": asdict(describe_environment()),
@@ -134,14 +134,3 @@ def _dump(document: Mapping[str, Any]) -> str:
         lines = ",\n".join(f"    {json.dumps(row, allow_nan=False)}" for row in rows)
         text = text.replace(f'"@{name}@"', f"[\n{lines}\n   ]")
     return text + "\n"
-
-
-def _plain(value: Any) -> Any:
-    """As JSON holds it: numbers that it has none for become strings."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value

@@ -9,7 +9,7 @@ from parity.compare.measure import Gap, largest_gap, loss_differences, momentum_
 from parity.compare.null import nudge
 from parity.compare.pattern import describe_difference
 from parity.compare.rounding import Errors, Rounding, Trials, judge_rounding, measure_rounding
-from parity.compare.stages import Stage, in_order_of, stage_tensors
+from parity.compare.stages import Stage, difference_at, in_order_of, stage_tensors
 from parity.compare.verdict import BOUND, JUDGED_STEPS, Outcome, StateGap, Verdict, judge
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "compare_distribution",
     "compare_formula",
     "describe_difference",
+    "difference_at",
     "envelope",
     "find_flips",
     "first_break",

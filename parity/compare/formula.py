@@ -3,7 +3,7 @@
 Honest implementations of one formula differ by rounding alone. A sum of n terms, added in any order, errs by about
 eps sqrt(n) / 2 of its size; the longest sum of the tutorial's CNN at batch 128 has 100,352 terms (the gradient of
 conv1.bias), which makes 160 eps. So a tensor that differs by more than 512 eps (1.1e-13 of its own norm) is computed by
-another formula. Three things widen the allowance, both measured or derived and never chosen:
+another formula. Three things widen the allowance, each measured or derived and never chosen:
 
 - where the problem itself amplifies rounding, the null level does: how far one side moves when each of its initial
   weights is moved by one unit in the last place. Adam is the common case: it divides an element's gradient by its own
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.compare.measure import frobenius, ratio
-from parity.compare.stages import OPTIMIZER, Stage, pair_stages, stage_tensors
+from parity.compare.stages import BACKWARD, OPTIMIZER, Stage, pair_stages, stage_tensors
 from parity.contract import StepTrace
 
 __all__ = ["EPS", "NULL_FACTOR", "ULPS", "Rung", "compare_formula", "first_break", "rounding_allowed"]
@@ -37,7 +37,7 @@ NULL_FACTOR = 8
 
 The null level is one draw of a random quantity, the pair's distance another: each is a norm of at least one
 Gaussian-like component, so their ratio passes 8 in 8 % of cases for a single component and in fewer than 1e-6 for ten.
-Single components (the loss) are conditioned well enough for the 512 eps to decide.
+A single component, the loss, is left to the 512 eps and to what a small loss has lost (CANCELLED).
 """
 
 Arrays = Mapping[Stage, NDArray[np.float64]]
@@ -132,7 +132,7 @@ class _Rule:
         parameter = a.get(Stage(stage="weights", tensor=place.tensor))
         if place.stage == "update" and parameter is not None and scale > 0:  # two that are 0 are equal, not vague
             allowed += ratio(4 * self.eps * frobenius(parameter), scale)
-        if place.stage in _AFTER_THE_LOSS:
+        if place.stage in ("loss", *BACKWARD):
             allowed += self._cancelled(a)
         return allowed
 
@@ -167,7 +167,6 @@ def _rungs(step: int, a: Arrays, b: Arrays, rule: _Rule, unjudged: frozenset[str
         yield Rung(step=step, place=place, difference=difference, allowed=allowed, problem=vacuous, zero=zero)
 
 
-_AFTER_THE_LOSS = ("loss", "gradients", "momentum", "update")
 CANCELLED = 8
 """Roundings on the way to a loss: exponentials, their sum, its logarithm, the difference; and the mean.
 

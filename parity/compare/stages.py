@@ -8,12 +8,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.compare.measure import relative_difference
 from parity.contract import STAGES, StepTrace, Tensors
 
-__all__ = ["FORWARD", "OPTIMIZER", "Stage", "in_order_of", "pair_stages", "stage_tensors"]
+__all__ = ["BACKWARD", "FORWARD", "OPTIMIZER", "Stage", "difference_at", "in_order_of", "pair_stages", "stage_tensors"]
 
 FORWARD = ("batch", "weights", "activations", "logits")
 """Stages that hold what the forward pass reads and computes, before anything is summed over the batch."""
+
+BACKWARD = ("gradients", "momentum", "update")
+"""Stages that hold what is computed from the loss."""
 
 OPTIMIZER = ("momentum", "update", "weights")
 """Stages that hold what the optimizer makes of gradients: the weights are those of the step before."""
@@ -82,6 +86,14 @@ def pair_stages(
             second = np.zeros_like(first) if second is None and first is not None else second
         pairs[place] = (first, second)
     return pairs
+
+
+def difference_at(place: Stage, a: StepTrace, b: StepTrace) -> float:
+    """The relative difference of one tensor of two steps; infinite where one lacks it, or the shapes differ."""
+    first, second = stage_tensors(a).get(place), stage_tensors(b).get(place)
+    if first is None or second is None or first.shape != second.shape:
+        return float("inf")
+    return relative_difference(first, second)
 
 
 def in_order_of(reference: StepTrace, trace: StepTrace) -> StepTrace:
