@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from parity.contract import InputError
 
-__all__ = ["available_devices", "exact", "prepare_environment", "resolve", "to_device"]
+__all__ = ["available_cores", "available_devices", "exact", "prepare_environment", "resolve", "to_device"]
 
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
@@ -36,6 +36,13 @@ def prepare_environment() -> None:
 def available_devices() -> tuple[str, ...]:
     """The devices that JAX can use here, the preferred one first."""
     return ("cuda", "cpu") if _find("cuda") is not None else ("cpu",)
+
+
+def available_cores() -> int:
+    """The CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # where the system restricts processes to cores
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def resolve(device: str) -> jax.Device:

@@ -5,7 +5,7 @@
 | linear (out, in) | (in, out)                |
 | fc1's inputs     | (C, H, W) -> (H, W, C)   |
 | images NHWC      | NHWC, as they are stored |
-| activations NCHW | NHWC, flat before fc1    |
+| activations NCHW | NHWC, flat before fc1; or with each 2x2 window's elements side by side: (B, H/2, W/2, 4, C) |
 """
 
 from __future__ import annotations
@@ -77,6 +77,9 @@ TABLE: Mapping[str, Entry] = {
 }
 
 
+_WINDOWS = 5  # dimensions of features whose windows lie side by side
+
+
 def from_canonical(weights: Weights, *, dtype: str) -> Params:
     """Canonical weights -> a new pytree on the default device.
 
@@ -107,4 +110,6 @@ def activation_to_canonical(name: str, value: NDArray[Any]) -> NDArray[Any]:
     if len(shape) == 1:
         return np.array(value)
     channels, height, width = shape
+    if value.ndim == _WINDOWS:
+        value = value.reshape(len(value), height // 2, width // 2, 2, 2, channels).swapaxes(2, 3)
     return images_to_canonical(value.reshape(len(value), height, width, channels))

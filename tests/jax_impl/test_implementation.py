@@ -110,14 +110,21 @@ def test_exact_puts_the_callers_settings_back():
     assert after == before
 
 
+def side_by_side(features):
+    """(batch, height, width, channels) -> (batch, rows, columns, 4, channels): each 2x2 window in row-major order."""
+    corners = [features[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    return jnp.stack(corners, axis=-2)
+
+
 def test_the_unfolded_convolution_is_a_convolution():
     """Value and both gradients in float64, with all dimensions different, so that none can stand for another."""
     rng = np.random.default_rng(0)
-    images, kernel = rng.normal(size=(2, 9, 8, 3)), rng.normal(size=(5, 4, 3, 6))
+    images, kernel = rng.normal(size=(2, 10, 12, 3)), rng.normal(size=(5, 3, 3, 6))
 
     def value(convolution):
         def scalar(images, kernel):
             out = convolution(images, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            out = side_by_side(out) if convolution is lax.conv_general_dilated else out
             return (out * np.arange(out.size).reshape(out.shape)).sum(), out
 
         return jax.value_and_grad(scalar, argnums=(0, 1), has_aux=True)(jnp.array(images), jnp.array(kernel))
@@ -134,7 +141,13 @@ def test_the_unfolded_convolution_is_a_convolution():
 @pytest.mark.parametrize("arguments", [((2, 1), "VALID"), ((1, 1), "SAME")])
 def test_the_unfolded_convolution_refuses_what_it_does_not_compute(arguments):
     with pytest.raises(ValueError, match="only VALID padding and stride 1"):
-        unfolded_convolution(jnp.zeros((1, 9, 9, 3)), jnp.zeros((5, 5, 3, 6)), *arguments)
+        unfolded_convolution(jnp.zeros((1, 10, 10, 3)), jnp.zeros((5, 5, 3, 6)), *arguments)
+
+
+@pytest.mark.parametrize(("size", "kernel"), [(9, 5), (10, 4), (11, 4)])
+def test_the_unfolded_convolution_refuses_windows_that_do_not_divide(size, kernel):
+    with pytest.raises(ValueError, match="only outputs of even size and kernels of odd size"):
+        unfolded_convolution(jnp.zeros((1, size, size, 3)), jnp.zeros((kernel, kernel, 3, 6)), (1, 1), "VALID")
 
 
 def test_plain_and_unfolded_train_alike(small):
@@ -175,11 +188,9 @@ def test_pooling_by_choices_is_pooling_ties_included():
     with jax.enable_x64(True):
         features = jnp.array(rng.integers(0, 3, (2, 6, 8, 3)), dtype="float64")
         slope = jnp.array(rng.normal(size=(2, 3, 4, 3)))
-        values = [pool(features) for pool in (max_pool, max_pool_of_four)]
-        np.testing.assert_array_equal(*values)
-        gradients = [
-            jax.grad(lambda x, pool=pool: (pool(x) * slope).sum())(features) for pool in (max_pool, max_pool_of_four)
-        ]
+        pools = max_pool, lambda x: max_pool_of_four(side_by_side(x))
+        np.testing.assert_array_equal(*[pool(features) for pool in pools])
+        gradients = [jax.grad(lambda x, pool=pool: (pool(x) * slope).sum())(features) for pool in pools]
         np.testing.assert_array_equal(*gradients)
         assert np.count_nonzero(gradients[0]) == slope.size
 
