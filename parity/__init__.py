@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from parity.contract import SGD, Implementation, InputError, ParityError, initial_weights
     from parity.data import Dataset, Loader, load_data, load_weights, save_weights
-    from parity.lockstep import train
     from parity.run import resolve_sides, run_sides
+    from parity.running.lockstep import train
     from parity.settings import Settings
 
 __all__ = [
@@ -30,7 +30,13 @@ __all__ = [
     "train",
 ]
 
-_ROOMS = ("parity.contract", "parity.data", "parity.lockstep", "parity.run", "parity.settings")
+_ROOMS = (
+    "parity.contract",
+    "parity.data",
+    "parity.settings",
+    "parity.running.lockstep",
+    "parity.run",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.compare import in_order_of
+from parity.compare import in_order_of, nudge
 from parity.contract import StepTrace, Weights
 from parity.lane import Lane, require_same_tensors
 from parity.problem import Arrays, Problem
@@ -53,6 +53,20 @@ class Pair:
         """Both sides at the first side's parameters and momentum."""
         lane, state = self.lanes[0], self.states[0]
         return self.at([state, self.lanes[1].restore(self.states[1], *lane.tensors(state))])
+
+    def nudged(self, *, seed: int, dtype: str, first: bool = False) -> Pair:
+        """Both sides' null runs: each from its own weights, moved by one unit in the last place.
+
+        Args:
+            seed: of the directions, the same on both.
+            dtype: of the pair.
+            first: whether this is before the first step: there is no momentum yet then.
+        """
+        moved = []
+        for lane, state in self._each():
+            weights, momentum = lane.tensors(state)
+            moved.append(lane.restore(state, nudge(weights, seed=seed, dtype=dtype), {} if first else momentum))
+        return self.at(moved)
 
     def on(self, arrays: Arrays) -> Pair:
         """Both sides with these data."""

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from parity.check import Check
+from parity.checking import Check
 from parity.compare import Gap, Verdict
 from parity.data import Dataset, replacing
 from parity.environment import Environment
-from parity.history import EpochResult, Window
-from parity.judgement import Judgement
+from parity.running.history import EpochResult, Window
+from parity.running.judgement import Judgement
 from parity.settings import Settings
 
 __all__ = [

@@ -1,7 +1,8 @@
 """`parity run` and `parity train` as functions: the float64 check, the training, and the report.
 
 A float32 run cannot tell a wrong formula from rounding. So when two sides train in float32, the first steps are run in
-float64 beforehand; a float64 run is its own check. What follows is judged beside an ensemble (`parity.judgement`).
+float64 beforehand; a float64 run is its own check. What follows is judged beside an ensemble: see
+`parity.running.judgement`.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from parity.compare import (
 from parity.contract import AnyImplementation, Weights, initial_weights
 from parity.data import Dataset, fingerprint
 from parity.environment import describe_environment
-from parity.history import Run, SideRun, Watcher
-from parity.judgement import Judgement, judge_run
-from parity.lockstep import train
 from parity.registry import require_methods, resolve
 from parity.result import Comparison, Ending, Predictions, Report, SideReport, WeightsReport, data_report
+from parity.running.history import Run, SideRun, Watcher
+from parity.running.judgement import Judgement, Truth, judge_run
+from parity.running.lockstep import train
 from parity.settings import Settings, Side, resolve_device
 
 __all__ = ["INTERRUPTED", "Result", "checks_first", "resolve_sides", "run_sides"]
@@ -120,7 +121,8 @@ def run_sides(
             on_verdict(verdict)
     run = train(sides, dataset, settings, start, watcher=watcher, ensemble=ensemble)
     verdict = _judge(checked or run) if len(sides) == 2 else None
-    judged = judge_run(run, verdict, checked, dataset.test_labels, settings.dtype) if verdict else None
+    truth = Truth(labels=dataset.test_labels, classes=dataset.classes)
+    judged = judge_run(run, verdict, checked, truth, settings.dtype) if verdict else None
     return Result(report=reporter.report(run, verdict, judged, phase="training"), run=run)
 
 

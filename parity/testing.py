@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from parity.artifacts import announce
-from parity.check import STEPS, check
+from parity.checking import STEPS, check
 from parity.conformance import Conformance, conformance
 from parity.contract import AnyImplementation, Weights
 from parity.data import Dataset, check_writable, load_data

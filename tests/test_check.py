@@ -9,11 +9,13 @@ import pytest
 
 import jax_impl
 import torch_impl
-from parity.check import STEPS, check, check_batches
+from parity.checking import STEPS, check, check_batches
+from parity.checking.ladder import climb
 from parity.compare.formula import EPS, ULPS
 from parity.contract import SGD, SideError, initial_weights
 from parity.oracle import Operations, Oracle, impl, layers
 from parity.oracle.sgd import sgd_update
+from parity.pair import start_pair
 from parity.problem import cnn_problem
 from parity.settings import Settings, Side
 from tests.test_planted_faults import BENIGN, Wrapped, bfloat16, to_hwc, with_sgd, with_weight
@@ -208,6 +210,37 @@ def test_a_fast_path_that_is_another_program_is_found(small):
     found = judged(impl, RunsOtherwise(impl), small).finding
     assert (found.kind, found.phase, found.off) == ("formula", "fast path", ("wrong",))
     assert "run() is not what observe() shows" in found.line
+
+
+class RunsInLowPrecision(Wrapped):
+    """Observes honestly, but trains from weights of so many significant bits where it computes in float32."""
+
+    bits = 11
+
+    def run(self, state, data, plan):
+        weights = self.inner.weights(state)
+        if weights["fc1.bias"].dtype == np.float32:
+            rounded = {name: significant(value, self.bits) for name, value in weights.items()}
+            state = self.inner.restore(state, rounded, self.inner.momentum(state))
+        return self.inner.run(state, data, plan)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_fast_path_of_lower_precision_is_found(swapped, small):
+    pair = (jax_impl.impl, RunsInLowPrecision(torch_impl.eager))
+    found = judged(*(pair[::-1] if swapped else pair), small).finding
+    name = "right" if swapped else "wrong"
+    assert (found.kind, found.phase, found.off) == ("precision", "fast path", (name,))
+    assert f"{name}'s run() is off" in found.line
+
+
+def test_what_a_check_keeps_does_not_grow_with_its_steps(small):
+    sides = (Side(name="a", implementation=impl), Side(name="b", implementation=impl))
+    settings = dataclasses.replace(SETTINGS, dtype="float64")
+    pair = start_pair(sides, cnn_problem(small, initial_weights(0)), settings, "cpu")
+    climbed = climb(pair, check_batches(100, settings, 5), standings=2, keep={3})
+    assert len(climbed.standings) == 2
+    assert [bool(taken.sides[0].parameters) for taken in climbed.taken] == [False, False, False, True, False]
 
 
 class NoStage(Wrapped):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from parity.check import check
+from parity.checking import check
 from parity.prepare import prepare
 from parity.render.check import stage_table
 from parity.run import resolve_sides
@@ -43,6 +43,15 @@ def test_a_clean_pair_matches_in_both_precisions(example, checked):
     assert found.finding is None, found.line
     assert {tensor.place.stage for tensor in found.rounding} >= {"logits", "loss", "gradients", "momentum", "update"}
     assert any("proved by the float64 outputs" in note for note in prepared.notes)
+
+
+@pytest.mark.parametrize("example", NAMES)
+def test_the_table_shows_the_activations_that_match_by_value(example, checked):
+    prepared, found = checked(example, "impl")
+    names = tuple(side.name for side in prepared.sides)
+    rows = [line for line in stage_table(found, names) if line.startswith("activations, ")]
+    assert len(rows) >= 2
+    assert all(" = " in row for row in rows)
 
 
 FOUND = {

@@ -4,7 +4,7 @@ import pytest
 from parity import lockstep
 from parity.contract import SGD, InputError, SideError, initial_weights
 from parity.data import Dataset
-from parity.lockstep import CHUNK, train, window_ends
+from parity.running.lockstep import CHUNK, train, window_ends
 from parity.settings import Settings, Side, resolve_device
 from tests import fakes
 from tests.conftest import small_arrays

@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 
 import torch_impl
-from parity.check import check
+from parity.checking import check
+from parity.checking.ladder import climb
 from parity.compare import Outcome, StateGap, compare_formula, judge, judge_rounding
-from parity.compare.formula import EPS
+from parity.compare.formula import EPS, ULPS
 from parity.compare.measure import Gap
 from parity.compare.rounding import Errors, Rounding
 from parity.compare.stages import Stage
 from parity.contract import SGD, InputError, SideError, StepTrace, initial_weights
-from parity.history import EnsembleRun
-from parity.judgement import judge_run
-from parity.ladder import climb
-from parity.lockstep import train
 from parity.oracle import impl
 from parity.pair import start_pair
 from parity.problem import Problem, cnn_problem
 from parity.render.check import check_lines
 from parity.run import run_sides
+from parity.running.history import EnsembleRun
+from parity.running.judgement import Truth, judge_run
+from parity.running.lockstep import train
 from parity.settings import Settings, Side
 from parity.testing import DisparityError, assert_parity
 from tests import fakes
@@ -294,7 +294,7 @@ def test_momentum_that_observe_and_run_show_differently(hidden, small):
 
 def test_a_null_level_above_the_tensors_own_size():
     null = trace(gradients={"w": np.array([0.2, 0.3])})
-    assert "times its own size" in broken(trace(), trace(), null=null)["gradients, w"]
+    assert "times its own size" in broken(trace(), trace(), null=(null, null))["gradients, w"]
 
 
 def test_an_update_below_the_parameters_last_place():
@@ -302,6 +302,42 @@ def test_an_update_below_the_parameters_last_place():
     moved = {"w": np.array([1.0, 2.0 + 2 * EPS])}
     seen = trace(weights=weights, parameters=moved)
     assert "times its own size" in broken(seen, seen)["update, w"]
+
+
+class Unstable(Wrapped):
+    """Its float64 outputs hang on the last bit of its weights, by 1e-6 of their size."""
+
+    def observe(self, state, data, rows):
+        after, seen = self.inner.observe(state, data, rows)
+        seed = np.frombuffer(b"".join(value.tobytes() for value in seen.weights.values()), np.uint32)
+        logits = seen.logits["logits"]
+        random = np.random.default_rng(seed).normal(size=logits.shape)
+        return after, dataclasses.replace(seen, logits={"logits": logits * (1 + 1e-6 * random)})
+
+
+@pytest.mark.parametrize("pair", [(Unstable(impl), impl), (impl, Unstable(impl))])
+def test_a_side_that_amplifies_rounding_does_not_widen_its_own_allowance(pair, small):
+    found = checked(*pair, small).finding
+    assert found is not None
+    assert str(found.place) == "logits"
+    assert found.allowed == ULPS * EPS
+
+
+def test_a_gradient_that_comes_back_is_judged_again():
+    """Zero but for rounding in one step; in the next its momentum must match, if the weights still do."""
+    weights = {"w": np.array([1.0, 2.0]), "v": np.array([3.0, 4.0])}
+    gradients = {"w": np.array([0.1, -0.2]), "v": np.array([0.3, 0.1])}
+    honest = trace(weights=weights, gradients=gradients, momentum=gradients, parameters=weights)
+    other = trace(
+        weights=weights, gradients=gradients, momentum={**gradients, "v": np.array([0.6, 0.2])}, parameters=weights
+    )
+    skipped = frozenset({"v"})
+    assert set(broken(honest, other, unjudged=skipped)) == {"momentum, v"}
+    drifted = dataclasses.replace(other, weights={**weights, "v": np.array([3.0, 4.0 + 1e-9])})
+    assert "momentum, v" not in broken(honest, drifted, unjudged=skipped)
+    vanishing = {**gradients, "v": np.array([1e-17, 0.0])}
+    again = [dataclasses.replace(side, gradients=vanishing) for side in (honest, other)]
+    assert not broken(*again, unjudged=skipped)
 
 
 def test_a_float32_slack_above_the_tensors_own_size():
@@ -357,7 +393,8 @@ def judged(run, labels, **changes):
     """The judgement of a float64 run, with other figures in its record."""
     run = dataclasses.replace(run, **changes)
     verdict = judge(run.sides[0].losses, run.sides[1].losses, list(run.gaps))
-    return judge_run(run, verdict, None, labels, "float64")
+    truth = Truth(labels=labels, classes=tuple(map(str, range(10))))
+    return judge_run(run, verdict, None, truth, "float64")
 
 
 @pytest.fixture(scope="module")
@@ -390,6 +427,20 @@ def test_an_envelope_that_anything_or_nothing_fits_into(run_beside_ensemble, sma
     found = judged(run_beside_ensemble, small.test_labels, **changes)
     assert found.outcome is Outcome.UNDECIDED
     assert problem in found.line
+
+
+@pytest.mark.parametrize(("members", "outcome"), [(1, Outcome.UNDECIDED), (3, Outcome.MATCH)])
+def test_an_ensemble_too_small_for_what_comes_after_the_horizon(run_beside_ensemble, small, members, outcome):
+    run = run_beside_ensemble
+    spreads = [
+        dataclasses.replace(spread, members=(0.1 if spread.steps > 10 else 1e-15,) * members)
+        for spread in run.ensemble.spreads
+    ]
+    ensemble = EnsembleRun(side=0, spreads=tuple(spreads), logits=run.ensemble.logits[:members])
+    found = judged(run, small.test_labels, ensemble=ensemble)
+    assert found.envelope.horizon is not None
+    assert found.outcome is outcome, found.line
+    assert ("any outcome would be one of the ensemble's" in found.line) == (outcome is Outcome.UNDECIDED)
 
 
 def test_another_formula_is_found_also_where_the_ensemble_proves_nothing(run_beside_ensemble, small):

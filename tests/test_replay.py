@@ -15,8 +15,8 @@ from parity.contract import SGD, Stream, initial_weights
 from parity.oracle import impl
 from parity.pair import Pair, start_pair
 from parity.problem import cnn_problem
-from parity.replay import replay
 from parity.run import run_sides
+from parity.running.replay import local_finding, replay
 from parity.settings import Settings, Side
 
 PLAN = np.arange(100, dtype=np.int32).reshape(25, 4)
@@ -171,7 +171,8 @@ def test_float32_twins_stay_inside_their_envelope_and_the_flip_is_named(float32_
     assert judgement.envelope.members == 3
     assert judgement.envelope.horizon == judgement.parting.step
     assert judgement.line.endswith(f"(up to step {judgement.parting.step:,}, then as distributions)")
-    assert [figure.inside for figure in judgement.envelope.distributions] == [True, True]
+    # All classes, agreement, and ten single classes.
+    assert [figure.inside for figure in judgement.envelope.distributions] == [True] * 12
 
 
 def test_a_fault_that_begins_after_a_flip_is_found_too(float32_run, small):
@@ -193,6 +194,44 @@ def test_a_fault_that_begins_after_a_flip_is_found_too(float32_run, small):
 
 def test_a_report_with_a_parting_can_be_written(float32_run):
     assert json.loads(float32_run.to_json())["judgement"]["parting"]["step"] == float32_run.judgement.parting.step
+
+
+@dataclass(frozen=True)
+class Jitters:
+    """The oracle, whose steps begin from weights up to 1e-7 away: rounding, as float32 has it."""
+
+    inner: Any = impl
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def observe(self, state, data, rows):
+        weights, momentum = self.inner.weights(state), self.inner.momentum(state)
+        return self.inner.observe(self.inner.restore(state, moved(weights, 1e-7), momentum), data, rows)
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.89])
+def test_a_fault_in_the_same_step_as_a_flip_is_found(momentum, small):
+    """A unit that stands on its switch in one image flips in that step; it must not excuse what the optimizer does."""
+    settings = Settings(sgd=SGD(lr=0.01), dtype="float64")
+    problem = cnn_problem(small, initial_weights(0))
+    lanes = [Side(name="right", implementation=impl), Side(name="jitters", implementation=Jitters())]
+    pair = start_pair(tuple(lanes), problem, settings, "cpu").run(PLAN[:3])
+    rows = PLAN[3]
+    _, (seen, _) = pair.observe(rows)
+    weights, buffers = pair.lanes[0].tensors(pair.states[0])
+    at_switch = weights["fc1.bias"].copy()
+    unit = int(np.abs(seen.gradients["fc1.bias"]).argmax())
+    at_switch[unit] -= seen.activations["fc1"][1, unit]
+    pair = pair.restore({**weights, "fc1.bias": at_switch}, buffers)
+    together = pair.resynchronised()
+    a, b = together.comparable(*together.observe(rows)[1])
+    assert {flip.sample for flip in find_flips(a, b)} == {1}
+    assert largest_gap(a.gradients, b.gradients).difference > 1e-3  # no rounding: the flip excuses it
+    other = dataclasses.replace(settings.sgd, momentum=momentum)
+    faulty = dataclasses.replace(pair.states[1], sgd=other)
+    found = local_finding(pair.at([pair.states[0], faulty]), rows, step=3, dtype="float32")
+    assert (found.place.stage if found else None) == (None if momentum == 0.9 else "momentum")
 
 
 @dataclass(frozen=True)

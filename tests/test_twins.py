@@ -7,8 +7,8 @@ import jax_impl
 import torch_impl
 from parity.compare import Outcome, largest_gap, loss_differences
 from parity.contract import initial_weights
-from parity.lockstep import train
 from parity.run import run_sides
+from parity.running.lockstep import train
 from parity.settings import Settings, Side
 
 TWINS = (Side(name="torch_impl", implementation=torch_impl.impl), Side(name="jax_impl", implementation=jax_impl.impl))

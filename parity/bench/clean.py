@@ -18,7 +18,7 @@ import numpy as np
 
 from parity.bench.draws import GROUPS, program_problem, sampled_problem
 from parity.bench.part import Bench, Conclusion, Part, Trial, figures, pair_of
-from parity.check import STEPS, Check, check
+from parity.checking import STEPS, Check, check
 from parity.compare import Rounding
 from parity.compare.rounding import CAP, K
 from parity.settings import Settings

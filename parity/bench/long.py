@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from parity.bench.part import Bench, Conclusion, Part, Trial, figures, pair_of
 from parity.compare import agreement, largest_gap, predictions
 from parity.contract import ParityError, initial_weights
-from parity.history import Run
-from parity.judgement import Judgement
-from parity.lockstep import train
-from parity.replay import Parting
 from parity.run import run_sides
+from parity.running.history import Run
+from parity.running.judgement import Judgement
+from parity.running.lockstep import train
+from parity.running.replay import Parting
 from parity.settings import Settings
 
 __all__ = ["ENSEMBLE", "FLOAT32", "FLOAT64", "loss_gaps"]

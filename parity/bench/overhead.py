@@ -14,11 +14,11 @@ from statistics import median
 from parity.bench.part import Bench, Conclusion, Part, Trial, pair_of
 from parity.contract import initial_weights
 from parity.data import Loader
-from parity.history import Run
 from parity.lane import Lane
-from parity.lockstep import CHUNK, train
 from parity.pair import start_pair
 from parity.problem import cnn_problem
+from parity.running.history import Run
+from parity.running.lockstep import CHUNK, train
 from parity.settings import Settings, Side, resolve_device
 
 __all__ = ["OVERHEAD"]

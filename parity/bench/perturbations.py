@@ -9,10 +9,9 @@ from dataclasses import asdict
 from parity.bench.draws import GROUPS, choose, draw_sgd, sampled_problem
 from parity.bench.part import Bench, Conclusion, Part, Trial, figures
 from parity.bench.perturbed import STAGES, Fault, Perturbed
-from parity.check import check_batches
-from parity.compare import nudge
+from parity.checking import check_batches
+from parity.checking.ladder import Climb, climb
 from parity.contract import CNN_PARAMETERS, SGD, Stream
-from parity.ladder import Climb, climb
 from parity.pair import start_pair
 from parity.problem import Problem
 from parity.registry import resolve
@@ -68,7 +67,7 @@ def _beside(bench: Bench, number: int, stream: Stream) -> tuple[str, SGD, int]:
 def _climbed(sides: tuple[Side, Side], problem: Problem, settings: Settings) -> Climb:
     """The ladder, with its null run, as `parity check` climbs it."""
     pair = start_pair(sides, problem, settings, resolve_device(sides, settings.device))
-    null = pair.lanes[0].restore(pair.states[0], nudge(problem.weights, seed=settings.seed, dtype="float64"), {})
+    null = pair.nudged(seed=settings.seed, dtype="float64", first=True)
     return climb(pair, check_batches(problem.size, settings, STEPS), null=null)
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from parity.bench.draws import GROUPS, choose, draw_sgd, sampled_problem
 from parity.bench.part import Bench, Conclusion, Part, Trial, figures, pair_of
-from parity.check import STEPS, Check, check
+from parity.checking import STEPS, Check, check
 from parity.contract import SGD, Stream
 from parity.settings import Settings
 

@@ -46,7 +46,7 @@ def check(a: str, b: str, steps: int, json_file: Path | None, mapping: tuple[str
 
     Example: parity check torch_impl jax_impl
     """
-    from parity.check import check as run_check
+    from parity.checking import check as run_check
     from parity.data import check_writable
     from parity.environment import describe_environment
     from parity.render.check import check_lines

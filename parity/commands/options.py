@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from parity.compare import Verdict
-    from parity.history import EpochResult, Window
+    from parity.running.history import EpochResult, Window
     from parity.settings import Settings
 
 __all__ = [

@@ -7,10 +7,12 @@ it passes the largest of M others in one of M + 1 cases, but not by far, so the 
 apart. A flip of the pair's alone is let through where it was found and named; after it only distributions are compared.
 
 The horizon is the step up to which a comparison step by step means anything: where the pair, or a member, first parts
-by a flip. Beyond it the final accuracy of the other side and the share of equal predictions are held against those of
-the ensemble: each is one more draw from the distribution that the runs of the ensemble are draws from, so its distance
-from their mean, over their standard deviation times sqrt(1 + 1/n), follows Student's t with n - 1 degrees of freedom,
-and a value beyond the 99.9 % quantile is another distribution.
+by a flip. Beyond it the final accuracy of the other side, in all and in each class, and the share of equal predictions
+are held against those of the ensemble: each is one more draw from the distribution that the runs of the ensemble are
+draws from, so its distance from their mean, over their standard deviation times sqrt(1 + 1/n), follows Student's t with
+n - 1 degrees of freedom, and a value that fewer than one honest run in 1,000 reaches is another distribution; for the
+classes one in 1,000 for all of them together (Bonferroni). Of two runs that t is 637: figures by which no value from 0
+to 1 would be another distribution prove nothing.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ class Distribution:
         value: the other side's.
         ensemble: the runs' own.
         t: distance from the ensemble's mean in standard deviations of a further draw.
-        limit: the 99.9 % quantile of Student's t.
+        limit: the largest t that is no other distribution.
+        lowest, highest: the values that have it, which may lie outside 0 and 1.
+        among: how many figures of its kind there are.
     """
 
     name: str
@@ -62,6 +66,19 @@ class Distribution:
     ensemble: tuple[float, ...]
     t: float
     limit: float
+    lowest: float
+    highest: float
+    among: int
+
+    @property
+    def share(self) -> float:
+        """T as a share of the limit."""
+        return self.t / self.limit
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a value that the ensemble could not have drawn."""
+        return self.lowest > 0 or self.highest < 1
 
     @property
     def inside(self) -> bool:
@@ -70,7 +87,13 @@ class Distribution:
 
 
 def compare_distribution(
-    name: str, value: float, ensemble: Sequence[float], *, resolution: float, more_is_fine: bool = False
+    name: str,
+    value: float,
+    ensemble: Sequence[float],
+    *,
+    resolution: float,
+    more_is_fine: bool = False,
+    among: int = 1,
 ) -> Distribution:
     """Whether a figure could be one more draw of the ensemble's.
 
@@ -82,18 +105,30 @@ def compare_distribution(
             large, because runs that agree by chance have none.
         more_is_fine: whether only a smaller value can be another distribution: a twin may agree better than the
             ensemble's runs do, the same program run twice for example.
+        among: how many figures of its kind share the one false alarm in 1,000.
     """
     runs = np.asarray(ensemble, np.float64)
     deviation = max(float(runs.std(ddof=1)), resolution) * math.sqrt(1 + 1 / len(runs))
     below = float(runs.mean()) - value
-    t = (max(below, 0.0) if more_is_fine else abs(below)) / deviation
-    return Distribution(name=name, value=value, ensemble=tuple(runs.tolist()), t=t, limit=student_t(len(runs) - 1))
+    limit = student_t(len(runs) - 1, FALSE_ALARMS / among)
+    return Distribution(
+        name=name,
+        value=value,
+        ensemble=tuple(runs.tolist()),
+        t=(max(below, 0.0) if more_is_fine else abs(below)) / deviation,
+        limit=limit,
+        lowest=float(runs.mean()) - limit * deviation,
+        highest=math.inf if more_is_fine else float(runs.mean()) + limit * deviation,
+        among=among,
+    )
 
 
-_T999 = (636.62, 31.599, 12.924, 8.6103, 6.8688, 5.9588, 5.4079, 5.0413, 4.7809, 4.5869, 4.4370, 4.3178, 4.2208, 4.1405)
-"""Two-sided 99.9 % quantiles of Student's t for 1, 2, ... degrees of freedom, from any table of them."""
+FALSE_ALARMS = 1e-3
+"""The share of honest runs that a figure may call another distribution."""
 
 
-def student_t(freedom: int) -> float:
-    """The two-sided 99.9 % quantile of Student's t; beyond the table that of its last row, which is larger."""
-    return _T999[min(freedom, len(_T999)) - 1]
+def student_t(freedom: int, beyond: float) -> float:
+    """The t that a share `beyond` of draws is further from 0 than, in either direction."""
+    from scipy.special import stdtrit  # here, so that traces can be compared where only NumPy is installed
+
+    return float(stdtrit(freedom, 1 - beyond / 2))

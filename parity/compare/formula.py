@@ -5,15 +5,18 @@ eps sqrt(n) / 2 of its size; the longest sum of the tutorial's CNN at batch 128 
 conv1.bias), which makes 160 eps. So a tensor that differs by more than 512 eps (1.1e-13 of its own norm) is computed by
 another formula. Three things widen the allowance, each measured or derived and never chosen:
 
-- where the problem itself amplifies rounding, the null level does: how far one side moves when each of its initial
-  weights is moved by one unit in the last place. Adam is the common case: it divides an element's gradient by its own
-  size, so that one which cancels to rounding still moves its weight, and that weight differs from then on;
+- where the problem itself amplifies rounding, the null level does: how far a side moves when each of its initial
+  weights is moved by one unit in the last place, on the side that moves less: one that amplifies rounding where the
+  other does not would widen its own allowance. Adam is the common case: it divides an element's gradient by its own
+  size, so that one which cancels to rounding still moves its weight, and that weight differs from then on. What it
+  makes of such an element is a draw of its own on each side, so for weights, momentum and update the larger counts;
 - a small loss, and the gradients of it, are small differences of numbers as large as the outputs: 8 eps of those;
 - an update is the difference of two parameters, each rounded to its own last place: 4 eps of the parameter's norm.
 
 A tensor that is zero in exact arithmetic (the gradient of a bias before a batch norm, for example) is nothing but
 rounding on both sides: its norm is within 512 eps of the largest tensor of its stage. It is listed as "zero" and not
-compared, and neither is what the optimizer makes of it; if all tensors were so, there would be no verdict.
+compared, and neither is what the optimizer makes of it, until it has a gradient and its weights agree to 512 eps; if
+all tensors were so, there would be no verdict.
 """
 
 from __future__ import annotations
@@ -85,7 +88,7 @@ def compare_formula(
     a: StepTrace,
     b: StepTrace,
     *,
-    null: StepTrace | None = None,
+    null: tuple[StepTrace, StepTrace] | None = None,
     unjudged: frozenset[str] = frozenset(),
     eps: float = EPS,
 ) -> tuple[Rung, ...]:
@@ -95,40 +98,51 @@ def compare_formula(
         step: its number.
         a: one side.
         b: the other, under the same names and in the same layout.
-        null: the same step of `a` with initial weights one ulp away.
-        unjudged: parameters whose gradients have been zero to rounding: their momentum and update are not compared.
+        null: the same step of both with initial weights one ulp away.
+        unjudged: parameters whose gradients were zero to rounding before this step: their momentum and update are
+            compared again once their weights agree and they have a gradient.
         eps: of the dtype that the steps were computed in.
     """
-    rule = _Rule(eps=eps, null=stage_tensors(null) if null is not None else {})
+    first, second = null or (None, None)
+    nulls = tuple(stage_tensors(trace) if trace is not None else {} for trace in (first, second))
+    rule = _Rule(eps=eps, nulls=nulls)
     return tuple(_rungs(step, stage_tensors(a), stage_tensors(b), rule, unjudged))
 
 
-def rounding_allowed(
-    x: NDArray[np.float64], moved: NDArray[np.float64] | None, *, scale: float, eps: float = EPS
-) -> float:
+Moved = tuple[NDArray[np.float64], NDArray[np.float64] | None]
+"""A side's tensor, and the same in its null run; None where there is none."""
+
+
+def rounding_allowed(moved: Sequence[Moved], *, stage: str, scale: float, eps: float = EPS) -> float:
     """The largest relative difference of a tensor that is rounding.
 
     Args:
-        x: one side's.
-        moved: the same in the null run; None where there is none. The null run's own start is 8 eps at most, far below
-            512, so that initial weights are judged as everything else is.
+        moved: one side's, or each side's. A null run's own start is 8 eps at most, far below 512, so that initial
+            weights are judged as everything else is.
+        stage: the tensor's.
         scale: the norm that differences are relative to.
         eps: of the dtype that it was computed in.
     """
-    known = moved is not None and moved.shape == x.shape
-    amplified = NULL_FACTOR * ratio(frobenius(x - moved), scale) if known and moved is not None else 0.0
-    return max(ULPS * eps, amplified)
+    levels = [
+        ratio(frobenius(x - null), scale) if null is not None and null.shape == x.shape else 0.0 for x, null in moved
+    ]
+    level = max(levels) if stage in _DRAWN else min(levels)
+    return max(ULPS * eps, NULL_FACTOR * level)
+
+
+_DRAWN = ("weights", *OPTIMIZER)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Rule:
-    """What is rounding: in units of a dtype's eps, and by a null run."""
+    """What is rounding: in units of a dtype's eps, and by each side's null run."""
 
     eps: float
-    null: Arrays
+    nulls: tuple[Arrays, ...]
 
-    def allows(self, place: Stage, scale: float, x: NDArray[np.float64], a: Arrays) -> float:
-        allowed = rounding_allowed(x, self.null.get(place), scale=scale, eps=self.eps)
+    def allows(self, place: Stage, scale: float, values: Sequence[NDArray[np.float64]], a: Arrays) -> float:
+        moved = [(x, null.get(place)) for x, null in zip(values, self.nulls, strict=True)]
+        allowed = rounding_allowed(moved, stage=place.stage, scale=scale, eps=self.eps)
         parameter = a.get(Stage(stage="weights", tensor=place.tensor))
         if place.stage == "update" and parameter is not None and scale > 0:  # two that are 0 are equal, not vague
             allowed += ratio(4 * self.eps * frobenius(parameter), scale)
@@ -158,11 +172,13 @@ def _rungs(step: int, a: Arrays, b: Arrays, rule: _Rule, unjudged: frozenset[str
         assert x is not None and y is not None  # noqa: S101, PT018  _problem has seen to it; for the type checker
         scale = max(frobenius(x), frobenius(y))
         parameter = place.tensor.partition(":")[0]
+        difference = ratio(frobenius(x - y), scale)
+        if place.stage == "weights" and difference <= ULPS * rule.eps:
+            zeros.discard(place.tensor)
         zero = rule.is_zero(place, scale, largest) or (place.stage in OPTIMIZER and parameter in zeros) or not x.size
         if zero and place.stage == "gradients":
             zeros.add(place.tensor)
-        allowed = rule.allows(place, scale, x, a)
-        difference = ratio(frobenius(x - y), scale)
+        allowed = rule.allows(place, scale, (x, y), a)
         vacuous = _VACUOUS.format(allowed) if allowed >= 1 and not zero else None
         yield Rung(step=step, place=place, difference=difference, allowed=allowed, problem=vacuous, zero=zero)
 

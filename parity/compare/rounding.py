@@ -104,14 +104,14 @@ class Rounding:
 
 @dataclass(frozen=True, kw_only=True)
 class Trials:
-    """One step, from the same float32 values, in six ways."""
+    """One step, from the same float32 values, in six ways; without `b_null` the first side's null level counts."""
 
     a32: StepTrace
     b32: StepTrace
     a64: StepTrace
     b64: StepTrace
     a_null: StepTrace
-    b_null: StepTrace
+    b_null: StepTrace | None
 
 
 def measure_rounding(
@@ -130,21 +130,18 @@ def measure_rounding(
 
 def _errors(trials: Trials, unjudged: frozenset[str]) -> Iterator[tuple[Stage, Errors]]:
     a32, a64, a_null = (stage_tensors(trace) for trace in (trials.a32, trials.a64, trials.a_null))
-    b32, b64, b_null = (
+    b32, b64 = (
         stage_tensors(in_order_of(reference, trace))
-        for reference, trace in (
-            (trials.a32, trials.b32),
-            (trials.a64, trials.b64),
-            (trials.a_null, trials.b_null),
-        )
+        for reference, trace in ((trials.a32, trials.b32), (trials.a64, trials.b64))
     )
+    b_null = stage_tensors(in_order_of(trials.a_null, trials.b_null)) if trials.b_null else None
     longest = max((value.size for place, value in a64.items() if place.stage == "activations"), default=1)
     for place, reference in a64.items():
         # A tensor that is exactly zero has no size of its own: its stage's largest stands for it.
         scale = frobenius(reference) or max(frobenius(v) for p, v in a64.items() if p.stage == place.stage) or 1.0
-        if place.tensor.partition(":")[0] in unjudged:
+        if _is_of(place, unjudged):
             continue
-        nulls = _apart(a_null, a32, place, scale), _apart(b_null, b32, place, scale)
+        nulls = [_apart(a_null, a32, place, scale)] + ([_apart(b_null, b32, place, scale)] if b_null else [])
         null = max(nulls) if place.stage in OPTIMIZER else min(nulls)
         yield (
             place,
@@ -180,11 +177,22 @@ def _update(place: Stage, step: Arrays, scale: float) -> float:
     return max(ratio(EPS32 * frobenius(parameter), scale), BIAS_CORRECTION if corrected else 0.0)
 
 
+def _is_of(place: Stage, parameters: frozenset[str]) -> bool:
+    """Whether it is the gradient, the momentum or the update of one of these; a second slot is `name:2`."""
+    return place.tensor.partition(":")[0] in parameters
+
+
 _MISSING = Errors(a=float("inf"), b=float("inf"), apart=float("inf"), null=0.0, floor=EPS32)
 
 
-def judge_rounding(steps: Sequence[Mapping[Stage, Errors]]) -> tuple[Rounding, ...]:
+def judge_rounding(
+    steps: Sequence[Mapping[Stage, Errors]], unjudged: Sequence[frozenset[str]] = ()
+) -> tuple[Rounding, ...]:
     """The medians over the steps, in the order of the stages.
+
+    Args:
+        steps: what each measured.
+        unjudged: the parameters that each left out; none for those that are not listed.
 
     Raises:
         ValueError: there is no step or no tensor, so that there can be no pass.
@@ -193,7 +201,13 @@ def judge_rounding(steps: Sequence[Mapping[Stage, Errors]]) -> tuple[Rounding, .
     places = sorted(dict.fromkeys(place for step in steps for place in step), key=lambda place: _ORDER[place.stage])
     if not places:
         raise ValueError("no step was compared")
-    return tuple(_median(place, [step.get(place, _MISSING) for step in steps]) for place in places)
+    left_out = [*unjudged, *[frozenset[str]()] * (len(steps) - len(unjudged))]
+    judged = [(step, skipped) for step, skipped in zip(steps, left_out, strict=True)]
+
+    def found(place: Stage) -> list[Errors]:
+        return [step.get(place, _MISSING) for step, skipped in judged if not _is_of(place, skipped)]
+
+    return tuple(_median(place, found(place)) for place in places)
 
 
 def _median(place: Stage, steps: Sequence[Errors]) -> Rounding:

@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 
 from parity import oracle
+from parity.checking.ladder import climb
+from parity.checking.probes import tie_probe
 from parity.compare import formula_finding
 from parity.conformance.observing import complete, observe_agrees, partial_batch, records_states, update_follows
 from parity.conformance.promise import Unoffered, promise, require
 from parity.conformance.running import float64
 from parity.conformance.subject import HYPER, Subject
 from parity.contract import SGD
-from parity.ladder import climb
 from parity.lane import Lane
 from parity.pair import Pair
-from parity.probes import tie_probe
 from parity.settings import Settings, Side
 
 __all__ = ["FORMULA", "agrees_with_oracle"]

@@ -8,6 +8,7 @@ from parity.matching.activations import (
     Matches,
     first_unmatched,
     match_activations,
+    matched_pairs,
 )
 from parity.matching.mapped import Mapped
 from parity.matching.mapping import WHOLE, Part, TensorMap, WeightMapping
@@ -29,4 +30,5 @@ __all__ = [
     "first_unmatched",
     "match_activations",
     "match_weights",
+    "matched_pairs",
 ]

@@ -20,7 +20,16 @@ from parity.compare import BOUND, relative_difference
 from parity.contract import StepTrace
 from parity.matching.signatures import Signature, aligned_distance, same, signature
 
-__all__ = ["Candidate", "Captured", "Comparison", "ForwardBreak", "Matches", "first_unmatched", "match_activations"]
+__all__ = [
+    "Candidate",
+    "Captured",
+    "Comparison",
+    "ForwardBreak",
+    "Matches",
+    "first_unmatched",
+    "match_activations",
+    "matched_pairs",
+]
 
 
 class Captured:
@@ -144,6 +153,24 @@ def match_activations(a: Captured | StepTrace, b: Captured | StepTrace) -> Match
     telling = frozenset(name for name in partners if a.signatures[name].telling) - a.given
     theirs = frozenset(other for name in telling for other in partners[name])
     return Matches(partners=partners, telling=telling, telling_partners=theirs)
+
+
+def matched_pairs(a: Captured | StepTrace, b: Captured | StepTrace) -> tuple[tuple[str, str, float], ...]:
+    """The activations of two float64 steps that mean something and match: A's, B's, and how far they are apart.
+
+    The distance is that of the sorted values, relative, in the Frobenius norm. Where one side repeats an activation in
+    another shape, the first is named.
+    """
+    first, second = _captured(a), _captured(b)
+    matches = match_activations(first, second)
+    partners: dict[str, str] = {}
+    for name in first.names:
+        if name in matches.telling:
+            partners.setdefault(matches.partners[name][0], name)
+    return tuple(
+        (name, other, relative_difference(first.signatures[name].values, second.signatures[other].values))
+        for other, name in partners.items()
+    )
 
 
 def _misplacement(position: int, taken: set[int], i: int) -> tuple[bool, bool, int]:

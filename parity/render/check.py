@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from parity.check import Check
+from parity.checking import Check
 from parity.compare import Rounding, Rung
 from parity.compare.formula import EPS
 from parity.contract import STAGES
@@ -45,7 +45,19 @@ def stage_table(check: Check, names: tuple[str, str]) -> Iterator[str]:
     yield _row(("stage", "f64, ulp", "share", "f32 a", "f32 b", "ratio"), width)
     for rung in shown:
         yield _row((str(rung.place), *_exact(rung), *_single(rounding.get(rung.place))), width)
+    for name, exact, single in zip(names, check.fast_rungs, check.fast_rounding, strict=True):
+        if exact:
+            yield _fast_row(name, exact, single, width)
+    if any(check.fast_rounding):
+        yield "fast path: what run() leaves beside what observe() shows; float32 a is observe(), b is run()"
     yield from _zeros(check.rungs)
+
+
+def _fast_row(name: str, exact: Sequence[Rung], single: Sequence[Rounding], width: int) -> str:
+    """A side's fast path by its worst tensor in each precision."""
+    rung = max(exact, key=lambda rung: (rung.broken, rung.share))
+    worst = max(single, key=lambda tensor: (tensor.broken, tensor.excess), default=None)
+    return _row((f"fast path, {name}", *_exact(rung), *_single(worst)), width)
 
 
 def _zeros(rungs: Sequence[Rung]) -> Iterator[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from parity.compare import BOUND, Gap, Verdict
+from parity.compare import BOUND, Distribution, Gap, Verdict
 from parity.data import Dataset
-from parity.history import EpochResult, Window
-from parity.judgement import Judgement
 from parity.result import Comparison, Report
+from parity.running.history import EpochResult, Window
+from parity.running.judgement import Judgement
 from parity.settings import Settings
 
 __all__ = ["data_line", "epoch_line", "header", "report_lines", "settings_lines", "verdict_lines", "window_line"]
@@ -118,9 +118,21 @@ def _judgement_lines(judgement: Judgement) -> Iterator[str]:
         horizon = "not reached" if around.horizon is None else f"step {around.horizon:,}"
         yield f"  horizon of a comparison step by step: {horizon}"
         yield f"  largest gap: {100 * around.largest_share:.0f} % of what the ensemble allows"
-        for figure in around.distributions:
-            low, high = 100 * min(figure.ensemble), 100 * max(figure.ensemble)
-            yield f"  {figure.name}: {100 * figure.value:.2f} %, the runs' {low:.2f} to {high:.2f} %"
+        for figure in _shown_distributions(around.distributions):
+            yield from _distribution_lines(figure)
+
+
+def _shown_distributions(figures: Sequence[Distribution]) -> list[Distribution]:
+    """Those of all classes together, and of the single classes the furthest from the runs'."""
+    single = [figure for figure in figures if figure.among > 1]
+    return [figure for figure in figures if figure.among == 1] + sorted(single, key=lambda figure: -figure.share)[:1]
+
+
+def _distribution_lines(figure: Distribution) -> Iterator[str]:
+    low, high = 100 * min(figure.ensemble), 100 * max(figure.ensemble)
+    lowest, highest = 100 * max(figure.lowest, 0), 100 * min(figure.highest, 1)
+    yield f"  {figure.name}: {100 * figure.value:.2f} %,"
+    yield f"    the runs' {low:.2f} to {high:.2f} %; {lowest:.2f} to {highest:.2f} % is allowed"
 
 
 def _last_line(report: Report) -> str:

@@ -18,11 +18,11 @@ from parity.compare import nudge as nudged
 from parity.contract import InputError, Weights, initial_weights
 from parity.data import Dataset, Loader, fingerprint
 from parity.environment import describe_environment
-from parity.history import NonFiniteLossError, Silent, Watcher, window
 from parity.lane import Lane
-from parity.lockstep import window_ends
 from parity.problem import cnn_problem
 from parity.result import WeightsReport, data_report
+from parity.running.history import NonFiniteLossError, Silent, Watcher, window
+from parity.running.lockstep import window_ends
 from parity.settings import Settings, Side, require_cnn, resolve_device
 from parity.trace.manifest import Manifest
 from parity.trace.schedule import Schedule

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from parity.contract import InputError, Weights
 from parity.data import check_writable, replacing
-from parity.history import NonFiniteLossError
+from parity.running.history import NonFiniteLossError
 from parity.trace.chunk import Chunk, State
 from parity.trace.manifest import MANIFEST, ChunkFile, Manifest
 from parity.trace.projection import Projector

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,11 +22,13 @@ from parity.compare import (
     predictions,
 )
 from parity.compare.measure import ratio
-from parity.history import EnsembleRun, Run
-from parity.replay import Parting, jumped
-from parity.watch import Outside
+from parity.running.history import EnsembleRun, Run
+from parity.running.replay import Parting, jumped
+from parity.running.watch import Outside
 
-__all__ = ["Envelope", "Judgement", "judge_run"]
+Labels = NDArray[np.integer]
+
+__all__ = ["Envelope", "Judgement", "Truth", "judge_run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,14 @@ class Envelope:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Truth:
+    """The test set's labels, (N,) integers, and the names of the classes that they number."""
+
+    labels: NDArray[np.integer]
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Judgement:
     """What a run of two sides shows: the outcome, the reason in one line, and what it rests on."""
 
@@ -62,18 +73,18 @@ class Judgement:
     envelope: Envelope | None
 
 
-def judge_run(run: Run, verdict: Verdict, check: Run | None, labels: NDArray[np.integer], dtype: str) -> Judgement:
+def judge_run(run: Run, verdict: Verdict, check: Run | None, truth: Truth, dtype: str) -> Judgement:
     """Judge two sides.
 
     Args:
         run: the run, or the float64 check that ended it.
         verdict: that of the first float64 steps.
         check: the float64 check that came before the run; None where the run is in float64 itself.
-        labels: of the test set.
+        truth: of the test set.
         dtype: of the run.
     """
     exact = check or run
-    around = _envelope(run, run.ensemble, labels, dtype) if run.ensemble else None
+    around = _envelope(run, run.ensemble, truth, dtype) if run.ensemble else None
     outcome, line = _conclude(run, verdict, exact, around, dtype)
     parting = exact.parting if verdict.outcome is Outcome.DIFFERS else run.parting
     return Judgement(outcome=outcome, line=line, parting=parting, outside=run.outside, envelope=around)
@@ -104,13 +115,20 @@ def _another_formula(run: Run, verdict: Verdict, exact: Run) -> str | None:
 
 def _unproved(around: Envelope) -> str | None:
     """Why the ensemble is nothing to judge by, or None: an envelope of nothing, or one that nothing could leave."""
-    limit = max(around.limits, default=0.0)
+    limit, figures = max(around.limits, default=0.0), around.distributions
     if limit == 0:
         return "runs from weights one ulp apart stayed equal to the last bit; there is no envelope to judge by"
     if not math.isfinite(limit):
         return "a run from weights one ulp apart is no longer finite; any pair would be inside its envelope"
-    if limit >= 1 and not around.distributions:
+    if limit >= 1 and not figures:
         return "the envelope is as large as the parameters themselves, and no distribution was compared"
+    if (
+        around.horizon is not None
+        and around.distributions
+        and not any(figure.judged for figure in around.distributions)
+    ):
+        runs = f"{around.members} run{'s' if around.members > 1 else ''}"
+        return f"after step {around.horizon:,} any outcome would be one of the ensemble's, of {runs}; give --ensemble 4"
     return None
 
 
@@ -151,7 +169,7 @@ def _inside_line(around: Envelope, dtype: str) -> str:
     return f"match: same formula in float64, inside its own envelope in {dtype} ({until})"
 
 
-def _envelope(run: Run, ensemble: EnsembleRun, labels: NDArray[np.integer], dtype: str) -> Envelope:
+def _envelope(run: Run, ensemble: EnsembleRun, truth: Truth, dtype: str) -> Envelope:
     limits = [FACTOR * limit for limit in envelope(ensemble.spreads)]
     boundaries = run.gaps[: len(limits)]  # Ctrl-C may come between the pair's comparison and the ensemble's
     gaps = [gap.parameters.difference for gap in boundaries]
@@ -167,7 +185,7 @@ def _envelope(run: Run, ensemble: EnsembleRun, labels: NDArray[np.integer], dtyp
         limits=tuple(limits),
         largest_share=max(before, default=0.0),
         horizon=horizon,
-        distributions=_distributions(run, ensemble, labels),
+        distributions=_distributions(run, ensemble, truth),
     )
 
 
@@ -183,30 +201,49 @@ def _horizon(run: Run, ensemble: EnsembleRun, dtype: str) -> int | None:
     return own
 
 
-def _distributions(run: Run, ensemble: EnsembleRun, labels: NDArray[np.integer]) -> tuple[Distribution, ...]:
-    """The other side's accuracy among the ensemble's, and its agreement with the side that the ensemble is of."""
+def _distributions(run: Run, ensemble: EnsembleRun, truth: Truth) -> tuple[Distribution, ...]:
+    """The other side's accuracies among the ensemble's, and its agreement with the side that the ensemble is of."""
     own, other = run.sides[ensemble.side].logits, run.sides[1 - ensemble.side].logits
     if own is None or other is None or not ensemble.logits:
         return ()
     base, twin = predictions(own), predictions(other)
     members = [predictions(logits) for logits in ensemble.logits]
-    resolution = 1 / len(labels)
-    figures = [
+    runs = [base, *members]
+    overall = compare_distribution(
+        "the share of correct predictions",
+        accuracy(twin, truth.labels),
+        [accuracy(run, truth.labels) for run in runs],
+        resolution=1 / len(truth.labels),
+    )
+    return overall, *_agreement(twin, base, members), *_per_class(twin, runs, truth)
+
+
+def _agreement(twin: Labels, base: Labels, members: Sequence[Labels]) -> list[Distribution]:
+    """None with one member: two runs agree once, which has no deviation."""
+    if len(members) == 1:
+        return []
+    return [
         compare_distribution(
-            "the share of correct predictions",
-            accuracy(twin, labels),
-            [accuracy(run, labels) for run in (base, *members)],
-            resolution=resolution,
+            "the share of equal predictions",
+            agreement(twin, base),
+            [agreement(member, base) for member in members],
+            resolution=1 / len(base),
+            more_is_fine=True,
         )
     ]
-    if len(members) > 1:
-        figures.append(
-            compare_distribution(
-                "the share of equal predictions",
-                agreement(twin, base),
-                [agreement(member, base) for member in members],
-                resolution=resolution,
-                more_is_fine=True,
-            )
+
+
+def _per_class(twin: Labels, runs: Sequence[Labels], truth: Truth) -> list[Distribution]:
+    """One for each class that has images."""
+    images = [(name, np.flatnonzero(truth.labels == number)) for number, name in enumerate(truth.classes)]
+    present = [(name, rows) for name, rows in images if len(rows)]
+    return [
+        compare_distribution(
+            f"the share of correct predictions of {name}",
+            accuracy(twin[rows], truth.labels[rows]),
+            [accuracy(run[rows], truth.labels[rows]) for run in runs],
+            resolution=1 / len(rows),
+            among=len(present),
         )
-    return tuple(figures)
+        for name, rows in present
+    ]

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from parity.compare import (
     Finding,
     Flip,
+    Rung,
     compare_formula,
     difference_at,
     find_flips,
     first_break,
     formula_finding,
     largest_gap,
-    nudge,
 )
 from parity.compare.stages import BACKWARD
 from parity.contract import StepTrace, Tensors, Weights
@@ -113,8 +113,9 @@ def replay(
 def local_finding(pair: Pair, rows: NDArray[np.int32], *, step: int, dtype: str) -> Finding | None:
     """Another formula in this step: what differs when both sides take it from the first side's state.
 
-    What that state makes of rounding is measured by taking the step once more on the first side, from parameters one
-    ulp away: where the examples are learnt well, gradients are small differences of large numbers.
+    What that state makes of rounding is measured by taking the step once more from parameters one ulp away: where the
+    examples are learnt well, gradients are small differences of large numbers. An example for which the rounding of one
+    state has made a choice fall the other way is left out, and the step is taken without it.
 
     Args:
         pair: before the step.
@@ -124,15 +125,29 @@ def local_finding(pair: Pair, rows: NDArray[np.int32], *, step: int, dtype: str)
     """
     eps = float(np.finfo(dtype).eps)
     together = pair.resynchronised()
-    a, b = _observe(together, rows)
-    rung = first_break(compare_formula(step, a, b, null=_null(together, rows, dtype), eps=eps))
-    flipped = any(flip.ordinary(eps) for flip in find_flips(a, b))
-    if rung is None or (flipped and rung.place.stage in BACKWARD):
-        return None  # with a flip: the same switch again, now by the rounding of one state
+    rung, flips = _compare_together(together, rows, step=step, dtype=dtype)
+    while rung and flips and rung.place.stage in BACKWARD:
+        rows = np.delete(rows, sorted({flip.sample for flip in flips}))
+        if not rows.size:
+            return None
+        rung, flips = _compare_together(together, rows, step=step, dtype=dtype)
+    if rung is None:
+        return None
     since = difference_at(rung.place, *_observe(pair, rows))
     finding = formula_finding(rung, eps=eps)
     detail = f"{finding.detail} in this step alone, {since:.1e} since the start"
     return replace(finding, difference=since, local=rung.difference, detail=detail)
+
+
+def _compare_together(
+    together: Pair, rows: NDArray[np.int32], *, step: int, dtype: str
+) -> tuple[Rung | None, list[Flip]]:
+    """The first stage that differs in a step from one state, and the choices that rounding has made there."""
+    eps = float(np.finfo(dtype).eps)
+    a, b = _observe(together, rows)
+    null = _observe(together.nudged(seed=0, dtype=dtype), rows)
+    rung = first_break(compare_formula(step, a, b, null=null, eps=eps))
+    return rung, [flip for flip in find_flips(a, b) if flip.ordinary(eps)]
 
 
 def first_finding(
@@ -159,13 +174,6 @@ def first_finding(
 def _observe(pair: Pair, rows: NDArray[np.int32]) -> tuple[StepTrace, StepTrace]:
     """Both sides' step, ready to be compared."""
     return pair.comparable(*pair.observe(rows)[1])
-
-
-def _null(pair: Pair, rows: NDArray[np.int32], dtype: str) -> StepTrace:
-    lane, state = pair.lanes[0], pair.states[0]
-    weights, momentum = lane.tensors(state)
-    moved = lane.restore(state, nudge(weights, seed=0, dtype=dtype), momentum)
-    return lane.observe(moved, rows, pair.data[0])[1]
 
 
 def _gradient_gap(a: StepTrace, b: StepTrace) -> float:

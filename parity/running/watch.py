@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from parity.compare import FACTOR, JUDGED_STEPS, Finding, Spread, StateGap
 from parity.pair import Pair, start_pair
-from parity.replay import Parting, first_finding, jumped, local_finding, replay
+from parity.running.replay import Parting, first_finding, jumped, local_finding, replay
 from parity.settings import Settings
 
 __all__ = ["Outside", "Watch"]

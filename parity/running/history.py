@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from parity.compare import Finding, Spread, StateGap, accuracy, accuracy_per_class, agreement, loss_differences
 from parity.contract import NonFiniteLossError, Weights
-from parity.replay import Parting
-from parity.watch import Outside
+from parity.running.replay import Parting
+from parity.running.watch import Outside
 
 __all__ = [
     "EnsembleRun",

@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from parity.compare import JUDGED_STEPS, Spread, StateGap, largest_gap, momentum_gap, predictions
 from parity.contract import ParityError, Weights
 from parity.data import Dataset, Loader
-from parity.ensemble import Members, start_members
-from parity.history import (
+from parity.lane import Lane, require_same_tensors
+from parity.pair import Pair
+from parity.problem import Problem, cnn_problem
+from parity.running.ensemble import Members, start_members
+from parity.running.history import (
     EnsembleRun,
     EpochResult,
     NonFiniteLossError,
@@ -29,11 +32,8 @@ from parity.history import (
     epoch_result,
     window,
 )
-from parity.lane import Lane, require_same_tensors
-from parity.pair import Pair
-from parity.problem import Problem, cnn_problem
+from parity.running.watch import Watch
 from parity.settings import Settings, Side, require_cnn, resolve_device
-from parity.watch import Watch
 
 __all__ = ["CHUNK", "train", "window_ends"]
 

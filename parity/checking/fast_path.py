@@ -1,0 +1,144 @@
+"""The fast path (`run`), on which programs are trained, against what `observe` shows of the same program's steps.
+
+In float64 `run` must repeat the steps that were observed, by the first rule (`parity.compare.formula`). In float32 it
+is judged as one more side of lower precision might be, by the second (`parity.compare.rounding`), a step at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.checking.ladder import Climb, Taken
+from parity.compare import (
+    Errors,
+    Finding,
+    Rung,
+    Stage,
+    Trials,
+    first_break,
+    formula_finding,
+    measure_rounding,
+    relative_difference,
+)
+from parity.compare.formula import EPS, ULPS, rounding_allowed
+from parity.compare.measure import frobenius
+from parity.contract import StepTrace, Tensors
+from parity.lane import Lane
+from parity.pair import Pair
+
+__all__ = ["fast_finding", "fast_formulas", "fast_rounding", "group_ends", "make_rung"]
+
+Batch = NDArray[np.int32]
+
+_STAGES = {"momentum": "momentum", "parameters": "update"}
+"""The stage at which the ladder shows what the fast path leaves."""
+
+_LEFT = ("loss", *_STAGES.values())
+
+
+def group_ends(batches: Sequence[Batch]) -> list[int]:
+    """The last step of each run of equal batches: a call of `run` takes batches of one size."""
+    sizes = [len(list(group)) for _, group in itertools.groupby(batches, key=len)]
+    return [end - 1 for end in itertools.accumulate(sizes)]
+
+
+def fast_formulas(start: Pair, batches: Sequence[Batch], climbed: Climb) -> tuple[tuple[Rung, ...], tuple[Rung, ...]]:
+    """What each side's `run` makes of the steps, against what its `observe` recorded of them.
+
+    Args:
+        start: where both began, in float64.
+        batches: the rows of each step.
+        climbed: with the tensors of `group_ends` kept.
+    """
+    first, second = (
+        tuple(_rerun(lane, state, batches, climbed, number))
+        for number, (lane, state) in enumerate(zip(start.lanes, start.states, strict=True))
+    )
+    return first, second
+
+
+def fast_finding(names: tuple[str, str], rungs: tuple[Sequence[Rung], Sequence[Rung]]) -> Finding | None:
+    """The first side whose `run` is not what its `observe` shows."""
+    for name, side in zip(names, rungs, strict=True):
+        if rung := first_break(side):
+            finding = formula_finding(rung, phase="fast path")
+            detail = f"{name}: run() is not what observe() shows; {finding.detail}"
+            return replace(finding, off=(name,), detail=detail)
+    return None
+
+
+def _rerun(lane: Lane, state: Any, batches: Sequence[Batch], climbed: Climb, number: int) -> Iterator[Rung]:
+    """The steps again by `run`, in pieces of equal batches: losses at each step, tensors after each piece."""
+    first = 0
+    for end in group_ends(batches):
+        state, losses = lane.run(state, np.stack(batches[first : end + 1]))
+        for step, loss in enumerate(losses, first):
+            yield from _compared(step, "loss", {"loss": loss}, climbed.taken[step], number)
+        first = end + 1
+        yield from _compared(end, "momentum", lane.momentum(state), climbed.taken[end], number)
+        yield from _compared(end, "parameters", lane.weights(state), climbed.taken[end], number)
+
+
+def _compared(step: int, kind: str, found: Tensors, taken: Taken, number: int) -> Iterator[Rung]:
+    """One kind of tensor after a step."""
+    observed: Tensors = getattr(taken.sides[number], kind)
+    null: Tensors = getattr(taken.nulls[number], kind) if taken.nulls else {}
+    for name in dict.fromkeys([*observed, *found]):
+        if name.partition(":")[0] not in taken.unjudged:
+            place = Stage(stage=_STAGES.get(kind, kind), tensor=name)
+            moved = [(observed.get(name), null.get(name))]
+            yield make_rung(step, place, found.get(name), observed.get(name), moved=moved)
+
+
+def make_rung(step: int, place: Stage, a: Any, b: Any, *, moved: Sequence[tuple[Any, Any]]) -> Rung:
+    """One comparison outside the ladder; None stands for a tensor that is not there.
+
+    `moved` are one side's tensor, or each side's, each with the same in its null run.
+    """
+    if a is None or b is None or np.shape(a) != np.shape(b) or not np.size(a):
+        problem = "only one side has it" if a is None or b is None else "the shapes differ, or nothing is in it"
+        return Rung(step=step, place=place, difference=float("inf"), allowed=0.0, problem=problem)
+    difference = relative_difference(np.asarray(a), np.asarray(b))
+    scale = max(frobenius(np.asarray(a)), frobenius(np.asarray(b)))
+    known = [(np.asarray(x), np.asarray(null)) for x, null in moved if x is not None and null is not None]
+    allowed = rounding_allowed(known, stage=place.stage, scale=scale) if known else ULPS * EPS
+    return Rung(step=step, place=place, difference=difference, allowed=allowed)
+
+
+def fast_rounding(
+    single: Pair, rows: Batch, trials: Trials, *, unjudged: frozenset[str]
+) -> tuple[dict[Stage, Errors], dict[Stage, Errors]]:
+    """What `run` makes of one step in float32 beside what `observe` does, on each side: loss, momentum and update.
+
+    Args:
+        single: before the step, in float32.
+        rows: the step's.
+        trials: the same step, observed.
+        unjudged: parameters whose gradient is zero in exact arithmetic.
+    """
+    observed = (trials.a32, trials.a64, trials.a_null), (trials.b32, trials.b64, trials.b_null or trials.a_null)
+    first, second = (
+        _side_rounding(lane, state, rows, seen, unjudged=unjudged)
+        for lane, state, seen in zip(single.lanes, single.states, observed, strict=True)
+    )
+    return first, second
+
+
+def _side_rounding(
+    lane: Lane, state: Any, rows: Batch, observed: tuple[StepTrace, StepTrace, StepTrace], *, unjudged: frozenset[str]
+) -> dict[Stage, Errors]:
+    """`observed`: the step in float32, in float64, and in the null run."""
+    seen, exact, null = observed
+    after, losses = lane.run(state, rows[np.newaxis], timed=False)
+    ran = replace(
+        seen, loss={"loss": np.asarray(losses[0])}, momentum=lane.momentum(after), parameters=lane.weights(after)
+    )
+    trials = Trials(a32=seen, b32=ran, a64=exact, b64=exact, a_null=null, b_null=None)
+    measured = measure_rounding(trials, unjudged=unjudged)
+    return {place: errors for place, errors in measured.items() if place.stage in _LEFT}

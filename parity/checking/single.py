@@ -1,0 +1,112 @@
+"""What float32 shows, once float64 has matched: is each side as exact as float32 is?
+
+By the second rule: see `parity.compare.rounding`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.checking.fast_path import fast_rounding
+from parity.checking.ladder import Climb
+from parity.compare import (
+    Errors,
+    Finding,
+    Rounding,
+    Stage,
+    Trials,
+    judge_rounding,
+    measure_rounding,
+    nudge,
+    precision_finding,
+    vacuous_finding,
+)
+from parity.contract import InputError, Weights
+from parity.pair import Pair, start_pair
+from parity.problem import Problem
+from parity.settings import Settings, Side
+
+__all__ = ["Single", "compare_single", "start_single"]
+
+Batch = NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Single:
+    """Every tensor's float32 errors: as `observe` shows them, and as each side's `run` does beside its `observe`."""
+
+    observed: tuple[Rounding, ...] = ()
+    fast: tuple[tuple[Rounding, ...], tuple[Rounding, ...]] = ((), ())
+
+    def finding(self, names: tuple[str, str]) -> Finding | None:
+        """The first tensor that one side computes with less precision; or a stage of which nothing was judged."""
+        if found := _first_excess(self.observed, names) or _unjudged_rounding(self.observed):
+            return found
+        for name, tensors in zip(names, self.fast, strict=True):
+            if found := _first_excess(tensors, (f"{name}'s observe()", f"{name}'s run()")):
+                return replace(found, phase="fast path", off=(name,))
+        return None
+
+
+def start_single(
+    sides: tuple[Side, Side], problem: Problem, settings: Settings, device: str
+) -> tuple[Pair | None, str | None]:
+    """The sides in float32, or the reason why one of them does not compute in it."""
+    try:
+        return start_pair(sides, problem, replace(settings, dtype="float32"), device), None
+    except InputError as error:
+        if error.argument != "dtype":
+            raise
+        return None, error.problem
+
+
+def compare_single(single: Pair, exact: Climb, batches: Sequence[Batch], seed: int) -> Single:
+    """Each step six times from the same float32 values: both sides in both precisions, and both sides' null runs.
+
+    Then by each side's `run`, a step at a time.
+    """
+    observed: list[dict[Stage, Errors]] = []
+    fast: list[tuple[dict[Stage, Errors], dict[Stage, Errors]]] = []
+    unjudged = [taken.unjudged for taken in exact.taken[: len(exact.standings)]]
+    steps = zip(exact.standings, batches, unjudged, strict=False)  # as many as were kept
+    for step, (before, rows, left_out) in enumerate(steps):
+        weights, momentum = _in_float32(before)
+        moved = nudge(weights, seed=seed + step, dtype="float32")
+        _, (a64, b64) = before.restore(weights, momentum).observe(rows)
+        _, (a_null, b_null) = single.restore(moved, momentum).observe(rows)
+        start = single.restore(weights, momentum)
+        single, (a32, b32) = start.observe(rows)  # kept, so that step counts go on
+        trials = Trials(a32=a32, b32=b32, a64=a64, b64=b64, a_null=a_null, b_null=b_null)
+        observed.append(measure_rounding(trials, unjudged=left_out, by_name=single.problem.is_cnn))
+        fast.append(fast_rounding(start, rows, trials, unjudged=left_out))
+    first, second = (judge_rounding([pair[number] for pair in fast], unjudged) for number in (0, 1))
+    return Single(observed=judge_rounding(observed, unjudged), fast=(first, second))
+
+
+def _in_float32(pair: Pair) -> tuple[Weights, Weights]:
+    """The first side's tensors rounded to float32."""
+
+    def rounded(tensors: Weights) -> Weights:
+        return {name: value.astype(np.float32) for name, value in tensors.items()}
+
+    weights, momentum = pair.lanes[0].tensors(pair.states[0])
+    return rounded(weights), rounded(momentum)
+
+
+def _first_excess(rounding: Sequence[Rounding], names: tuple[str, str]) -> Finding | None:
+    broken = next((tensor for tensor in rounding if tensor.broken), None)
+    return precision_finding(broken, names) if broken else None
+
+
+def _unjudged_rounding(rounding: Sequence[Rounding]) -> Finding | None:
+    """A stage in which rounding may move every tensor by its own size, or that has none but zeros."""
+    judged = {tensor.place.stage for tensor in rounding if tensor.judged}
+    for stage in ("logits", "loss", "gradients"):
+        if stage not in judged:
+            detail = "nothing was compared: rounding alone may move every tensor by its own size"
+            return vacuous_finding(stage, detail, phase="float32")
+    return None
