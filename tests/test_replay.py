@@ -10,13 +10,14 @@ import pytest
 
 import jax_impl
 import torch_impl
-from parity.compare import Outcome, find_flips, largest_gap
+from parity.compare import Gap, Outcome, Spread, StateGap, find_flips, largest_gap
 from parity.contract import SGD, Stream, initial_weights
 from parity.oracle import impl
 from parity.pair import Pair, start_pair
 from parity.problem import cnn_problem
 from parity.run import run_sides
-from parity.running.replay import local_finding, replay
+from parity.running.replay import Parting, local_finding, replay
+from parity.running.watch import Watch
 from parity.settings import Settings, Side
 
 PLAN = np.arange(100, dtype=np.int32).reshape(25, 4)
@@ -267,6 +268,19 @@ def test_a_gap_that_no_step_explains_is_outside_the_envelope(by, noise, small):
     assert report.judgement.outcome is Outcome.DIFFERS
     assert report.judgement.line.startswith("differs after 25 steps: the parameters are ")
     assert report.ending.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("explained", "apart", "excused"), [(True, 1e-9, True), (False, 1e-9, False), (True, 1e-3, False)]
+)
+def test_only_a_flip_that_came_inside_the_envelope_excuses_leaving_it(explained, apart, excused):
+    """Runs one ulp apart are 1e-9 apart here, the pair is 0.1."""
+    watch = Watch(Settings(), "cpu")
+    watch.parting = Parting(step=10, before=1e-9, gap=1e-2, apart=apart, flips=(), finding=None, explained=explained)
+    gap = StateGap(steps=50, parameters=Gap(difference=0.1, tensor="w"), momentum=None)
+    spread = Spread(steps=50, members=(1e-9, 1e-9))
+    watch.look(None, np.zeros((50, 4), np.int32), None, gap, spread)
+    assert (watch.outside is None) == excused
 
 
 class DriftsLate(Late):
