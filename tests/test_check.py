@@ -11,6 +11,7 @@ import jax_impl
 import torch_impl
 from parity.checking import STEPS, check, check_batches
 from parity.checking.ladder import climb
+from parity.checking.probes import tie_probe
 from parity.compare.formula import EPS, ULPS
 from parity.contract import SGD, SideError, initial_weights
 from parity.oracle import Operations, Oracle, impl, layers
@@ -119,6 +120,22 @@ def test_a_fault_is_found_in_its_own_step_stage_and_tensor(fault, small):
     assert found.line.startswith(f"differs in formula at step {step}, {stage}")
     # A step from the other side's tensors repeats every fault but one: tensors that were loaded wrongly.
     assert (found.local <= ULPS * EPS) == (stage == "weights")
+
+
+def test_the_probe_ties_in_every_window_of_one_filter_and_at_every_switch_of_another():
+    labels = np.arange(4, dtype=np.int32)
+    (images, _), weights = tie_probe(labels, initial_weights(0))
+    state = impl.start(weights, SGD(), dtype="float64", device="cpu")
+    _, seen = impl.observe(state, impl.place(state, images, labels), np.arange(4, dtype=np.int32))
+    conv1 = seen.activations["conv1"]
+    assert np.ptp(conv1[:, 0]) == 0 < conv1[0, 0, 0, 0]
+    silent = [
+        conv1[:, 1],
+        seen.activations["conv2"][:, 1],
+        seen.activations["fc1"][:, 0],
+        seen.activations["fc2"][:, 0],
+    ]
+    assert not any(np.any(unit) for unit in silent)
 
 
 @pytest.mark.parametrize("fault", TIES)
