@@ -179,7 +179,10 @@ def conclude_float32(trials: Sequence[Trial]) -> Conclusion:
         "largest_share": max(float(trial["largest_share"]) for trial in trials),
         "horizons": [trial["horizon"] for trial in trials],
         "partings": partings,
-        "largest_t": max((float(figure["t"]) for trial in trials for figure in trial["distributions"]), default=None),
+        "largest_t_over_limit": max(
+            (float(figure["t"]) / float(figure["limit"]) for trial in trials for figure in trial["distributions"]),
+            default=None,
+        ),
     }
     return Conclusion(met=all(met), summary=summary)
 
