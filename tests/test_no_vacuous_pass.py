@@ -104,6 +104,15 @@ def test_a_tensor_that_is_zero_in_the_first_step_is_still_judged_in_float32():
     assert rounding.broken
 
 
+def test_a_tensor_missing_from_one_step_is_no_outlier_unless_it_was_left_out():
+    place = Stage(stage="gradients", tensor="w")
+    honest = {place: Errors(a=1e-7, b=1e-7, apart=1e-7, null=1e-7, floor=1e-7)}
+    (missing,) = judge_rounding([honest, honest, {}, honest, honest])
+    assert missing.broken
+    (left_out,) = judge_rounding([{}, honest], [frozenset({"w"}), frozenset()])
+    assert (left_out.broken, left_out.steps) == (False, 1)
+
+
 class NeverUpdates(Same):
     """Its loss does not depend on its parameters: every gradient is 0."""
 
