@@ -64,6 +64,12 @@ def test_loss_differences_are_relative_to_the_larger():
     assert loss_differences(a, b).tolist() == [0.5, 0, 1]
 
 
+def test_a_loss_that_is_almost_nothing_is_compared_with_a_thousandth():
+    """The losses of examples learnt by heart, apart by the last digit of outputs of size 1: no other program."""
+    a, b = np.array([3.3e-16, 2e-6, 2e-3]), np.array([1.1e-16, 1e-6, 1e-3])
+    np.testing.assert_allclose(loss_differences(a, b), [2.2e-13, 1e-3, 0.5], rtol=1e-12)
+
+
 def test_a_side_without_momentum_stands_at_zero():
     buffers = {"p": np.ones(2)}
     gap = momentum_gap(buffers, {})
