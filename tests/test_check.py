@@ -14,6 +14,7 @@ from parity.checking.ladder import climb
 from parity.checking.probes import tie_probe
 from parity.compare.formula import EPS, ULPS
 from parity.contract import SGD, SideError, initial_weights
+from parity.data import Dataset
 from parity.oracle import Operations, Oracle, impl, layers
 from parity.oracle.sgd import sgd_update
 from parity.pair import start_pair
@@ -240,6 +241,47 @@ class RunsInLowPrecision(Wrapped):
             rounded = {name: significant(value, self.bits) for name, value in weights.items()}
             state = self.inner.restore(state, rounded, self.inner.momentum(state))
         return self.inner.run(state, data, plan)
+
+
+class RunsChunksInLowPrecision(RunsInLowPrecision):
+    """In plans of several steps alone, as a program that was compiled for them may."""
+
+    def run(self, state, data, plan):
+        return super().run(state, data, plan) if len(plan) > 1 else self.inner.run(state, data, plan)
+
+
+def test_a_fast_path_is_judged_on_more_than_one_step(small):
+    found = judged(torch_impl.eager, RunsChunksInLowPrecision(torch_impl.eager), small).finding
+    assert (found.kind, found.phase, found.off) == ("precision", "fast path", ("wrong",))
+
+
+@pytest.fixture(scope="module")
+def learnt(small):
+    """The small set's first 40 images and weights that know them by heart: losses of 1e-3 at most."""
+    few = Dataset(
+        name="few",
+        origin="the first of them",
+        train_images=small.train_images[:40],
+        train_labels=small.train_labels[:40],
+        test_images=small.test_images,
+        test_labels=small.test_labels,
+    )
+    state = torch_impl.eager.start(initial_weights(0), SGD(lr=0.01), dtype="float32", device="cpu")
+    data = torch_impl.eager.place(state, few.train_images, few.train_labels)
+    plan = np.concatenate([np.random.default_rng(epoch).permutation(40).reshape(10, 4) for epoch in range(60)])
+    state, losses = torch_impl.eager.run(state, data, plan.astype(np.int32))
+    assert losses[-10:].max() < 1e-2
+    return few, torch_impl.eager.weights(state)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_twins_match_on_examples_that_are_learnt(swapped, learnt):
+    """Their losses are small differences of outputs, of which float32 keeps few digits on either side."""
+    dataset, weights = learnt
+    pair = (torch_impl.eager, jax_impl.impl)[:: -1 if swapped else 1]
+    sides = (Side(name="a", implementation=pair[0]), Side(name="b", implementation=pair[1]))
+    found = check(sides, cnn_problem(dataset, weights), SETTINGS)
+    assert found.finding is None, found.line
 
 
 @pytest.mark.parametrize("swapped", [False, True])

@@ -7,6 +7,7 @@ import pytest
 
 import torch_impl
 from parity.checking import check
+from parity.checking.fast_path import make_rung
 from parity.checking.ladder import climb
 from parity.compare import Outcome, StateGap, compare_formula, judge, judge_rounding
 from parity.compare.formula import EPS, ULPS
@@ -22,6 +23,7 @@ from parity.run import run_sides
 from parity.running.history import EnsembleRun
 from parity.running.judgement import Truth, judge_run
 from parity.running.lockstep import train
+from parity.running.watch import Outside
 from parity.settings import Settings, Side
 from parity.testing import DisparityError, assert_parity
 from tests import fakes
@@ -347,6 +349,45 @@ def test_a_gradient_that_comes_back_is_judged_again():
     vanishing = {**gradients, "v": np.array([1e-17, 0.0])}
     again = [dataclasses.replace(side, gradients=vanishing) for side in (honest, other)]
     assert not broken(*again, unjudged=skipped)
+
+
+def test_a_gradient_that_is_zero_to_the_last_bit_for_once_is_still_noise():
+    """A bias before a batch norm: what comes of it is noise, also in a step in which the noise happens to be 0."""
+    weights = {"w": np.array([1.0, 2.0]), "v": np.array([3.0, 4.0])}
+
+    def step(gradient, noise):
+        gradients = {"w": np.array([0.1, -0.2]), "v": np.array(gradient)}
+        momentum = {"w": np.array([0.1, -0.2]), "v": np.array(noise)}
+        return trace(weights=weights, gradients=gradients, momentum=momentum, parameters=weights)
+
+    nothing = [0.0, 0.0]
+    sides = step(nothing, [1e-17, -2e-17]), step(nothing, [-1e-17, 1e-17])
+    nulls = step(nothing, [2e-17, 1e-17]), step(nothing, [1.5e-17, -1e-17])
+    assert not broken(*sides, null=nulls, unjudged=frozenset({"v"}))
+    first = step(nothing, nothing), step(nothing, nothing)
+    assert not broken(*first, null=(step([1e-17, 0.0], [1e-17, 0.0]), step(nothing, nothing)))
+
+
+@pytest.mark.parametrize(("stage", "judged"), [("evaluation", False), ("loss", False), ("update", True)])
+def test_a_comparison_outside_the_ladder_may_be_vacuous_too(stage, judged):
+    place, a = Stage(stage=stage, tensor="x"), np.array([1.0, 2.0])
+    slack = make_rung(0, place, a, 1.9 * a, moved=[(a, 2 * a), (a, 2 * a)])
+    assert slack.broken
+    assert "times its own size" in slack.problem
+    empty = make_rung(0, place, np.zeros(0), np.zeros(0), moved=[])
+    assert empty.broken != judged
+
+
+def test_a_break_before_the_horizon_is_none_the_less_a_break(run_beside_ensemble, small):
+    """One member tells nothing of what comes after it, but the pair had left the envelope before."""
+    run = run_beside_ensemble
+    spreads = [
+        dataclasses.replace(spread, members=(0.1 if spread.steps > 25 else 1e-15,)) for spread in run.ensemble.spreads
+    ]
+    ensemble = EnsembleRun(side=0, spreads=tuple(spreads), logits=run.ensemble.logits[:1])
+    outside = Outside(steps=10, gap=1e-3, limit=4e-15)
+    assert judged(run, small.test_labels, ensemble=ensemble).outcome is Outcome.UNDECIDED
+    assert judged(run, small.test_labels, ensemble=ensemble, outside=outside).outcome is Outcome.DIFFERS
 
 
 def test_a_float32_slack_above_the_tensors_own_size():

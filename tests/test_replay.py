@@ -1,6 +1,7 @@
 """Going back to where two sides part: the step, its cause, and what a run makes of it."""
 
 import dataclasses
+import itertools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -211,6 +212,31 @@ class Jitters:
         return self.inner.observe(self.inner.restore(state, moved(weights, 1e-7), momentum), data, rows)
 
 
+def at_a_switch(pair, rows, sample, offset=0.0):
+    """The pair with one unit of fc1 on its switch for one example: a unit whose gradient is large."""
+    _, (seen, _) = pair.observe(rows)
+    weights, buffers = pair.lanes[0].tensors(pair.states[0])
+    moved_bias = weights["fc1.bias"].copy()
+    unit = int(np.abs(seen.gradients["fc1.bias"]).argmax())
+    moved_bias[unit] -= seen.activations["fc1"][sample, unit] + offset
+    return pair.restore({**weights, "fc1.bias": moved_bias}, buffers)
+
+
+def test_null_runs_that_flip_accuse_nobody_and_excuse_nothing(small):
+    """The sides are the same program; their null runs pass the switch where they do not."""
+    start, rows = oracles(small, lr=0.01).run(PLAN[:3]), PLAN[3]
+    flipped = 0
+    for sample, offset in itertools.product(range(4), (1e-17, -1e-17, 3e-17, -3e-17)):
+        pair = at_a_switch(start, rows, sample=sample, offset=offset)
+        (a, _), (null, _) = (each.observe(rows)[1] for each in (pair, pair.nudged(seed=0, dtype="float64")))
+        flipped += bool(find_flips(a, null))
+        assert local_finding(pair, rows, step=3, dtype="float64") is None
+        other = dataclasses.replace(pair.states[1], sgd=SGD(lr=0.01, momentum=0.89))
+        found = local_finding(pair.at([pair.states[0], other]), rows, step=3, dtype="float64")
+        assert found.place.stage == "momentum"
+    assert flipped >= 4
+
+
 @pytest.mark.parametrize("momentum", [0.9, 0.89])
 def test_a_fault_in_the_same_step_as_a_flip_is_found(momentum, small):
     """A unit that stands on its switch in one image flips in that step; it must not excuse what the optimizer does."""
@@ -219,12 +245,7 @@ def test_a_fault_in_the_same_step_as_a_flip_is_found(momentum, small):
     lanes = [Side(name="right", implementation=impl), Side(name="jitters", implementation=Jitters())]
     pair = start_pair(tuple(lanes), problem, settings, "cpu").run(PLAN[:3])
     rows = PLAN[3]
-    _, (seen, _) = pair.observe(rows)
-    weights, buffers = pair.lanes[0].tensors(pair.states[0])
-    at_switch = weights["fc1.bias"].copy()
-    unit = int(np.abs(seen.gradients["fc1.bias"]).argmax())
-    at_switch[unit] -= seen.activations["fc1"][1, unit]
-    pair = pair.restore({**weights, "fc1.bias": at_switch}, buffers)
+    pair = at_a_switch(pair, rows, sample=1)
     together = pair.resynchronised()
     a, b = together.comparable(*together.observe(rows)[1])
     assert {flip.sample for flip in find_flips(a, b)} == {1}

@@ -24,9 +24,12 @@ __all__ = ["PARTS", "cli", "main", "measure_part", "results_of"]
 
 PARTS: tuple[Part, ...] = (FLOAT64, FLOAT32, FIT, CLEAN, PERTURBATIONS, PRECISION, OVERHEAD)
 
-PROGRAMS = tuple(
-    (f"benchmarks.widths_torch:{name}", f"benchmarks.widths_jax:{name}")
-    for name in ("mlp_3", "mlp_32", "mlp_200", "conv_2", "conv_8", "conv_24")
+PROGRAMS = (
+    *(
+        (f"benchmarks.widths_torch:{name}", f"benchmarks.widths_jax:{name}")
+        for name in ("mlp_3", "mlp_32", "mlp_200", "conv_2", "conv_8", "conv_24")
+    ),
+    *((f"examples.{name}.torch_{name}", f"examples.{name}.jax_{name}") for name in ("cnn", "transformer")),
 )
 EMULATED = ("torch_impl.emulated:tf32", "torch_impl.emulated:bfloat16", "torch_impl.emulated:float16")
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from parity.contract import SGD, Stream, Weights, initial_weights
-from parity.data import Dataset
+from parity.data import Dataset, Loader
+from parity.lane import Lane
 from parity.problem import Problem, cnn_problem
-from parity.settings import Side
+from parity.settings import Settings, Side, resolve_device
 
-__all__ = ["GROUPS", "choose", "draw_sgd", "program_problem", "sampled_problem"]
+__all__ = ["GROUPS", "choose", "draw_sgd", "learnt", "reshuffled", "sampled_problem"]
 
 T = TypeVar("T")
 
@@ -52,10 +55,27 @@ def sampled_problem(dataset: Dataset, seed: int, rows: int) -> Problem:
     return cnn_problem(some, initial_weights(seed))
 
 
-def program_problem(side: Side, seed: int) -> Problem:
+def learnt(problem: Problem, side: Side, seed: int, device: str) -> Problem:
+    """The same with weights that a side has trained on these rows: few rows are known by heart, with hardly a loss."""
+    settings = Settings(sgd=SGD(lr=LEARNT_RATE), seed=seed, device=device, batch_size=min(4, problem.size))
+    lane = Lane(side=side)
+    state = lane.start(problem, settings, resolve_device((side,), device))
+    loader = Loader(size=problem.size, batch_size=settings.batch_size, seed=seed)
+    plans = (plan for epoch in itertools.count() for plan in loader.plans(epoch))
+    left = LEARNT_STEPS
+    while left > 0:
+        plan = next(plans)[:left]
+        state, _ = lane.run(state, plan)
+        left -= len(plan)
+    return replace(problem, weights=lane.weights(state))
+
+
+LEARNT_RATE, LEARNT_STEPS = 0.01, 500
+
+
+def reshuffled(problem: Problem, seed: int) -> Problem:
     """A program's own data, and its own weights with each tensor's elements in another order."""
-    weights, data = side.call("example")
-    return Problem(train=data, test=data, weights=_shuffled(weights, seed))
+    return replace(problem, weights=_shuffled(problem.weights, seed))
 
 
 def _shuffled(weights: Weights, seed: int) -> Weights:

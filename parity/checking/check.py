@@ -80,7 +80,7 @@ class Check:
         exact = f"float64 to {100 * worst.share:.1f} % of what rounding explains ({worst.place})"
         if self.refusal:
             return f"match in float64 alone: {exact}; {self.refusal}"
-        excess = max(self.rounding, key=lambda rounding: rounding.excess)
+        excess = max((*self.rounding, *itertools.chain(*self.fast_rounding)), key=lambda rounding: rounding.excess)
         return f"match: {exact}, float32 errors within a factor of {excess.excess:.1f} ({excess.place})"
 
 

@@ -1,7 +1,7 @@
 """The fast path (`run`), on which programs are trained, against what `observe` shows of the same program's steps.
 
 In float64 `run` must repeat the steps that were observed, by the first rule (`parity.compare.formula`). In float32 it
-is judged as one more side of lower precision might be, by the second (`parity.compare.rounding`), a step at a time.
+is judged as one more side of lower precision might be, by the second (`parity.compare.rounding`), two steps at a time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from parity.compare import (
     measure_rounding,
     relative_difference,
 )
-from parity.compare.formula import EPS, ULPS, rounding_allowed
+from parity.compare.formula import EPS, ULPS, rounding_allowed, vacuous_problem
 from parity.compare.measure import frobenius
 from parity.contract import StepTrace, Tensors
 from parity.lane import Lane
@@ -39,7 +39,7 @@ Batch = NDArray[np.int32]
 _STAGES = {"momentum": "momentum", "parameters": "update"}
 """The stage at which the ladder shows what the fast path leaves."""
 
-_LEFT = ("loss", *_STAGES.values())
+_LEFT = ("loss", "statistics", *_STAGES.values())
 
 
 def group_ends(batches: Sequence[Batch]) -> list[int]:
@@ -93,51 +93,75 @@ def _compared(step: int, kind: str, found: Tensors, taken: Taken, number: int) -
         if name.partition(":")[0] not in taken.unjudged:
             place = Stage(stage=_STAGES.get(kind, kind), tensor=name)
             moved = [(observed.get(name), null.get(name))]
-            yield make_rung(step, place, found.get(name), observed.get(name), moved=moved)
+            lost = taken.sides[number].cancelled if kind == "loss" else 0.0
+            yield make_rung(step, place, found.get(name), observed.get(name), moved=moved, lost=lost)
 
 
-def make_rung(step: int, place: Stage, a: Any, b: Any, *, moved: Sequence[tuple[Any, Any]]) -> Rung:
+def make_rung(step: int, place: Stage, a: Any, b: Any, *, moved: Sequence[tuple[Any, Any]], lost: float = 0.0) -> Rung:
     """One comparison outside the ladder; None stands for a tensor that is not there.
 
-    `moved` are one side's tensor, or each side's, each with the same in its null run.
+    `moved` are one side's tensor, or each side's, each with the same in its null run; `lost` is what is allowed
+    besides.
     """
-    if a is None or b is None or np.shape(a) != np.shape(b) or not np.size(a):
-        problem = "only one side has it" if a is None or b is None else "the shapes differ, or nothing is in it"
-        return Rung(step=step, place=place, difference=float("inf"), allowed=0.0, problem=problem)
+    empty = place.stage in _STAGES.values() and np.size(a) == np.size(b) == 0  # a parameter may have no elements
+    if missing := _missing(a, b, empty=empty):
+        return Rung(step=step, place=place, difference=float("inf"), allowed=0.0, problem=missing)
     difference = relative_difference(np.asarray(a), np.asarray(b))
     scale = max(frobenius(np.asarray(a)), frobenius(np.asarray(b)))
     known = [(np.asarray(x), np.asarray(null)) for x, null in moved if x is not None and null is not None]
-    allowed = rounding_allowed(known, stage=place.stage, scale=scale) if known else ULPS * EPS
-    return Rung(step=step, place=place, difference=difference, allowed=allowed)
+    allowed = (rounding_allowed(known, stage=place.stage, scale=scale) if known else ULPS * EPS) + lost
+    problem = None if empty else vacuous_problem(allowed)
+    return Rung(step=step, place=place, difference=difference, allowed=allowed, problem=problem, zero=empty)
+
+
+def _missing(a: Any, b: Any, *, empty: bool) -> str | None:
+    if a is None or b is None:
+        return "only one side has it"
+    if np.shape(a) != np.shape(b):
+        return "the shapes differ"
+    return None if np.size(a) or empty else "nothing is in it"
 
 
 def fast_rounding(
-    single: Pair, rows: Batch, trials: Trials, *, unjudged: frozenset[str]
+    single: Pair, exact: Pair, null: Pair, plan: Batch, *, unjudged: frozenset[str]
 ) -> tuple[dict[Stage, Errors], dict[Stage, Errors]]:
-    """What `run` makes of one step in float32 beside what `observe` does, on each side: loss, momentum and update.
+    """What `run` makes of a few steps in float32 beside what `observe` does, on each side.
+
+    Compared are the last loss, the momentum, running statistics, and the update of all steps together.
 
     Args:
-        single: before the step, in float32.
-        rows: the step's.
-        trials: the same step, observed.
+        single: before the steps, in float32.
+        exact: the same tensors in float64.
+        null: the same in float32, with weights moved by one ulp.
+        plan: (steps, batch), the rows.
         unjudged: parameters whose gradient is zero in exact arithmetic.
     """
-    observed = (trials.a32, trials.a64, trials.a_null), (trials.b32, trials.b64, trials.b_null or trials.a_null)
+    observed = [_observed(pair, plan) for pair in (single, exact, null)]
     first, second = (
-        _side_rounding(lane, state, rows, seen, unjudged=unjudged)
-        for lane, state, seen in zip(single.lanes, single.states, observed, strict=True)
+        _side_rounding(single, number, plan, [pair[number] for pair in observed], unjudged) for number in (0, 1)
     )
     return first, second
 
 
+def _observed(pair: Pair, plan: Batch) -> tuple[StepTrace, StepTrace]:
+    """The last step of several, from the first one's weights, so that its update is that of all of them."""
+    traces = []
+    for rows in plan:
+        pair, seen = pair.observe(rows)
+        traces.append(seen)
+    first, second = (replace(traces[-1][number], weights=traces[0][number].weights) for number in (0, 1))
+    return first, second
+
+
 def _side_rounding(
-    lane: Lane, state: Any, rows: Batch, observed: tuple[StepTrace, StepTrace, StepTrace], *, unjudged: frozenset[str]
+    single: Pair, number: int, plan: Batch, observed: Sequence[StepTrace], unjudged: frozenset[str]
 ) -> dict[Stage, Errors]:
-    """`observed`: the step in float32, in float64, and in the null run."""
+    """`observed`: the steps in float32, in float64, and in the null run."""
     seen, exact, null = observed
-    after, losses = lane.run(state, rows[np.newaxis], timed=False)
+    lane = single.lanes[number]
+    after, losses = lane.run(single.states[number], plan, timed=False)
     ran = replace(
-        seen, loss={"loss": np.asarray(losses[0])}, momentum=lane.momentum(after), parameters=lane.weights(after)
+        seen, loss={"loss": np.asarray(losses[-1])}, momentum=lane.momentum(after), parameters=lane.weights(after)
     )
     trials = Trials(a32=seen, b32=ran, a64=exact, b64=exact, a_null=null, b_null=None)
     measured = measure_rounding(trials, unjudged=unjudged)

@@ -16,6 +16,7 @@ from parity.compare import (
     first_break,
     in_order_of,
 )
+from parity.compare.formula import EPS, cancelled
 from parity.contract import StepTrace, Tensors
 from parity.pair import Pair
 
@@ -44,9 +45,13 @@ class Broken:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What is kept of one side's step: the loss; momentum and parameters only where they are asked for, else {}."""
+    """What is kept of one side's step: the loss, and what of it a small one has lost (`parity.compare.formula`).
+
+    Momentum and parameters only where they are asked for, else {}.
+    """
 
     loss: Tensors
+    cancelled: float
     momentum: Tensors
     parameters: Tensors
 
@@ -152,7 +157,8 @@ def _taken(
 ) -> Taken:
     def done(trace: StepTrace) -> Done:
         momentum, parameters = (trace.momentum, trace.parameters) if whole else ({}, {})
-        return Done(loss=trace.loss, momentum=momentum, parameters=parameters)
+        lost = cancelled(trace.loss, trace.logits, eps=EPS)
+        return Done(loss=trace.loss, cancelled=lost, momentum=momentum, parameters=parameters)
 
     moving = any(np.any(gradient) for trace in seen for gradient in trace.gradients.values())
     nulls = (done(moved[0]), done(moved[1])) if moved else None

@@ -5,6 +5,7 @@ By the second rule: see `parity.compare.rounding`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -67,24 +68,36 @@ def start_single(
 def compare_single(single: Pair, exact: Climb, batches: Sequence[Batch], seed: int) -> Single:
     """Each step six times from the same float32 values: both sides in both precisions, and both sides' null runs.
 
-    Then by each side's `run`, a step at a time.
+    Then each side's `run` over two steps, where the next has as many examples.
     """
     observed: list[dict[Stage, Errors]] = []
     fast: list[tuple[dict[Stage, Errors], dict[Stage, Errors]]] = []
     unjudged = [taken.unjudged for taken in exact.taken[: len(exact.standings)]]
-    steps = zip(exact.standings, batches, unjudged, strict=False)  # as many as were kept
-    for step, (before, rows, left_out) in enumerate(steps):
+    plans = fast_plans(batches[: len(exact.standings)])
+    for step, (before, rows) in enumerate(zip(exact.standings, batches, strict=False)):  # as many as were kept
         weights, momentum = _in_float32(before)
-        moved = nudge(weights, seed=seed + step, dtype="float32")
-        _, (a64, b64) = before.restore(weights, momentum).observe(rows)
-        _, (a_null, b_null) = single.restore(moved, momentum).observe(rows)
-        start = single.restore(weights, momentum)
+        double, start = before.restore(weights, momentum), single.restore(weights, momentum)
+        null = single.restore(nudge(weights, seed=seed + step, dtype="float32"), momentum)
+        _, (a64, b64) = double.observe(rows)
+        _, (a_null, b_null) = null.observe(rows)
         single, (a32, b32) = start.observe(rows)  # kept, so that step counts go on
         trials = Trials(a32=a32, b32=b32, a64=a64, b64=b64, a_null=a_null, b_null=b_null)
-        observed.append(measure_rounding(trials, unjudged=left_out, by_name=single.problem.is_cnn))
-        fast.append(fast_rounding(start, rows, trials, unjudged=left_out))
-    first, second = (judge_rounding([pair[number] for pair in fast], unjudged) for number in (0, 1))
+        observed.append(measure_rounding(trials, unjudged=unjudged[step], by_name=single.problem.is_cnn))
+        if step in plans:
+            left_out = frozenset.union(*unjudged[step : step + len(plans[step])])
+            fast.append(fast_rounding(start, double, null, plans[step], unjudged=left_out))
+    first, second = (judge_rounding([pair[number] for pair in fast]) for number in (0, 1))
     return Single(observed=judge_rounding(observed, unjudged), fast=(first, second))
+
+
+def fast_plans(batches: Sequence[Batch]) -> dict[int, Batch]:
+    """The plan of two steps that begins at each step; where no two follow with as many examples, of one."""
+    pairs = {
+        step: np.stack([rows, following])
+        for step, (rows, following) in enumerate(itertools.pairwise(batches))
+        if len(rows) == len(following)
+    }
+    return pairs or {step: rows[np.newaxis] for step, rows in enumerate(batches)}
 
 
 def _in_float32(pair: Pair) -> tuple[Weights, Weights]:

@@ -80,16 +80,15 @@ def formula_finding(
     rung: Rung, *, local: float | None = None, blame: Blame | None = None, phase: str = "", eps: float = EPS
 ) -> Finding:
     """The finding for a rung that is broken; `eps` is that of the dtype it was computed in."""
-    undecided = rung.problem is not None and rung.difference < float("inf")
     if rung.problem:
         detail = rung.problem
     else:
         found, allowed = rung.difference / eps, rung.allowed / eps
         detail = f"relative difference {rung.difference:.1e}, {found:.1e} ulp where {allowed:,.0f} are rounding"
-    if local is not None and not undecided and rung.difference < float("inf"):
+    if local is not None and not rung.vacuous and rung.difference < float("inf"):
         detail += f", {local:.1e} in this step alone"
     return Finding(
-        kind="undecided" if undecided else "formula",
+        kind="undecided" if rung.vacuous else "formula",
         step=rung.step,
         phase=phase,
         place=rung.place,

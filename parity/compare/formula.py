@@ -14,9 +14,9 @@ another formula. Three things widen the allowance, each measured or derived and 
 - an update is the difference of two parameters, each rounded to its own last place: 4 eps of the parameter's norm.
 
 A tensor that is zero in exact arithmetic (the gradient of a bias before a batch norm, for example) is nothing but
-rounding on both sides: its norm is within 512 eps of the largest tensor of its stage. It is listed as "zero" and not
-compared, and neither is what the optimizer makes of it, until it has a gradient and its weights agree to 512 eps; if
-all tensors were so, there would be no verdict.
+rounding on both sides: its norm is within 512 eps of the largest tensor of its stage, or it is 0 to the last bit here
+and within that in a null run. It is listed as "zero" and not compared, and neither is what the optimizer makes of it,
+until it has a gradient and its weights agree to 512 eps; if all tensors were so, there would be no verdict.
 """
 
 from __future__ import annotations
@@ -29,9 +29,19 @@ from numpy.typing import NDArray
 
 from parity.compare.measure import frobenius, ratio
 from parity.compare.stages import BACKWARD, OPTIMIZER, Stage, pair_stages, stage_tensors
-from parity.contract import StepTrace
+from parity.contract import StepTrace, Tensors
 
-__all__ = ["EPS", "NULL_FACTOR", "ULPS", "Rung", "compare_formula", "first_break", "rounding_allowed"]
+__all__ = [
+    "EPS",
+    "NULL_FACTOR",
+    "ULPS",
+    "Rung",
+    "cancelled",
+    "compare_formula",
+    "first_break",
+    "rounding_allowed",
+    "vacuous_problem",
+]
 
 EPS = float(np.finfo(np.float64).eps)
 ULPS = 512
@@ -73,6 +83,11 @@ class Rung:
         return self.problem is not None or not (self.zero or self.difference <= self.allowed)
 
     @property
+    def vacuous(self) -> bool:
+        """Whether the tensors were compared, and rounding may move them by their own size."""
+        return self.problem is not None and self.difference < float("inf")
+
+    @property
     def share(self) -> float:
         """The difference as a share of what is allowed."""
         return ratio(self.difference, self.allowed)
@@ -105,7 +120,7 @@ def compare_formula(
     """
     first, second = null or (None, None)
     nulls = tuple(stage_tensors(trace) if trace is not None else {} for trace in (first, second))
-    rule = _Rule(eps=eps, nulls=nulls)
+    rule = _Rule(eps=eps, nulls=nulls, cancelled=cancelled(a.loss, a.logits, eps=eps))
     return tuple(_rungs(step, stage_tensors(a), stage_tensors(b), rule, unjudged))
 
 
@@ -126,11 +141,20 @@ def rounding_allowed(moved: Sequence[Moved], *, stage: str, scale: float, eps: f
     levels = [
         ratio(frobenius(x - null), scale) if null is not None and null.shape == x.shape else 0.0 for x, null in moved
     ]
-    level = max(levels) if stage in _DRAWN else min(levels)
+    level = max(levels) if stage in OPTIMIZER else min(levels)
     return max(ULPS * eps, NULL_FACTOR * level)
 
 
-_DRAWN = ("weights", *OPTIMIZER)
+def cancelled(loss: Tensors, logits: Tensors, *, eps: float) -> float:
+    """What a small loss has lost, relative: it is the difference of outputs (or targets) as large as they are."""
+    size = abs(sum(float(np.sum(value)) for value in loss.values()))
+    largest = max((float(np.abs(value).max(initial=0.0)) for value in logits.values()), default=0.0)
+    return ratio(CANCELLED * eps * max(largest, 1.0), size) if 0 < size < 1 else 0.0
+
+
+def vacuous_problem(allowed: float) -> str | None:
+    """Why a comparison that allows so much proves nothing; None where it proves something."""
+    return f"rounding alone may move it by {allowed:.1f} times its own size" if allowed >= 1 else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +163,7 @@ class _Rule:
 
     eps: float
     nulls: tuple[Arrays, ...]
+    cancelled: float
 
     def allows(self, place: Stage, scale: float, values: Sequence[NDArray[np.float64]], a: Arrays) -> float:
         moved = [(x, null.get(place)) for x, null in zip(values, self.nulls, strict=True)]
@@ -147,39 +172,38 @@ class _Rule:
         if place.stage == "update" and parameter is not None and scale > 0:  # two that are 0 are equal, not vague
             allowed += ratio(4 * self.eps * frobenius(parameter), scale)
         if place.stage in ("loss", *BACKWARD):
-            allowed += self._cancelled(a)
+            allowed += self.cancelled
         return allowed
 
-    def _cancelled(self, a: Arrays) -> float:
-        """What a small loss has lost: it is the difference of outputs (or targets) as large as they are."""
-        logits = [value for place, value in a.items() if place.stage == "logits"]
-        loss = sum(float(np.sum(value)) for place, value in a.items() if place.stage == "loss")
-        largest = max((float(np.abs(value).max(initial=0.0)) for value in logits), default=0.0)
-        return ratio(CANCELLED * self.eps * max(largest, 1.0), abs(loss)) if 0 < abs(loss) < 1 else 0.0
-
-    def is_zero(self, place: Stage, scale: float, largest: Mapping[str, float]) -> bool:
+    def is_zero(self, place: Stage, scale: float, largest: float) -> bool:
         """Gradients alone: a weight or an activation that small is a value, not a cancellation."""
-        return place.stage == "gradients" and 0 < scale <= ULPS * self.eps * largest.get("gradients", 0.0)
+        if place.stage != "gradients" or scale > ULPS * self.eps * largest:
+            return False
+        moved = [frobenius(null[place]) for null in self.nulls if place in null]
+        return scale > 0 or any(0 < norm <= ULPS * self.eps * largest for norm in moved)
 
 
 def _rungs(step: int, a: Arrays, b: Arrays, rule: _Rule, unjudged: frozenset[str]) -> Iterator[Rung]:
-    zeros = set(unjudged)
-    largest = _largest_norms(a, b)
+    zeros, drifted = set(unjudged), set[str]()
+    largest = _largest_gradient(a, b)
     for place, (x, y) in pair_stages(a, b).items():
         if problem := _problem(x, y):
             yield Rung(step=step, place=place, difference=float("inf"), allowed=0.0, problem=problem)
             continue
         assert x is not None and y is not None  # noqa: S101, PT018  _problem has seen to it; for the type checker
         scale = max(frobenius(x), frobenius(y))
-        parameter = place.tensor.partition(":")[0]
         difference = ratio(frobenius(x - y), scale)
-        if place.stage == "weights" and difference <= ULPS * rule.eps:
-            zeros.discard(place.tensor)
-        zero = rule.is_zero(place, scale, largest) or (place.stage in OPTIMIZER and parameter in zeros) or not x.size
-        if zero and place.stage == "gradients":
-            zeros.add(place.tensor)
+        if place.stage == "weights" and not difference <= ULPS * rule.eps:
+            drifted.add(place.tensor)
+        parameter = place.tensor.partition(":")[0]
+        noise = rule.is_zero(place, scale, largest) or (place.stage == "gradients" and not scale and parameter in zeros)
+        if noise:
+            zeros.add(parameter)
+        elif place.stage == "gradients" and scale and parameter not in drifted:
+            zeros.discard(parameter)
+        zero = noise or (place.stage in OPTIMIZER and parameter in zeros) or not x.size
         allowed = rule.allows(place, scale, (x, y), a)
-        vacuous = _VACUOUS.format(allowed) if allowed >= 1 and not zero else None
+        vacuous = vacuous_problem(allowed) if not zero else None
         yield Rung(step=step, place=place, difference=difference, allowed=allowed, problem=vacuous, zero=zero)
 
 
@@ -189,8 +213,6 @@ CANCELLED = 8
 A small loss is a small difference of numbers as large as the outputs, or 1 (a probability), each rounded to its own
 last place, and so is the gradient by the outputs: of examples that are learnt well, few digits are left.
 """
-
-_VACUOUS = "rounding alone may move it by {:.1f} times its own size"
 
 
 def _problem(x: NDArray[np.float64] | None, y: NDArray[np.float64] | None) -> str | None:
@@ -203,15 +225,10 @@ def _problem(x: NDArray[np.float64] | None, y: NDArray[np.float64] | None) -> st
     return None
 
 
-def _largest_norms(a: Arrays, b: Arrays) -> dict[str, float]:
-    """The norm of each stage's largest tensor, of those that are finite."""
-    largest: dict[str, float] = {}
-    for side in (a, b):
-        for place, value in side.items():
-            norm = frobenius(value)
-            if np.isfinite(norm):
-                largest[place.stage] = max(largest.get(place.stage, 0.0), norm)
-    return largest
+def _largest_gradient(a: Arrays, b: Arrays) -> float:
+    """The norm of the largest gradient of either side, of those that are finite; 0 without any."""
+    norms = [frobenius(value) for side in (a, b) for place, value in side.items() if place.stage == "gradients"]
+    return max((norm for norm in norms if np.isfinite(norm)), default=0.0)
 
 
 def first_break(rungs: Sequence[Rung]) -> Rung | None:

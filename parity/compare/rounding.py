@@ -15,7 +15,8 @@ flipped ReLU (see `parity.compare.flips`) does not decide.
    widen its own allowance by (1). An error below the floor counts as the floor, which is the largest of
    - the null level, and one unit in the last place: nothing in float32 is expected to be better;
    - for what is summed over a batch (loss, gradients and what follows) what a sum of L terms, added one after the
-     other, honestly loses: eps sqrt(L) / 2, with L the elements of the step's largest activation;
+     other, honestly loses: eps sqrt(L) / 2, with L the elements of the step's largest activation; and what a small loss
+     has lost, of examples that are learnt well: 8 eps of the outputs that it is a small difference of;
    - for an update, which is seen as the difference of two parameters, what they were rounded by: eps / 2 of the
      parameter, twice, because the weight decay may be taken off before the step;
    - for the update of an optimizer with a second slot, Adam for example, what sqrt(1 - beta^t) loses where it is
@@ -31,6 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.compare.formula import cancelled
 from parity.compare.measure import frobenius, ratio
 from parity.compare.stages import FORWARD, OPTIMIZER, Stage, in_order_of, stage_tensors
 from parity.contract import STAGES, StepTrace
@@ -138,6 +140,7 @@ def _errors(trials: Trials, unjudged: frozenset[str]) -> Iterator[tuple[Stage, E
     )
     b_null = stage_tensors(in_order_of(trials.a_null, trials.b_null)) if trials.b_null else None
     longest = max((value.size for place, value in a64.items() if place.stage == "activations"), default=1)
+    lost = cancelled(trials.a64.loss, trials.a64.logits, eps=EPS32)
     for place, reference in a64.items():
         # A tensor that is exactly zero has no size of its own: its stage's largest stands for it.
         scale = frobenius(reference) or max(frobenius(v) for p, v in a64.items() if p.stage == place.stage) or 1.0
@@ -152,7 +155,7 @@ def _errors(trials: Trials, unjudged: frozenset[str]) -> Iterator[tuple[Stage, E
                 b=_apart(b32, b64, place, scale),
                 apart=_apart(a32, b32, place, scale),
                 null=null,
-                floor=max(null, _summed(place, longest), _update(place, a64, scale)),
+                floor=max(null, _summed(place, longest, lost), _update(place, a64, scale)),
             ),
         )
 
@@ -165,9 +168,9 @@ def _apart(x: Arrays, y: Arrays, place: Stage, scale: float) -> float:
     return ratio(distance, scale) if np.isfinite(distance) else float("inf")
 
 
-def _summed(place: Stage, longest: int) -> float:
-    """What a sum over the batch may lose; one unit in the last place for anything else."""
-    return EPS32 * max(1.0, np.sqrt(longest) / 2 if place.stage not in FORWARD else 0.0)
+def _summed(place: Stage, longest: int, lost: float) -> float:
+    """What a sum over the batch may lose, and what a small loss has; one unit in the last place for anything else."""
+    return max(EPS32, EPS32 * np.sqrt(longest) / 2 + lost) if place.stage not in FORWARD else EPS32
 
 
 def _update(place: Stage, step: Arrays, scale: float) -> float:

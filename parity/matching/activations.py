@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from parity.compare import BOUND, relative_difference
 from parity.contract import StepTrace
-from parity.matching.signatures import Signature, aligned_distance, same, signature
+from parity.matching.signatures import Signature, aligned_distance, distance, same, signature
 
 __all__ = [
     "Candidate",
@@ -158,8 +158,8 @@ def match_activations(a: Captured | StepTrace, b: Captured | StepTrace) -> Match
 def matched_pairs(a: Captured | StepTrace, b: Captured | StepTrace) -> tuple[tuple[str, str, float], ...]:
     """The activations of two float64 steps that mean something and match: A's, B's, and how far they are apart.
 
-    The distance is that of the sorted values, relative, in the Frobenius norm. Where one side repeats an activation in
-    another shape, the first is named.
+    The distance is the one they are matched by, at most 1e-9. Where one side repeats an activation in another shape,
+    the first is named.
     """
     first, second = _captured(a), _captured(b)
     matches = match_activations(first, second)
@@ -168,8 +168,7 @@ def matched_pairs(a: Captured | StepTrace, b: Captured | StepTrace) -> tuple[tup
         if name in matches.telling:
             partners.setdefault(matches.partners[name][0], name)
     return tuple(
-        (name, other, relative_difference(first.signatures[name].values, second.signatures[other].values))
-        for other, name in partners.items()
+        (name, other, distance(first.signatures[name], second.signatures[other])) for other, name in partners.items()
     )
 
 

@@ -14,6 +14,7 @@ scores masked with -1e9 would all be the same, whatever the others are.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from parity.compare import BOUND, relative_difference
 
-__all__ = ["Signature", "aligned_distance", "same", "signature"]
+__all__ = ["Signature", "aligned_distance", "distance", "same", "signature"]
 
 _SAMPLE = 64
 _DISTINCT = 4  # fewer different values than this (masks, constants, scalars) may be equal by chance
@@ -87,6 +88,11 @@ def same(a: Signature, b: Signature) -> bool:
     stride = max(1, len(a.values) // _SAMPLE)
     sample = _squares(a.values[::stride], b.values[::stride], floor)
     return sample <= allowed and (stride == 1 or _squares(a.values, b.values, floor) <= allowed)
+
+
+def distance(a: Signature, b: Signature) -> float:
+    """How far the values of two tensors of one size are apart: the root mean square that `same` holds against 1e-9."""
+    return math.sqrt(_squares(a.values, b.values, min(a.floor, b.floor)) / max(len(a.values), 1))
 
 
 def _squares(a: NDArray[np.float64], b: NDArray[np.float64], floor: float) -> float:

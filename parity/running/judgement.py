@@ -95,11 +95,10 @@ def _conclude(run: Run, verdict: Verdict, exact: Run, around: Envelope | None, d
         return Outcome.DIFFERS, line
     if around and (problem := _unproved(around)):
         return Outcome.UNDECIDED, f"undecided: {problem}"
-    if far := _too_far(run, dtype):
-        return Outcome.DIFFERS, far
-    strange = [figure for figure in around.distributions if not figure.inside] if around else []
-    if strange:
-        return Outcome.DIFFERS, _strange_line(strange[0])
+    if line := _too_far(run, dtype) or (_strange_line(around.distributions) if around else None):
+        return Outcome.DIFFERS, line
+    if around and (problem := _untold(around)):
+        return Outcome.UNDECIDED, f"undecided: {problem}"
     if around is None:
         return Outcome.MATCH, "match in float64" + ("" if dtype == "float64" else f"; {dtype} reported, not judged")
     return Outcome.MATCH, _inside_line(around, dtype)
@@ -115,21 +114,23 @@ def _another_formula(run: Run, verdict: Verdict, exact: Run) -> str | None:
 
 def _unproved(around: Envelope) -> str | None:
     """Why the ensemble is nothing to judge by, or None: an envelope of nothing, or one that nothing could leave."""
-    limit, figures = max(around.limits, default=0.0), around.distributions
+    limit = max(around.limits, default=0.0)
     if limit == 0:
         return "runs from weights one ulp apart stayed equal to the last bit; there is no envelope to judge by"
     if not math.isfinite(limit):
         return "a run from weights one ulp apart is no longer finite; any pair would be inside its envelope"
-    if limit >= 1 and not figures:
+    if limit >= 1 and not around.distributions:
         return "the envelope is as large as the parameters themselves, and no distribution was compared"
-    if (
-        around.horizon is not None
-        and around.distributions
-        and not any(figure.judged for figure in around.distributions)
-    ):
-        runs = f"{around.members} run{'s' if around.members > 1 else ''}"
-        return f"after step {around.horizon:,} any outcome would be one of the ensemble's, of {runs}; give --ensemble 4"
     return None
+
+
+def _untold(around: Envelope) -> str | None:
+    """Why what comes after the horizon says nothing, or None."""
+    figures = around.distributions
+    if around.horizon is None or not figures or any(figure.judged for figure in figures):
+        return None
+    runs = f"{around.members} run{'s' if around.members > 1 else ''}"
+    return f"after step {around.horizon:,} any outcome would be one of the ensemble's, of {runs}; give --ensemble 4"
 
 
 def _too_far(run: Run, dtype: str) -> str | None:
@@ -156,7 +157,10 @@ def _outside_line(outside: Outside, parting: Parting | None) -> str:
     )
 
 
-def _strange_line(figure: Distribution) -> str:
+def _strange_line(figures: Sequence[Distribution]) -> str | None:
+    figure = next((figure for figure in figures if not figure.inside), None)
+    if figure is None:
+        return None
     mean = sum(figure.ensemble) / len(figure.ensemble)
     return (
         f"differs in the end: {figure.name} is {100 * figure.value:.2f} %, where the ensemble's runs have "

@@ -25,7 +25,7 @@ from parity.compare import (
     formula_finding,
     largest_gap,
 )
-from parity.compare.stages import BACKWARD
+from parity.compare.stages import FORWARD
 from parity.contract import StepTrace, Tensors, Weights
 from parity.pair import Pair
 
@@ -114,8 +114,8 @@ def local_finding(pair: Pair, rows: NDArray[np.int32], *, step: int, dtype: str)
     """Another formula in this step: what differs when both sides take it from the first side's state.
 
     What that state makes of rounding is measured by taking the step once more from parameters one ulp away: where the
-    examples are learnt well, gradients are small differences of large numbers. An example for which the rounding of one
-    state has made a choice fall the other way is left out, and the step is taken without it.
+    examples are learnt well, gradients are small differences of large numbers. Examples for which the rounding of one
+    state makes a choice fall the other way are left out, and the step is taken without them.
 
     Args:
         pair: before the step.
@@ -123,31 +123,41 @@ def local_finding(pair: Pair, rows: NDArray[np.int32], *, step: int, dtype: str)
         step: its number.
         dtype: of the pair.
     """
-    eps = float(np.finfo(dtype).eps)
-    together = pair.resynchronised()
-    rung, flips = _compare_together(together, rows, step=step, dtype=dtype)
-    while rung and flips and rung.place.stage in BACKWARD:
-        rows = np.delete(rows, sorted({flip.sample for flip in flips}))
-        if not rows.size:
+    together, left = pair.resynchronised(), rows
+    rung, flipped = _compare_together(together, left, step=step, dtype=dtype)
+    while flipped:
+        left = np.delete(left, flipped)
+        if not left.size:
             return None
-        rung, flips = _compare_together(together, rows, step=step, dtype=dtype)
+        rung, flipped = _compare_together(together, left, step=step, dtype=dtype)
     if rung is None:
         return None
     since = difference_at(rung.place, *_observe(pair, rows))
-    finding = formula_finding(rung, eps=eps)
-    detail = f"{finding.detail} in this step alone, {since:.1e} since the start"
+    finding = formula_finding(rung, eps=float(np.finfo(dtype).eps))
+    without = (
+        f" (without {len(rows) - len(left)} examples, for which rounding flips a choice)" if left is not rows else ""
+    )
+    detail = f"{finding.detail} in this step alone{without}, {since:.1e} since the start"
     return replace(finding, difference=since, local=rung.difference, detail=detail)
 
 
 def _compare_together(
     together: Pair, rows: NDArray[np.int32], *, step: int, dtype: str
-) -> tuple[Rung | None, list[Flip]]:
-    """The first stage that differs in a step from one state, and the choices that rounding has made there."""
+) -> tuple[Rung | None, list[int]]:
+    """The first stage that differs in a step from one state; and the examples for which rounding has made a choice.
+
+    Not only between the sides: where a null run's choice falls the other way, the null level is no longer rounding.
+    """
     eps = float(np.finfo(dtype).eps)
     a, b = _observe(together, rows)
-    null = _observe(together.nudged(seed=0, dtype=dtype), rows)
-    rung = first_break(compare_formula(step, a, b, null=null, eps=eps))
-    return rung, [flip for flip in find_flips(a, b) if flip.ordinary(eps)]
+    null_a, null_b = _observe(together.nudged(seed=0, dtype=dtype), rows)
+    rungs = compare_formula(step, a, b, null=(null_a, null_b), eps=eps)
+    flips = [flip for pair in ((a, b), (a, null_a), (b, null_b)) for flip in find_flips(*pair) if flip.ordinary(eps)]
+    # Where rounding may move a tensor by its own size, nothing can be said of it: that is no other formula.
+    rung = next((rung for rung in rungs if rung.broken and not rung.vacuous), None)
+    if rung and rung.place.stage in FORWARD:
+        return rung, []
+    return rung, sorted({flip.sample for flip in flips})
 
 
 def first_finding(

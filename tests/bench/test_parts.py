@@ -9,7 +9,7 @@ import pytest
 from parity.bench import overhead, perturbed
 from parity.bench.calibration import EMULATED, PARTS, PROGRAMS
 from parity.bench.clean import CLEAN, FIT, fitted_k
-from parity.bench.draws import GROUPS, program_problem, sampled_problem
+from parity.bench.draws import GROUPS, learnt, reshuffled, sampled_problem
 from parity.bench.long import FLOAT32, FLOAT64, float32_is_met, float64_is_met, loss_gaps
 from parity.bench.overhead import OVERHEAD
 from parity.bench.part import Bench, pair_of
@@ -17,6 +17,9 @@ from parity.bench.perturbations import PERTURBATIONS
 from parity.bench.perturbed import STAGES, Fault, Perturbed
 from parity.bench.precision import PRECISION
 from parity.contract import CNN_PARAMETERS, SGD, Implementation, initial_weights
+from parity.lane import Lane
+from parity.prepare import prepare
+from parity.settings import Settings
 
 EAGER, ORACLE, OTHER_LR = "torch_impl:eager", "parity.oracle", "tests.bench.sides:other_lr"
 TF32 = "torch_impl.emulated:tf32"
@@ -128,7 +131,7 @@ def test_the_fit_is_of_other_seeds_and_can_fail(bench):
     assert found.met
     assert clean[0]["seed"] not in {trial["seed"] for trial in trials}
     assert found.summary["tensors"] == sum(len(trial["each_spread"]) for trial in trials) > 60
-    assert max(trial["spread"] for trial in trials) < found.summary["fitted_k"] <= 2**0.5
+    assert max(trial["spread"] for trial in trials) <= found.summary["fitted_k"] <= 2**0.5
     assert not measured(FIT, between(bench, EAGER, TF32), [0])[1].met
     _, found = measured(FIT, between(bench, EAGER, OTHER_LR), [0])  # stops in float64: nothing to fit
     assert (found.met, found.summary["tensors"]) == (False, 0)
@@ -146,11 +149,23 @@ def test_data_and_weights_change_with_the_seed(small):
     first, second = (sampled_problem(small, seed, 8) for seed in (0, 1))
     assert first.size == 8
     assert not np.array_equal(first.train[0], second.train[0])
-    side = pair_of(("benchmarks.widths_torch:mlp_3", EAGER))[0]
-    first, second = (program_problem(side, seed) for seed in (0, 1))
+    sides = pair_of(("benchmarks.widths_torch:mlp_3", "benchmarks.widths_torch:mlp_3"))
+    own = prepare(*sides, settings=Settings()).problem
+    first, second = (reshuffled(own, seed) for seed in (0, 1))
     for name, value in first.weights.items():
         np.testing.assert_array_equal(np.sort(value, axis=None), np.sort(second.weights[name], axis=None))
     assert not np.array_equal(first.weights["a.weight"], second.weights["a.weight"])
+
+
+def test_few_images_are_learnt_by_heart(small):
+    problem = sampled_problem(small, 0, 24)
+    side = pair_of((EAGER, EAGER))[0]
+    losses = []
+    for weights in (problem.weights, learnt(problem, side, 0, "cpu").weights):
+        lane = Lane(side=side)
+        state = lane.start(dataclasses.replace(problem, weights=weights), Settings(), "cpu")
+        losses.append(lane.run(state, np.arange(24, dtype=np.int32).reshape(6, 4))[1].mean())
+    assert losses[1] < 0.1 * losses[0]
 
 
 def test_perturbations_are_found_in_their_own_place(bench):
