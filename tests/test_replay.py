@@ -173,8 +173,9 @@ def test_float32_twins_stay_inside_their_envelope_and_the_flip_is_named(float32_
     assert judgement.envelope.members == 3
     assert judgement.envelope.horizon == judgement.parting.step
     assert judgement.line.endswith(f"(up to step {judgement.parting.step:,}, then as distributions)")
-    # All classes, agreement, and ten single classes.
-    assert [figure.inside for figure in judgement.envelope.distributions] == [True] * 12
+    figures = judgement.envelope.distributions
+    assert all(figure.inside for figure in figures)
+    assert [figure.among for figure in figures] == [1, 1, *[10] * 10]  # all classes, agreement, the single classes
 
 
 def test_a_fault_that_begins_after_a_flip_is_found_too(float32_run, small):

@@ -195,6 +195,18 @@ def test_pooling_by_choices_is_pooling_ties_included():
         assert np.count_nonzero(gradients[0]) == slope.size
 
 
+def test_momentum_given_to_a_fresh_state_is_no_first_step(small):
+    """Dampening leaves out the very first step alone."""
+    begun = SIDE.start(initial_weights(0), SGD(dampening=0.5), dtype="float64", device="cpu")
+    data = SIDE.place(begun, small.train_images, small.train_labels)
+    begun, _ = SIDE.run(begun, data, PLAN[:3])
+    fresh = SIDE.start(initial_weights(0), SGD(dampening=0.5), dtype="float64", device="cpu")
+    fresh = SIDE.restore(fresh, SIDE.weights(begun), SIDE.momentum(begun))
+    (went_on, _), (began, _) = (SIDE.run(state, data, PLAN[3:5]) for state in (begun, fresh))
+    for name, value in SIDE.momentum(went_on).items():
+        np.testing.assert_array_equal(SIDE.momentum(began)[name], value, err_msg=name)
+
+
 @pytest.mark.parametrize("side", [jax_impl.unfolded, jax_impl.plain])
 def test_many_members_train_as_each_would_alone(side, small):
     """In float64, to rounding: the vectorised program groups its sums otherwise."""
