@@ -5,13 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from parity.checking import check
 from parity.prepare import prepare
 from parity.render.check import stage_table
 from parity.run import resolve_sides
-from parity.settings import Settings
+from parity.settings import Settings, Side
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("mlp", "cnn", "transformer")
@@ -52,6 +53,32 @@ def test_the_table_shows_the_activations_that_match_by_value(example, checked):
     rows = [line for line in stage_table(found, names) if line.startswith("activations, ")]
     assert len(rows) >= 2
     assert all(" = " in row for row in rows)
+
+
+class StatisticsInHalf:
+    """Its run() keeps running statistics as float16 where it computes in float32."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def run(self, state, data, plan):
+        after, losses = self.inner.run(state, data, plan)
+        weights = dict(self.inner.weights(after))
+        for name, value in weights.items():
+            if "running" in name and value.dtype == np.float32:
+                weights[name] = value.astype(np.float16).astype(np.float32)
+        return self.inner.restore(after, weights, self.inner.momentum(after)), losses
+
+
+def test_running_statistics_that_the_fast_path_keeps_in_low_precision():
+    (side, _) = resolve_sides(("examples.cnn.torch_cnn", "examples.cnn.torch_cnn"))
+    half = Side(name="half", implementation=StatisticsInHalf(side.implementation))
+    prepared = prepare(side, half, settings=Settings(device="cpu"))
+    found = check(prepared.sides, prepared.problem, Settings(device="cpu")).finding
+    assert (found.kind, found.phase, found.place.stage) == ("precision", "fast path", "statistics")
 
 
 FOUND = {

@@ -12,6 +12,7 @@ import click
 
 from parity.bench.clean import CLEAN, FIT
 from parity.bench.long import FLOAT32, FLOAT64
+from parity.bench.members import MEMBERS
 from parity.bench.overhead import OVERHEAD
 from parity.bench.part import Bench, Part
 from parity.bench.perturbations import PERTURBATIONS
@@ -22,7 +23,7 @@ from parity.data import check_writable, load_data
 
 __all__ = ["PARTS", "cli", "main", "measure_part", "results_of"]
 
-PARTS: tuple[Part, ...] = (FLOAT64, FLOAT32, FIT, CLEAN, PERTURBATIONS, PRECISION, OVERHEAD)
+PARTS: tuple[Part, ...] = (FLOAT64, FLOAT32, FIT, CLEAN, PERTURBATIONS, PRECISION, OVERHEAD, MEMBERS)
 
 PROGRAMS = (
     *(

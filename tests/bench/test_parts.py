@@ -11,6 +11,7 @@ from parity.bench.calibration import EMULATED, PARTS, PROGRAMS
 from parity.bench.clean import CLEAN, FIT, fitted_k
 from parity.bench.draws import GROUPS, learnt, reshuffled, sampled_problem
 from parity.bench.long import FLOAT32, FLOAT64, float32_is_met, float64_is_met, loss_gaps
+from parity.bench.members import COUNT, MEMBERS
 from parity.bench.overhead import OVERHEAD
 from parity.bench.part import Bench, pair_of
 from parity.bench.perturbations import PERTURBATIONS
@@ -42,7 +43,7 @@ def between(bench, first, second):
 
 
 def test_the_parts_have_names_of_their_own_and_read_what_there_is():
-    assert len({part.name for part in PARTS}) == len(PARTS) == 7
+    assert len({part.name for part in PARTS}) == len(PARTS) == 8
     fields = {field.name for field in dataclasses.fields(Bench)}
     assert all(set(part.reads) <= fields for part in PARTS)
 
@@ -246,3 +247,11 @@ def test_lockstep_is_timed_beside_the_sides_alone(bench, monkeypatch):
     _, found = measured(OVERHEAD, bench, [0])
     assert not found.met
     assert found.summary["median_ratio"] > 1.1
+
+
+def test_members_that_are_trained_one_by_one_miss_the_ensembles_bar(bench):
+    """torch's, which cannot train many at once: as many runs as there are members, whatever the machine does."""
+    trials, found = measured(MEMBERS, bench, [0])
+    assert not found.met
+    assert (trials[0]["side"], trials[0]["members"]) == (f"{EAGER}#1", COUNT)
+    assert trials[0]["runs_paid"] == pytest.approx(COUNT * trials[0]["ratio"])
