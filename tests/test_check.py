@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import jax_impl
 import torch_impl
@@ -18,6 +19,7 @@ from parity.data import Dataset
 from parity.oracle import Operations, Oracle, impl, layers
 from parity.oracle.sgd import sgd_update
 from parity.pair import start_pair
+from parity.prepare import prepare
 from parity.problem import cnn_problem
 from parity.settings import Settings, Side
 from tests.test_planted_faults import BENIGN, Wrapped, bfloat16, to_hwc, with_sgd, with_weight
@@ -291,6 +293,36 @@ def test_a_fast_path_of_lower_precision_is_found(swapped, small):
     name = "right" if swapped else "wrong"
     assert (found.kind, found.phase, found.off) == ("precision", "fast path", (name,))
     assert f"{name}'s run() is off" in found.line
+
+
+def test_a_gradient_that_is_noise_in_the_first_step_alone():
+    """A feature of 1e-20 in the first batch: its weight is judged from the second step on, in both precisions."""
+    rng = np.random.default_rng(0)
+    features, targets = rng.normal(size=(64, 3)), rng.normal(size=(64, 1))
+    settings = Settings(batch_size=8, device="cpu")
+    features[check_batches(64, settings, 1)[0], 0] = 1e-20
+    module = torch.nn.ModuleDict({name: torch.nn.Linear(n, 1) for name, n in (("faint", 1), ("plain", 2))})
+
+    class Sum(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = module
+
+        def forward(self, x):
+            return self.parts["faint"](x[:, :1]) + self.parts["plain"](x[:, 1:])
+
+    program = Sum()
+    optimizer = torch.optim.SGD(program.parameters(), lr=0.1, momentum=0.9)
+    program = torch_impl.adapt(program, torch.nn.functional.mse_loss, optimizer, data=(features, targets))
+    prepared = prepare(
+        Side(name="a", implementation=program), Side(name="b", implementation=program), settings=settings
+    )
+    found = check(prepared.sides, prepared.problem, settings)
+    assert found.finding is None, found.line
+    zero = {rung.step: rung.zero for rung in found.rungs if str(rung.place) == "momentum, parts.faint.weight"}
+    assert zero == {0: True, 1: False, 2: False, 3: False, 4: False, 5: False}
+    judged = [tensor for side in found.fast_rounding for tensor in side if tensor.place.tensor == "parts.faint.weight"]
+    assert judged
 
 
 def test_what_a_check_keeps_does_not_grow_with_its_steps(small):

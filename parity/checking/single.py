@@ -72,6 +72,7 @@ def compare_single(single: Pair, exact: Climb, batches: Sequence[Batch], seed: i
     """
     observed: list[dict[Stage, Errors]] = []
     fast: list[tuple[dict[Stage, Errors], dict[Stage, Errors]]] = []
+    left_out: list[frozenset[str]] = []
     unjudged = [taken.unjudged for taken in exact.taken[: len(exact.standings)]]
     plans = fast_plans(batches[: len(exact.standings)])
     for step, (before, rows) in enumerate(zip(exact.standings, batches, strict=False)):  # as many as were kept
@@ -84,9 +85,9 @@ def compare_single(single: Pair, exact: Climb, batches: Sequence[Batch], seed: i
         trials = Trials(a32=a32, b32=b32, a64=a64, b64=b64, a_null=a_null, b_null=b_null)
         observed.append(measure_rounding(trials, unjudged=unjudged[step], by_name=single.problem.is_cnn))
         if step in plans:
-            left_out = frozenset.union(*unjudged[step : step + len(plans[step])])
-            fast.append(fast_rounding(start, double, null, plans[step], unjudged=left_out))
-    first, second = (judge_rounding([pair[number] for pair in fast]) for number in (0, 1))
+            left_out.append(frozenset.union(*unjudged[step : step + len(plans[step])]))
+            fast.append(fast_rounding(start, double, null, plans[step], unjudged=left_out[-1]))
+    first, second = (judge_rounding([pair[number] for pair in fast], left_out) for number in (0, 1))
     return Single(observed=judge_rounding(observed, unjudged), fast=(first, second))
 
 
