@@ -127,7 +127,7 @@ def test_a_fault_is_found_in_its_own_step_stage_and_tensor(fault, small):
 
 def test_the_probe_ties_in_every_window_of_one_filter_and_at_every_switch_of_another():
     labels = np.arange(4, dtype=np.int32)
-    (images, _), weights = tie_probe(labels, initial_weights(0))
+    (images, _), weights = tie_probe(labels)
     state = impl.start(weights, SGD(), dtype="float64", device="cpu")
     _, seen = impl.observe(state, impl.place(state, images, labels), np.arange(4, dtype=np.int32))
     conv1 = seen.activations["conv1"]
@@ -207,7 +207,7 @@ def significant(value, bits):
     return np.ldexp(np.round(np.ldexp(mantissa, bits)), exponent - bits).astype(value.dtype)
 
 
-@pytest.mark.parametrize("bits", [8, 11, 16, 20])
+@pytest.mark.parametrize("bits", [8, 11, 16])
 def test_low_precision_is_no_other_formula(bits, small):
     found = judged(jax_impl.impl, LowPrecision(bits), small)
     assert found.finding.kind == "precision"

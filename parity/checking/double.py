@@ -135,7 +135,7 @@ def _probe_ties(start: Pair, rows: Batch, settings: Settings) -> Double | None:
     if not start.problem.is_cnn:
         return None
     _, labels = start.problem.train
-    arrays, weights = tie_probe(labels[rows], start.problem.weights)
+    arrays, weights = tie_probe(labels[rows])
     rows = np.arange(len(rows), dtype=np.int32)
     probed = climb(start.restore(weights, {}).on(arrays), [rows])
     if probed.broken is None:

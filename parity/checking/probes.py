@@ -8,8 +8,9 @@ any number of steps. So one step is taken with weights that make both certain, i
 - filter 0 of conv1 passes the red channel on, which is constant in the probe's images: whole windows tie, while the
   other channels differ from place to place, so that the gradient shows which element was chosen.
 
-The other channels are noise. On pictures, flat regions would make conv2 tie as well, where rounding chooses the winner,
-and filter 0 would show that choice too.
+Everything else is noise: the other channels, and weights as they are drawn at first. On pictures, flat regions would
+make conv2 tie as well, where rounding chooses the winner, and so would filters that training has silenced; filter 0
+would show that choice too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.contract import Stream, Weights
+from parity.contract import Stream, Weights, initial_weights
 from parity.data import IMAGE_SHAPE
 from parity.problem import Arrays
 
@@ -29,12 +30,11 @@ RED = 200  # any value that the normalisation makes positive, so that the ReLU l
 _PURPOSE = 6  # keeps this noise apart from other streams of the same seed
 
 
-def tie_probe(labels: NDArray[np.generic], weights: Weights) -> tuple[Arrays, Weights]:
+def tie_probe(labels: NDArray[np.generic]) -> tuple[Arrays, Weights]:
     """The data and the weights of one step full of ties.
 
     Args:
         labels: (B,) class numbers.
-        weights: the CNN's.
 
     Returns:
         (B, 32, 32, 3) uint8 images with the red channel constant, with the labels, and the weights with silent units.
@@ -42,7 +42,7 @@ def tie_probe(labels: NDArray[np.generic], weights: Weights) -> tuple[Arrays, We
     shape = (len(labels), *IMAGE_SHAPE)
     probe = Stream(0, _PURPOSE).integers(256, int(np.prod(shape))).reshape(shape).astype(np.uint8)
     probe[..., 0] = RED
-    changed = {name: np.array(value) for name, value in weights.items()}
+    changed = initial_weights(0)
     for layer, unit in (("conv1", 1), ("conv2", 1), ("fc1", 0), ("fc2", 0)):
         changed[f"{layer}.weight"][unit] = 0
         changed[f"{layer}.bias"][unit] = 0

@@ -43,7 +43,7 @@ def ties(subject: Subject) -> None:
     """It computes what the oracle computes where values tie."""
     _require_cnn(subject)
     labels = subject.given_data()[1][subject.plan[0]]
-    arrays, weights = tie_probe(labels, subject.given_weights())
+    arrays, weights = tie_probe(labels)
     problem = replace(subject.problem, train=arrays, test=arrays, weights=weights)
     rows = np.arange(len(labels), dtype=np.int32)
     probed = replace(subject, problem=problem, plan=rows[np.newaxis])
