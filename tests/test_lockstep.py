@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from parity import lockstep
 from parity.contract import SGD, InputError, SideError, initial_weights
 from parity.data import Dataset
+from parity.running import lockstep
 from parity.running.lockstep import CHUNK, train, window_ends
 from parity.settings import Settings, Side, resolve_device
 from tests import fakes
