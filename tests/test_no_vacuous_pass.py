@@ -115,6 +115,19 @@ def test_a_tensor_missing_from_one_step_is_no_outlier_unless_it_was_left_out():
     assert (left_out.broken, left_out.steps) == (False, 1)
 
 
+def test_steps_that_say_nothing_are_left_out_where_others_say_something():
+    place = Stage(stage="loss", tensor="loss")
+    nothing = {place: Errors(a=0.5, b=0.9, apart=0.5, null=0.1, floor=2.0)}
+    honest = {place: Errors(a=1e-6, b=1e-6, apart=1e-6, null=1e-7, floor=1e-6)}
+    off = {place: Errors(a=1e-6, b=1e-3, apart=1e-3, null=1e-7, floor=1e-6)}
+    (found,) = judge_rounding([nothing, nothing, nothing, nothing, honest])
+    assert (found.judged, found.broken, found.steps) == (True, False, 1)
+    (found,) = judge_rounding([nothing, nothing, nothing, off, off])
+    assert (found.judged, found.broken) == (True, True)
+    (found,) = judge_rounding([nothing] * 5)
+    assert not found.judged
+
+
 class NeverUpdates(Same):
     """Its loss does not depend on its parameters: every gradient is 0."""
 

@@ -208,6 +208,9 @@ def judge_rounding(
 ) -> tuple[Rounding, ...]:
     """The medians over the steps, in the order of the stages.
 
+    A step in which rounding may move a tensor by its own size says nothing of it, and is left out where others do: of
+    examples that are learnt well, some losses keep no digit.
+
     Args:
         steps: what each measured.
         unjudged: the parameters that each left out; none for those that are not listed.
@@ -223,7 +226,8 @@ def judge_rounding(
     judged = [(step, skipped) for step, skipped in zip(steps, left_out, strict=True)]
 
     def found(place: Stage) -> list[Errors]:
-        return [step.get(place, _MISSING) for step, skipped in judged if not _is_of(place, skipped)]
+        errors = [step.get(place, _MISSING) for step, skipped in judged if not _is_of(place, skipped)]
+        return [each for each in errors if each.floor < 1] or errors
 
     return tuple(_median(place, found(place)) for place in places)
 
