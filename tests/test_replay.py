@@ -185,7 +185,7 @@ def test_a_fault_that_begins_after_a_flip_is_found_too(float32_run, small):
         Side(name="torch_impl", implementation=torch_impl.eager),
         Side(name="late", implementation=Late(begin, (("momentum", 0.89),), jax_impl.impl)),
     ]
-    settings = Settings(sgd=SGD(lr=0.01), epochs=40, steps=begin + 300, device="cpu")
+    settings = Settings(sgd=SGD(lr=0.01), epochs=40, steps=begin + 600, device="cpu")
     judgement = run_sides(sides, small, settings).report.judgement
     assert judgement.parting.explained
     assert judgement.parting.step < begin

@@ -49,7 +49,7 @@ def stage_table(check: Check, names: tuple[str, str]) -> Iterator[str]:
         if exact:
             yield _fast_row(name, exact, single, width)
     if any(check.fast_rounding):
-        yield "fast path: what run() leaves beside what observe() shows; float32 a is observe(), b is run()"
+        yield "fast path: run() beside observe(); there float32 a is observe(), b is run()"
     yield from _zeros(check.rungs)
 
 

@@ -18,9 +18,9 @@ ATTEMPTS = 3
 """Chunks that are taken again at most: each costs some hundred steps, and a gap that jumps thrice without a cause to be
 found will not show one."""
 
-SPOT = 10
+SPOT = 20
 """Once a flip has parted the sides, their gap says little. So of every so many chunks one step is taken by both sides
-from the same state: a fault that begins later still shows there."""
+from the same state: a fault that begins later still shows there. Such a step costs as much as half a chunk."""
 
 
 @dataclass(frozen=True, kw_only=True)
