@@ -111,6 +111,7 @@ def test_a_tensor_missing_from_one_step_is_no_outlier_unless_it_was_left_out():
     honest = {place: Errors(a=1e-7, b=1e-7, apart=1e-7, null=1e-7, floor=1e-7)}
     (missing,) = judge_rounding([honest, honest, {}, honest, honest])
     assert missing.broken
+    assert missing.errors.b == np.inf
     (left_out,) = judge_rounding([{}, honest], [frozenset({"w"}), frozenset()])
     assert (left_out.broken, left_out.steps) == (False, 1)
 

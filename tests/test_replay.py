@@ -232,7 +232,7 @@ def test_null_runs_that_flip_accuse_nobody_and_excuse_nothing(small):
         (a, _), (null, _) = (each.observe(rows)[1] for each in (pair, pair.nudged(seed=0, dtype="float64")))
         flipped += bool(find_flips(a, null))
         assert local_finding(pair, rows, step=3, dtype="float64") is None
-        other = dataclasses.replace(pair.states[1], sgd=SGD(lr=0.01, momentum=0.89))
+        other = dataclasses.replace(pair.states[1], sgd=SGD(lr=0.01, momentum=0.9001))  # less than a flip does
         found = local_finding(pair.at([pair.states[0], other]), rows, step=3, dtype="float64")
         assert found.place.stage == "momentum"
     assert flipped >= 4

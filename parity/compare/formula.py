@@ -196,7 +196,7 @@ def _rungs(step: int, a: Arrays, b: Arrays, rule: _Rule, unjudged: frozenset[str
         if place.stage == "weights" and not difference <= ULPS * rule.eps:
             drifted.add(place.tensor)
         parameter = place.tensor.partition(":")[0]
-        noise = rule.is_zero(place, scale, largest) or (place.stage == "gradients" and not scale and parameter in zeros)
+        noise = rule.is_zero(place, scale, largest)
         if noise:
             zeros.add(parameter)
         elif place.stage == "gradients" and scale and parameter not in drifted:
