@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from operator import itemgetter
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -98,15 +99,7 @@ class JaxImplementation:
     def run(self, state: State, data: Resident, plan: NDArray[np.int32]) -> tuple[State, NDArray[np.floating]]:
         """Train on the plan's rows; the given state stays as it was."""
         with exact(state.dtype, state.device):
-            carry, losses = train_steps(
-                state.carry,
-                state.table,
-                data.images,
-                data.labels,
-                to_device(plan),
-                sgd=state.sgd,
-                operations=state.operations,
-            )
+            carry, losses = _call(train_steps, state.carry, state, data, plan)
             return replace(state, carry=carry), np.array(losses)
 
     def run_many(
@@ -126,15 +119,7 @@ class JaxImplementation:
     def observe(self, state: State, data: Resident, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
         """One step with every stage recorded."""
         with exact(state.dtype, state.device):
-            carry, seen = observed_step(
-                state.carry,
-                state.table,
-                data.images,
-                data.labels,
-                to_device(rows),
-                sgd=state.sgd,
-                operations=state.operations,
-            )
+            carry, seen = _call(observed_step, state.carry, state, data, rows)
             after = replace(state, carry=carry)
             return after, StepTrace(
                 batch={"images": images_to_canonical(np.asarray(seen.images)), "labels": np.array(seen.labels)},
@@ -162,6 +147,15 @@ class JaxImplementation:
         return {} if trace is None else to_canonical(trace)
 
 
+def _call(
+    compiled: Callable[..., tuple[Carry, Any]], carry: Carry, state: State, data: Resident, rows: NDArray[np.int32]
+) -> tuple[Carry, Any]:
+    """A compiled function of train.py or observe.py, with everything of the state but the carry."""
+    return compiled(
+        carry, state.table, data.images, data.labels, to_device(rows), sgd=state.sgd, operations=state.operations
+    )
+
+
 def _groups(states: Sequence[State], number: int) -> list[Sequence[State]]:
     """The states in order, in at most so many groups of equal size but for the last."""
     size = -(-len(states) // number)
@@ -174,14 +168,7 @@ def _run_group(
     """Train a group's states in one vectorised program."""
     first = states[0]
     with exact(first.dtype, first.device):
-        carries, losses = train_many(
-            jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state.carry for state in states)),
-            first.table,
-            data.images,
-            data.labels,
-            to_device(plan),
-            sgd=first.sgd,
-            operations=first.operations,
-        )
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state.carry for state in states))
+        carries, losses = _call(train_many, stacked, first, data, plan)
         members = [jax.tree.map(itemgetter(number), carries) for number in range(len(states))]
     return [replace(state, carry=carry) for state, carry in zip(states, members, strict=True)], np.array(losses)

@@ -27,6 +27,7 @@ from parity.checking import STEPS, Check, check
 from parity.compare import Rounding
 from parity.compare.rounding import CAP, K
 from parity.prepare import Prepared, prepare
+from parity.run import resolve_sides
 from parity.settings import Settings
 
 __all__ = ["CLEAN", "FIT"]
@@ -40,15 +41,16 @@ QUANTILES = (0.5, 0.9, 0.99, 0.999, 1.0)
 
 def checked(bench: Bench, number: int, seed: int) -> tuple[Trial, Check]:
     """A check of the honest pair whose turn it is, and how it was done."""
-    groups = len(GROUPS) + len(bench.programs)
-    group = number % groups
+    rounds, group = divmod(number, len(GROUPS) + len(bench.programs))
+    has_learnt = rounds % 2 == 1
     if group < len(GROUPS):
         sgd, batch_size = GROUPS[group]
         names, sides = bench.sides, pair_of(bench.sides)
         problem = sampled_problem(bench.dataset, seed, STEPS * batch_size)
         settings = Settings(sgd=sgd, batch_size=min(batch_size, problem.size), seed=seed, device=bench.device)
-        if number // groups % 2:
-            problem = learnt(problem, pair_of((bench.partner, bench.partner))[0], seed, bench.device)
+        if has_learnt:
+            (partner,) = resolve_sides((bench.partner,))
+            problem = learnt(problem, partner, seed, bench.device)
     else:
         names = bench.programs[group - len(GROUPS)]
         prepared = _prepared(names)
@@ -56,7 +58,7 @@ def checked(bench: Bench, number: int, seed: int) -> tuple[Trial, Check]:
         settings = Settings(batch_size=PROGRAM_BATCHES[group % len(PROGRAM_BATCHES)], seed=seed, device=bench.device)
     how: Trial = {"seed": seed, "sides": names, "batch_size": settings.batch_size}
     if problem.is_cnn:
-        how |= {"sgd": asdict(settings.sgd), "learnt": bool(number // groups % 2)}
+        how |= {"sgd": asdict(settings.sgd), "learnt": has_learnt}
     return how, check(sides, problem, settings)
 
 

@@ -5,12 +5,11 @@ A trial takes both times, one after the other and in turns first: a machine that
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 from statistics import median
 
-from parity.bench.part import Bench, Conclusion, Part, Trial, pair_of
+from parity.bench.part import Bench, Conclusion, Part, Trial, pair_of, seconds_in_turns
 from parity.contract import initial_weights
 from parity.data import Loader
 from parity.lane import Lane
@@ -50,8 +49,7 @@ def measure(bench: Bench, number: int) -> Trial:
     timed: dict[str, Callable[[], None]] = {"one run": alone, "ensemble": together}
     for call in timed.values():
         call()
-    order = ("one run", "ensemble") if number % 2 == 0 else ("ensemble", "one run")
-    seconds = {name: _seconds(timed[name]) for name in order}
+    seconds = seconds_in_turns(number, timed)
     return {
         "side": members.lane.side.name,
         "members": COUNT,
@@ -61,12 +59,6 @@ def measure(bench: Bench, number: int) -> Trial:
         "runs_paid": seconds["ensemble"] / seconds["one run"],
         "ratio": seconds["ensemble"] / (COUNT * seconds["one run"]),
     }
-
-
-def _seconds(call: Callable[[], None]) -> float:
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
 
 
 def conclude(trials: Sequence[Trial]) -> Conclusion:

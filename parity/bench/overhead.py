@@ -7,11 +7,10 @@ where the sides part.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from parity.bench.part import Bench, Conclusion, Part, Trial, pair_of
+from parity.bench.part import Bench, Conclusion, Part, Trial, pair_of, seconds_in_turns
 from parity.contract import initial_weights
 from parity.data import Loader
 from parity.lane import Lane
@@ -35,8 +34,7 @@ def measure(bench: Bench, number: int) -> Trial:
         "lockstep": lambda: runs.append(_together(bench, sides, bench.steps)),
         "alone": lambda: _alone(bench, sides, bench.steps),
     }
-    order = ("lockstep", "alone") if number % 2 == 0 else ("alone", "lockstep")
-    seconds = {name: _seconds(timed[name]) for name in order}
+    seconds = seconds_in_turns(number, timed)
     parting = runs[0].parting
     return {
         "steps": runs[0].steps,
@@ -44,12 +42,6 @@ def measure(bench: Bench, number: int) -> Trial:
         "ratio": seconds["lockstep"] / seconds["alone"],
         "parting": parting.step if parting else None,
     }
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
 
 
 def _warm_up(bench: Bench, sides: tuple[Side, Side]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from parity.data import Dataset
 from parity.run import resolve_sides
 from parity.settings import Side
 
-__all__ = ["Bench", "Conclusion", "Part", "Trial", "figures", "pair_of"]
+__all__ = ["Bench", "Conclusion", "Part", "Trial", "figures", "pair_of", "seconds_in_turns"]
 
 Trial = dict[str, Any]
 """One trial's numbers, as JSON holds them."""
@@ -70,6 +71,17 @@ class Part:
     reads: Sequence[str]
     measure: Callable[[Bench, int], Trial]
     conclude: Callable[[Sequence[Trial]], Conclusion]
+
+
+def seconds_in_turns(number: int, calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """How long each call took, one after the other; for odd numbers in reverse, so that none is always first."""
+    names = list(calls) if number % 2 == 0 else list(calls)[::-1]
+    seconds = {}
+    for name in names:
+        begin = time.perf_counter()
+        calls[name]()
+        seconds[name] = time.perf_counter() - begin
+    return seconds
 
 
 def pair_of(names: Sequence[str]) -> tuple[Side, Side]:

@@ -35,6 +35,7 @@ from parity.pair import Pair
 __all__ = ["fast_finding", "fast_formulas", "fast_rounding", "group_ends", "make_rung"]
 
 Batch = NDArray[np.int32]
+Traces = tuple[StepTrace, StepTrace]
 
 _STAGES = {"momentum": "momentum", "parameters": "update"}
 """The stage at which the ladder shows what the fast path leaves."""
@@ -123,43 +124,41 @@ def _missing(a: Any, b: Any, *, empty: bool) -> str | None:
 
 
 def fast_rounding(
-    single: Pair, exact: Pair, null: Pair, plan: Batch, *, unjudged: frozenset[str]
+    start: Pair, observed: Sequence[tuple[Pair, Traces]], plan: Batch, *, unjudged: frozenset[str]
 ) -> tuple[dict[Stage, Errors], dict[Stage, Errors]]:
     """What `run` makes of a few steps in float32 beside what `observe` does, on each side.
 
     Compared are the last loss, the momentum, running statistics, and the update of all steps together.
 
     Args:
-        single: before the steps, in float32.
-        exact: the same tensors in float64.
-        null: the same in float32, with weights moved by one ulp.
+        start: before the steps, in float32.
+        observed: the first step in float32, in float64, and in float32 from weights moved by one ulp: where it led, and
+            what both sides computed in it.
         plan: (steps, batch), the rows.
         unjudged: parameters whose gradient is zero in exact arithmetic.
     """
-    observed = [_observed(pair, plan) for pair in (single, exact, null)]
+    seen = [_last(pair, first, plan[1:]) for pair, first in observed]
     first, second = (
-        _side_rounding(single, number, plan, [pair[number] for pair in observed], unjudged) for number in (0, 1)
+        _side_rounding(start, number, plan, [traces[number] for traces in seen], unjudged) for number in (0, 1)
     )
     return first, second
 
 
-def _observed(pair: Pair, plan: Batch) -> tuple[StepTrace, StepTrace]:
+def _last(pair: Pair, first: Traces, following: Batch) -> Traces:
     """The last step of several, from the first one's weights, so that its update is that of all of them."""
-    traces = []
-    for rows in plan:
-        pair, seen = pair.observe(rows)
-        traces.append(seen)
-    first, second = (replace(traces[-1][number], weights=traces[0][number].weights) for number in (0, 1))
-    return first, second
+    last = first
+    for rows in following:
+        pair, last = pair.observe(rows)
+    return replace(last[0], weights=first[0].weights), replace(last[1], weights=first[1].weights)
 
 
 def _side_rounding(
-    single: Pair, number: int, plan: Batch, observed: Sequence[StepTrace], unjudged: frozenset[str]
+    start: Pair, number: int, plan: Batch, observed: Sequence[StepTrace], unjudged: frozenset[str]
 ) -> dict[Stage, Errors]:
     """`observed`: the steps in float32, in float64, and in the null run."""
     seen, exact, null = observed
-    lane = single.lanes[number]
-    after, losses = lane.run(single.states[number], plan, timed=False)
+    lane = start.lanes[number]
+    after, losses = lane.run(start.states[number], plan, timed=False)
     ran = replace(
         seen, loss={"loss": np.asarray(losses[-1])}, momentum=lane.momentum(after), parameters=lane.weights(after)
     )

@@ -79,14 +79,14 @@ def compare_single(single: Pair, exact: Climb, batches: Sequence[Batch], seed: i
         weights, momentum = _in_float32(before)
         double, start = before.restore(weights, momentum), single.restore(weights, momentum)
         null = single.restore(nudge(weights, seed=seed + step, dtype="float32"), momentum)
-        _, (a64, b64) = double.observe(rows)
-        _, (a_null, b_null) = null.observe(rows)
-        single, (a32, b32) = start.observe(rows)  # kept, so that step counts go on
+        steps = [pair.observe(rows) for pair in (start, double, null)]
+        single = steps[0][0]  # kept, so that step counts go on
+        (a32, b32), (a64, b64), (a_null, b_null) = (traces for _, traces in steps)
         trials = Trials(a32=a32, b32=b32, a64=a64, b64=b64, a_null=a_null, b_null=b_null)
         observed.append(measure_rounding(trials, unjudged=unjudged[step], by_name=single.problem.is_cnn))
         if step in plans:
             left_out.append(frozenset.union(*unjudged[step : step + len(plans[step])]))
-            fast.append(fast_rounding(start, double, null, plans[step], unjudged=left_out[-1]))
+            fast.append(fast_rounding(start, steps, plans[step], unjudged=left_out[-1]))
     first, second = (judge_rounding([pair[number] for pair in fast], left_out) for number in (0, 1))
     return Single(observed=judge_rounding(observed, unjudged), fast=(first, second))
 

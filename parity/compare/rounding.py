@@ -143,6 +143,7 @@ def _errors(trials: Trials, unjudged: frozenset[str]) -> Iterator[tuple[Stage, E
     )
     b_null = stage_tensors(in_order_of(trials.a_null, trials.b_null)) if trials.b_null else None
     lost = cancelled(trials.a64.loss, trials.a64.logits, eps=EPS32)
+    sums = _summed(a64)
     for place, reference in a64.items():
         # A tensor that is exactly zero has no size of its own: its stage's largest stands for it.
         scale = frobenius(reference) or max(frobenius(v) for p, v in a64.items() if p.stage == place.stage) or 1.0
@@ -150,7 +151,7 @@ def _errors(trials: Trials, unjudged: frozenset[str]) -> Iterator[tuple[Stage, E
             continue
         nulls = [_apart(a_null, a32, place, scale)] + ([_apart(b_null, b32, place, scale)] if b_null else [])
         null = max(nulls) if place.stage in OPTIMIZER else min(nulls)
-        honest = _summed(place, a64) + (lost if place.stage not in FORWARD else 0.0)
+        honest = sums[place.stage] + (lost if place.stage not in FORWARD else 0.0)
         yield (
             place,
             Errors(
@@ -171,15 +172,13 @@ def _apart(x: Arrays, y: Arrays, place: Stage, scale: float) -> float:
     return ratio(distance, scale) if np.isfinite(distance) else float("inf")
 
 
-def _summed(place: Stage, step: Arrays) -> float:
-    """What the longest sum on the way to a tensor may lose; at least one unit in the last place."""
-    if place.stage in ("batch", "weights"):
-        return EPS32
+def _summed(step: Arrays) -> dict[str, float]:
+    """What the longest sum on the way to each stage may lose; at least one unit in the last place."""
     # Of a weight's elements one output sees those along all axes but its own, which is the first or the last.
     forward = [value.size // min(value.shape[0], value.shape[-1]) for value in _of(step, "weights") if value.ndim > 1]
     backward = [value.size for value in _of(step, "activations")]
-    terms = max(forward if place.stage in FORWARD else backward, default=1)
-    return EPS32 * max(1.0, math.sqrt(terms) / 2)
+    terms = {"batch": 1, "weights": 1, **dict.fromkeys(("activations", "logits"), max(forward, default=1))}
+    return {stage: EPS32 * max(1.0, math.sqrt(terms.get(stage, max(backward, default=1))) / 2) for stage in STAGES}
 
 
 def _of(step: Arrays, stage: str) -> list[NDArray[np.float64]]:
