@@ -178,14 +178,15 @@ def test_float32_twins_stay_inside_their_envelope_and_the_flip_is_named(float32_
     assert [figure.among for figure in figures] == [1, 1, *[10] * 10]  # all classes, agreement, the single classes
 
 
-def test_a_fault_that_begins_after_a_flip_is_found_too(float32_run, small):
+@pytest.mark.parametrize("steps", [600, 40])
+def test_a_fault_that_begins_after_a_flip_is_found_too(steps, float32_run, small):
     """From its own step, by steps that both sides take from one state: the gap between the sides says nothing there."""
     begin = float32_run.judgement.parting.step + 200
     sides = [
         Side(name="torch_impl", implementation=torch_impl.eager),
         Side(name="late", implementation=Late(begin, (("momentum", 0.89),), jax_impl.impl)),
     ]
-    settings = Settings(sgd=SGD(lr=0.01), epochs=40, steps=begin + 600, device="cpu")
+    settings = Settings(sgd=SGD(lr=0.01), epochs=40, steps=begin + steps, device="cpu")
     judgement = run_sides(sides, small, settings).report.judgement
     assert judgement.parting.explained
     assert judgement.parting.step < begin

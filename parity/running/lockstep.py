@@ -85,6 +85,7 @@ def train(
     interrupted, failure = False, None
     try:
         _train_epochs(progress, loader, settings, evaluate=evaluate)
+        progress.watch.finish()
     except KeyboardInterrupt:
         interrupted = True
     except NonFiniteLossError as error:

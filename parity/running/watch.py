@@ -32,6 +32,15 @@ class Outside:
     limit: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Stretch:
+    """The chunks since the last look (first step, plan), and where the sides stood before the first and the last."""
+
+    start: Pair
+    last: Pair
+    chunks: tuple[tuple[int, NDArray[np.int32]], ...]
+
+
 _UNKNOWN = "float64 does not show it from the same state: a lower precision, or something that counts steps"
 
 
@@ -48,8 +57,7 @@ class Watch:
         self.parting: Parting | None = None
         self.outside: Outside | None = None
         self.late: Finding | None = None
-        self._unchecked: list[tuple[int, NDArray[np.int32]]] = []
-        self._from: Pair | None = None
+        self._unchecked: _Stretch | None = None
         self._attempts = 0
         self._parameters = self._momentum = self._envelope = 0.0
 
@@ -77,6 +85,11 @@ class Watch:
         if outside and self.outside is None and not self._excused():
             self.outside = Outside(steps=gap.steps, gap=parameters, limit=FACTOR * self._envelope)
 
+    def finish(self) -> None:
+        """Look at the last chunk too: a fault may have begun since the last look."""
+        if self._unchecked:
+            self._search(self._unchecked)
+
     def _excused(self) -> bool:
         """A flip explains how far the sides are apart after it, if they were inside the envelope before it."""
         parting = self.parting
@@ -98,14 +111,19 @@ class Watch:
         """Look at one step of every SPOT chunks, and of every chunk whose batch is smaller: it may be treated apart."""
         if self.late:
             return
-        self._from = self._from or before
-        self._unchecked.append((first_step, plan))
-        if len(self._unchecked) < SPOT and plan.shape[1] == self.settings.batch_size:
-            return
-        if local_finding(before, plan[0], step=first_step, dtype=self.settings.dtype):
-            found = first_finding(self._from, self._unchecked, self.settings.dtype)
+        known = self._unchecked
+        start, chunks = (known.start, known.chunks) if known else (before, ())
+        self._unchecked = _Stretch(start=start, last=before, chunks=(*chunks, (first_step, plan)))
+        if len(self._unchecked.chunks) == SPOT or plan.shape[1] != self.settings.batch_size:
+            self._search(self._unchecked)
+            self._unchecked = None
+
+    def _search(self, stretch: _Stretch) -> None:
+        """Take a step of the last chunk from one state; where it shows a fault, find the first one of all chunks."""
+        step, plan = stretch.chunks[-1]
+        if local_finding(stretch.last, plan[0], step=step, dtype=self.settings.dtype):
+            found = first_finding(stretch.start, stretch.chunks, self.settings.dtype)
             self.late = self._settled(*found) if found else None
-        self._from, self._unchecked = None, []
 
     def _settled(self, finding: Finding, pair: Pair, rows: NDArray[np.int32]) -> Finding:
         """What kind of finding that of a float32 run is.
