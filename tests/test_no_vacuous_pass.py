@@ -7,9 +7,10 @@ import pytest
 
 import torch_impl
 from parity.checking import check
-from parity.checking.fast_path import make_rung
+from parity.checking.double import _probe_ties, compare_double
+from parity.checking.fast_path import fast_finding, make_rung
 from parity.checking.ladder import climb
-from parity.compare import Outcome, StateGap, compare_formula, judge, judge_rounding
+from parity.compare import Outcome, Rung, StateGap, compare_formula, first_unproved, judge, judge_rounding
 from parity.compare.formula import EPS, ULPS
 from parity.compare.measure import Gap
 from parity.compare.rounding import Errors, Rounding
@@ -18,7 +19,7 @@ from parity.contract import SGD, InputError, SideError, StepTrace, initial_weigh
 from parity.oracle import impl
 from parity.pair import start_pair
 from parity.problem import Problem, cnn_problem
-from parity.render.check import check_lines
+from parity.render.check import check_lines, stage_table
 from parity.run import run_sides
 from parity.running.history import EnsembleRun
 from parity.running.judgement import Truth, judge_run
@@ -58,6 +59,10 @@ def trace(**changes):
 
 def broken(a, b, **keywords):
     return {str(rung.place): rung.problem for rung in compare_formula(0, a, b, **keywords) if rung.broken}
+
+
+def vacuous(a, b, **keywords):
+    return {str(rung.place): rung.problem for rung in compare_formula(0, a, b, **keywords) if rung.vacuous}
 
 
 def test_a_step_beside_itself_matches():
@@ -319,14 +324,107 @@ def test_momentum_that_observe_and_run_show_differently(hidden, small):
 
 def test_a_null_level_above_the_tensors_own_size():
     null = trace(gradients={"w": np.array([0.2, 0.3])})
-    assert "times its own size" in broken(trace(), trace(), null=(null, null))["gradients, w"]
+    assert "times its own size" in vacuous(trace(), trace(), null=(null, null))["gradients, w"]
+    assert not broken(trace(), trace(), null=(null, null))
 
 
 def test_an_update_below_the_parameters_last_place():
     weights = {"w": np.array([1.0, 2.0])}
     moved = {"w": np.array([1.0, 2.0 + 2 * EPS])}
     seen = trace(weights=weights, parameters=moved)
-    assert "times its own size" in broken(seen, seen)["update, w"]
+    assert "times its own size" in vacuous(seen, seen)["update, w"]
+
+
+def test_a_loss_that_is_nothing_but_rounding_says_nothing():
+    """Exactly 0 on one side, an ulp of the outputs on the other."""
+    sides = [trace(loss={"loss": np.array(loss)}) for loss in (0.0, 3e-16)]
+    for a, b in (sides, reversed(sides)):
+        assert {"loss", "gradients, w"} <= set(vacuous(a, b))
+    assert not vacuous(sides[0], sides[0])
+
+
+@pytest.mark.parametrize("loss", [0.0, 3e-16])
+def test_a_side_that_has_lost_its_loss_does_not_widen_its_own_allowance(loss):
+    lost = trace(loss={"loss": np.array(loss)})
+    for a, b in ((lost, trace()), (trace(), lost)):
+        assert set(broken(a, b)) == {"loss"}
+        assert not vacuous(a, b)
+
+
+def sure_of(label, margin=35.0):
+    """Weights by which every image is of one class: e^-35 is so little beside 1 that no digit of its loss is left."""
+    weights = initial_weights(0)
+    return {**weights, "fc3.bias": weights["fc3.bias"] + margin * (np.arange(10) == label).astype(np.float32)}
+
+
+def sure_problem(dataset, labels):
+    images = len(dataset.train_labels)
+    labels = np.resize(np.asarray(labels, np.uint8), images)
+    learnt = dataclasses.replace(dataset, train_labels=labels)
+    return cnn_problem(learnt, sure_of(3))
+
+
+def test_a_step_that_says_nothing_is_left_out_where_others_say_something(small):
+    problem = sure_problem(small, [3, 5])
+    settings = dataclasses.replace(SETTINGS, sgd=SGD(lr=1e-4, momentum=0.9), batch_size=1)
+    found = check(sides(torch_impl.eager, impl), problem, settings)
+    assert found.line.startswith("match"), found.line
+    losses = [rung for rung in found.rungs if rung.place.stage == "loss"]
+    assert {rung.vacuous for rung in losses} == {True, False}
+    assert any(line.startswith("left out at step") and "loss" in line for line in stage_table(found, ("a", "b")))
+
+
+def test_a_loss_that_no_step_says_anything_of(small):
+    problem = sure_problem(small, [3])
+    settings = dataclasses.replace(SETTINGS, sgd=SGD(lr=1e-4), batch_size=1)
+    found = check(sides(torch_impl.eager, impl), problem, settings)
+    assert found.line.startswith("undecided at step 0, loss: rounding alone may move it by")
+    assert any("noise" in line for line in stage_table(found, ("a", "b")))
+
+
+def test_a_tensor_is_proved_by_any_step_that_says_something_of_it():
+    place, other = Stage(stage="loss", tensor="loss"), Stage(stage="gradients", tensor="w")
+    noise, clear = (
+        Rung(step=step, place=place, difference=0.1, allowed=allowed, problem=problem)
+        for step, allowed, problem in ((0, 2.0, "noise"), (1, 0.2, None))
+    )
+    zero = dataclasses.replace(clear, zero=True)
+    elsewhere = dataclasses.replace(clear, place=other)
+    assert first_unproved([noise, clear]) is None
+    assert first_unproved([noise, elsewhere]) == noise
+    assert first_unproved([noise, zero]) == noise
+    assert first_unproved([zero]) is None
+
+
+def test_a_fast_path_of_which_nothing_can_be_said():
+    noise = make_rung(0, Stage(stage="momentum", tensor="w"), np.ones(2), np.ones(2), moved=[(np.ones(2), np.zeros(2))])
+    found = fast_finding(("a", "b"), ((), (noise,)))
+    assert (found.kind, found.off) == ("undecided", ())
+    assert found.detail.startswith("b's run() beside its observe(): rounding alone may move it by 8.0 times")
+
+
+def test_ties_of_which_nothing_can_be_said(small):
+    """Updates below the parameters' last place."""
+    settings = dataclasses.replace(SETTINGS, sgd=SGD(lr=1e-20), dtype="float64")
+    pair = start_pair(sides(impl, impl), cnn_problem(small, initial_weights(0)), settings, "cpu")
+    found = compare_double(pair, [np.arange(4, dtype=np.int32)], settings, standings=0)
+    assert found.finding.line.startswith("undecided at update: all are 0 in every step")
+    probed = _probe_ties(pair, np.arange(4, dtype=np.int32), settings)
+    assert probed.finding.line.startswith("undecided at tie probe, step 0, update, conv1.weight: rounding alone")
+
+
+class Guesses(Wrapped):
+    """Its outputs for test examples hang on the last bit of its weights."""
+
+    def logits(self, state, data):
+        outputs = self.inner.logits(state, data)
+        seed = np.frombuffer(b"".join(value.tobytes() for value in self.inner.weights(state).values()), np.uint32)
+        return np.random.default_rng(seed).normal(size=outputs.shape).astype(outputs.dtype)
+
+
+def test_an_evaluation_of_which_nothing_can_be_said(small):
+    found = checked(Guesses(impl), Guesses(impl), small)
+    assert found.line.startswith("undecided at step 6, evaluation, logits: rounding alone may move it by")
 
 
 class Unstable(Wrapped):
@@ -386,7 +484,8 @@ def test_a_gradient_that_is_zero_to_the_last_bit_for_once_is_still_noise():
 def test_a_comparison_outside_the_ladder_may_be_vacuous_too(stage, judged):
     place, a = Stage(stage=stage, tensor="x"), np.array([1.0, 2.0])
     slack = make_rung(0, place, a, 1.9 * a, moved=[(a, 2 * a), (a, 2 * a)])
-    assert slack.broken
+    assert slack.vacuous
+    assert not slack.broken
     assert "times its own size" in slack.problem
     empty = make_rung(0, place, np.zeros(0), np.zeros(0), moved=[])
     assert empty.broken != judged

@@ -79,7 +79,7 @@ def measure(bench: Bench, number: int, first_seed: int) -> tuple[Trial, Check]:
 
 def _largest(found: Check) -> Trial:
     """The tensors closest to their bounds."""
-    rung = max((rung for rung in found.rungs if not rung.zero), key=lambda rung: rung.share)
+    rung = max((rung for rung in found.rungs if rung.judged), key=lambda rung: rung.share)
     trial: dict[str, Any] = {"float64_share": figures(rung.share), "float64_at": f"step {rung.step}, {rung.place}"}
     for name, figure in _FIGURES.items():
         if worst := max(found.rounding, key=figure, default=None):

@@ -76,7 +76,7 @@ class Check:
         """The verdict in one line."""
         if self.finding:
             return self.finding.line
-        worst = max((rung for rung in self.rungs if not rung.zero), key=lambda rung: rung.share)
+        worst = max((rung for rung in self.rungs if rung.judged), key=lambda rung: rung.share)
         exact = f"float64 to {100 * worst.share:.1f} % of what rounding explains ({worst.place})"
         if self.refusal:
             return f"match in float64 alone: {exact}; {self.refusal}"

@@ -69,7 +69,7 @@ def compare_double(start: Pair, batches: Sequence[Batch], settings: Settings, *,
     if unproved := _uncompared(climbed, is_cnn=start.problem.is_cnn):
         return Double(climb=climbed, finding=unproved)
     evaluation = _evaluation(climbed, len(batches))
-    if evaluation.broken:
+    if evaluation.broken or evaluation.vacuous:
         return Double(climb=climbed, others=(evaluation,), finding=formula_finding(evaluation))
     probed = _probe_ties(start, batches[0], settings)
     others = (*_matched(climbed, start), evaluation, *(probed.climb.rungs if probed else ()))
@@ -98,15 +98,17 @@ def _by_value(finding: Finding, broken: Broken, other: str) -> Finding:
 
 
 def _uncompared(climbed: Climb, *, is_cnn: bool) -> Finding | None:
-    """A stage of which nothing was compared in any step: both sides leave it out, or all of its values are 0."""
+    """What no step says anything of: a stage that both sides leave out, or whose values are all 0; or a tensor."""
     compared = {rung.place.stage for rung in climbed.rungs if not rung.zero}
     activations = ("activations",) if is_cnn else ()  # other programs' have no common names
     for stage in ("batch", "weights", *activations, "logits", "loss", "gradients", "update"):
         if stage not in compared:
             return vacuous_finding(stage, "nothing was compared: no side has anything there but rounding")
-    if not any(taken.moving for taken in climbed.taken):
-        return vacuous_finding("gradients", "all are 0 in every step, so that no other formula would show")
-    return None
+    moving = frozenset[str]().union(*(taken.moving for taken in climbed.taken))
+    for stage in ("gradients", "update"):
+        if stage not in moving:
+            return vacuous_finding(stage, "all are 0 in every step, so that no other formula would show")
+    return formula_finding(climbed.unproved) if climbed.unproved else None
 
 
 def _matched(climbed: Climb, start: Pair) -> list[Rung]:
@@ -139,7 +141,8 @@ def _probe_ties(start: Pair, rows: Batch, settings: Settings) -> Double | None:
     rows = np.arange(len(rows), dtype=np.int32)
     probed = climb(start.restore(weights, {}).on(arrays), [rows])
     if probed.broken is None:
-        return Double(climb=probed)
+        unproved = formula_finding(probed.unproved, phase="tie probe") if probed.unproved else None
+        return Double(climb=probed, finding=unproved)
     blame = _ask_oracle(probed.broken, settings, replace(start.problem, train=arrays, weights=weights), (), rows)
     finding = formula_finding(probed.broken.rung, local=probed.broken.local, blame=blame, phase="tie probe")
     return Double(climb=probed, finding=finding, blame=blame)

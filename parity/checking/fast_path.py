@@ -22,11 +22,12 @@ from parity.compare import (
     Stage,
     Trials,
     first_break,
+    first_unproved,
     formula_finding,
     measure_rounding,
     relative_difference,
 )
-from parity.compare.formula import EPS, ULPS, rounding_allowed, vacuous_problem
+from parity.compare.formula import EPS, ULPS, rounding_allowed, small_loss_share, vacuous_problem
 from parity.compare.measure import frobenius
 from parity.contract import StepTrace, Tensors
 from parity.lane import Lane
@@ -65,10 +66,12 @@ def fast_formulas(start: Pair, batches: Sequence[Batch], climbed: Climb) -> tupl
 
 
 def fast_finding(names: tuple[str, str], rungs: tuple[Sequence[Rung], Sequence[Rung]]) -> Finding | None:
-    """The first side whose `run` is not what its `observe` shows."""
+    """The first side whose `run` is not what its `observe` shows, or of whose `run` nothing can be said."""
     for name, side in zip(names, rungs, strict=True):
-        if rung := first_break(side):
+        if rung := first_break(side) or first_unproved(side):
             finding = formula_finding(rung, phase="fast path")
+            if rung.vacuous:
+                return replace(finding, detail=f"{name}'s run() beside its observe(): {finding.detail}")
             detail = f"{name}: run() is not what observe() shows; {finding.detail}"
             return replace(finding, off=(name,), detail=detail)
     return None
@@ -101,8 +104,8 @@ def _compared(step: int, kind: str, found: Tensors, taken: Taken, number: int) -
 def make_rung(step: int, place: Stage, a: Any, b: Any, *, moved: Sequence[tuple[Any, Any]], lost: float = 0.0) -> Rung:
     """One comparison outside the ladder; None stands for a tensor that is not there.
 
-    `moved` are one side's tensor, or each side's, each with the same in its null run; `lost` is what is allowed
-    besides.
+    `moved` are one side's tensor, or each side's, each with the same in its null run; `lost` is what a small loss has
+    lost, absolute.
     """
     empty = place.stage in _STAGES.values() and np.size(a) == np.size(b) == 0  # a parameter may have no elements
     if missing := _missing(a, b, empty=empty):
@@ -110,7 +113,8 @@ def make_rung(step: int, place: Stage, a: Any, b: Any, *, moved: Sequence[tuple[
     difference = relative_difference(np.asarray(a), np.asarray(b))
     scale = max(frobenius(np.asarray(a)), frobenius(np.asarray(b)))
     known = [(np.asarray(x), np.asarray(null)) for x, null in moved if x is not None and null is not None]
-    allowed = (rounding_allowed(known, stage=place.stage, scale=scale) if known else ULPS * EPS) + lost
+    allowed = rounding_allowed(known, stage=place.stage, scale=scale) if known else ULPS * EPS
+    allowed += small_loss_share(lost, scale)
     problem = None if empty else vacuous_problem(allowed)
     return Rung(step=step, place=place, difference=difference, allowed=allowed, problem=problem, zero=empty)
 

@@ -14,7 +14,9 @@ from parity.compare import (
     compare_formula,
     difference_at,
     first_break,
+    first_unproved,
     in_order_of,
+    stage_tensors,
 )
 from parity.compare.formula import EPS, cancelled
 from parity.contract import StepTrace, Tensors
@@ -45,7 +47,7 @@ class Broken:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What is kept of one side's step: the loss, and what of it a small one has lost (`parity.compare.formula`).
+    """What is kept of one side's step: the loss, and what a small one would have lost (`parity.compare.formula`).
 
     Momentum and parameters only where they are asked for, else {}.
     """
@@ -64,13 +66,13 @@ class Taken:
         sides: what each side did.
         nulls: what their null runs did; None without one.
         unjudged: parameters whose gradient is zero in exact arithmetic here, or was and left weights that differ.
-        moving: whether any gradient has a value that is not 0.
+        moving: those of "gradients" and "update" that have a value that is not 0, on either side.
     """
 
     sides: tuple[Done, Done]
     nulls: tuple[Done, Done] | None
     unjudged: frozenset[str]
-    moving: bool
+    moving: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,11 @@ class Climb:
     end: Pair
     null_end: Pair | None
     broken: Broken | None
+
+    @property
+    def unproved(self) -> Rung | None:
+        """A tensor of which no step says anything, because rounding may move it by its own size in each."""
+        return first_unproved(self.rungs)
 
 
 def climb(
@@ -157,10 +164,15 @@ def _taken(
 ) -> Taken:
     def done(trace: StepTrace) -> Done:
         momentum, parameters = (trace.momentum, trace.parameters) if whole else ({}, {})
-        lost = cancelled(trace.loss, trace.logits, eps=EPS)
-        return Done(loss=trace.loss, cancelled=lost, momentum=momentum, parameters=parameters)
+        return Done(
+            loss=trace.loss,
+            cancelled=cancelled(trace.logits, eps=EPS),
+            momentum=momentum,
+            parameters=parameters,
+        )
 
-    moving = any(np.any(gradient) for trace in seen for gradient in trace.gradients.values())
+    values = [(place.stage, value) for trace in seen for place, value in stage_tensors(trace).items()]
+    moving = frozenset(stage for stage, value in values if stage in ("gradients", "update") and np.any(value))
     nulls = (done(moved[0]), done(moved[1])) if moved else None
     return Taken(sides=(done(seen[0]), done(seen[1])), nulls=nulls, unjudged=unjudged, moving=moving)
 

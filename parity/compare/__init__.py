@@ -4,7 +4,7 @@ from parity.compare.accuracy import accuracy, accuracy_per_class, agreement, pre
 from parity.compare.envelope import FACTOR, Distribution, Spread, compare_distribution, envelope
 from parity.compare.finding import Blame, Finding, formula_finding, precision_finding, vacuous_finding
 from parity.compare.flips import Flip, find_flips
-from parity.compare.formula import Rung, compare_formula, first_break
+from parity.compare.formula import Rung, compare_formula, first_break, first_unproved
 from parity.compare.measure import Gap, largest_gap, loss_differences, momentum_gap, relative_difference
 from parity.compare.null import nudge
 from parity.compare.pattern import describe_difference
@@ -40,6 +40,7 @@ __all__ = [
     "envelope",
     "find_flips",
     "first_break",
+    "first_unproved",
     "formula_finding",
     "in_order_of",
     "judge",

@@ -79,7 +79,7 @@ class Finding:
 def formula_finding(
     rung: Rung, *, local: float | None = None, blame: Blame | None = None, phase: str = "", eps: float = EPS
 ) -> Finding:
-    """The finding for a rung that is broken; `eps` is that of the dtype it was computed in."""
+    """The finding for a rung that is broken or vacuous; `eps` is that of the dtype it was computed in."""
     if rung.problem:
         detail = rung.problem
     else:

@@ -10,13 +10,18 @@ another formula. Three things widen the allowance, each measured or derived and 
   other does not would widen its own allowance. Adam is the common case: it divides an element's gradient by its own
   size, so that one which cancels to rounding still moves its weight, and that weight differs from then on. What it
   makes of such an element is a draw of its own on each side, so for weights, momentum and update the larger counts;
-- a small loss, and the gradients of it, are small differences of numbers as large as the outputs: 8 eps of those;
+- a small loss, and the gradients of it, are small differences of numbers as large as the outputs: 8 eps of those.
+  The outputs and the loss of either side are known; the smaller allowance counts, so that no side widens its own;
 - an update is the difference of two parameters, each rounded to its own last place: 4 eps of the parameter's norm.
 
 A tensor that is zero in exact arithmetic (the gradient of a bias before a batch norm, for example) is nothing but
 rounding on both sides: its norm is within 512 eps of the largest tensor of its stage, or it is 0 to the last bit here
 and within that in a null run. It is listed as "zero" and not compared, and neither is what the optimizer makes of it,
 until it has a gradient and its weights agree to 512 eps; if all tensors were so, there would be no verdict.
+
+Where the allowance reaches a tensor's own size, the step says nothing of that tensor: the loss of an image that is
+learnt by heart, for example, may be 0 but for rounding. The comparison is vacuous, neither a match nor another formula;
+a tensor of which no step says anything leaves the verdict undecided.
 """
 
 from __future__ import annotations
@@ -39,7 +44,10 @@ __all__ = [
     "cancelled",
     "compare_formula",
     "first_break",
+    "first_unproved",
+    "loss_size",
     "rounding_allowed",
+    "small_loss_share",
     "vacuous_problem",
 ]
 
@@ -79,13 +87,18 @@ class Rung:
 
     @property
     def broken(self) -> bool:
-        """Whether this is no match: another formula, or nothing that could be judged."""
-        return self.problem is not None or not (self.zero or self.difference <= self.allowed)
+        """Whether this is another formula, or something that cannot be compared (the problem says why)."""
+        return not (self.zero or self.vacuous) and not (self.problem is None and self.difference <= self.allowed)
 
     @property
     def vacuous(self) -> bool:
-        """Whether the tensors were compared, and rounding may move them by their own size."""
+        """Whether the tensors were compared, and rounding may move them by their own size: that says nothing."""
         return self.problem is not None and self.difference < float("inf")
+
+    @property
+    def judged(self) -> bool:
+        """Whether the comparison says something of the tensor."""
+        return not (self.zero or self.vacuous)
 
     @property
     def share(self) -> float:
@@ -120,7 +133,9 @@ def compare_formula(
     """
     first, second = null or (None, None)
     nulls = tuple(stage_tensors(trace) if trace is not None else {} for trace in (first, second))
-    rule = _Rule(eps=eps, nulls=nulls, cancelled=cancelled(a.loss, a.logits, eps=eps))
+    lost = min(cancelled(side.logits, eps=eps) for side in (a, b))
+    size = max(loss_size(side.loss) for side in (a, b))
+    rule = _Rule(eps=eps, nulls=nulls, cancelled=small_loss_share(lost, size))
     return tuple(_rungs(step, stage_tensors(a), stage_tensors(b), rule, unjudged))
 
 
@@ -145,11 +160,23 @@ def rounding_allowed(moved: Sequence[Moved], *, stage: str, scale: float, eps: f
     return max(ULPS * eps, NULL_FACTOR * level)
 
 
-def cancelled(loss: Tensors, logits: Tensors, *, eps: float) -> float:
-    """What a small loss has lost, relative: it is the difference of outputs (or targets) as large as they are."""
-    size = abs(sum(float(np.sum(value)) for value in loss.values()))
+def cancelled(logits: Tensors, *, eps: float) -> float:
+    """What a small loss has lost, absolute: it is the difference of outputs (or targets) as large as they are."""
     largest = max((float(np.abs(value).max(initial=0.0)) for value in logits.values()), default=0.0)
-    return ratio(CANCELLED * eps * max(largest, 1.0), size) if 0 < size < 1 else 0.0
+    return CANCELLED * eps * max(largest, 1.0)
+
+
+def loss_size(loss: Tensors) -> float:
+    """The loss without its sign; NaN where it is not a number."""
+    return abs(sum(float(np.sum(value)) for value in loss.values()))
+
+
+def small_loss_share(lost: float, size: float) -> float:
+    """What was lost as a share of the loss; 0 where that is not small, or is 0 to the last bit.
+
+    A cross entropy of exactly 0 has probabilities that are exactly 0 and 1, whose gradients have lost nothing.
+    """
+    return ratio(lost, size) if 0 < size < 1 else 0.0
 
 
 def vacuous_problem(allowed: float) -> str | None:
@@ -234,3 +261,9 @@ def _largest_gradient(a: Arrays, b: Arrays) -> float:
 def first_break(rungs: Sequence[Rung]) -> Rung | None:
     """The first rung, in the order of steps and stages, that is another formula."""
     return next((rung for rung in rungs if rung.broken), None)
+
+
+def first_unproved(rungs: Sequence[Rung]) -> Rung | None:
+    """The first vacuous rung of a tensor of which no rung says anything; None where each is judged somewhere."""
+    judged = {rung.place for rung in rungs if rung.judged}
+    return next((rung for rung in rungs if rung.vacuous and rung.place not in judged), None)

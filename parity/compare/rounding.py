@@ -35,7 +35,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.compare.formula import cancelled
+from parity.compare.formula import cancelled, loss_size, small_loss_share
 from parity.compare.measure import frobenius, ratio
 from parity.compare.stages import FORWARD, OPTIMIZER, Stage, in_order_of, stage_tensors
 from parity.contract import STAGES, StepTrace
@@ -142,7 +142,7 @@ def _errors(trials: Trials, unjudged: frozenset[str]) -> Iterator[tuple[Stage, E
         for reference, trace in ((trials.a32, trials.b32), (trials.a64, trials.b64))
     )
     b_null = stage_tensors(in_order_of(trials.a_null, trials.b_null)) if trials.b_null else None
-    lost = cancelled(trials.a64.loss, trials.a64.logits, eps=EPS32)
+    lost = small_loss_share(cancelled(trials.a64.logits, eps=EPS32), loss_size(trials.a64.loss))
     sums = _summed(a64)
     for place, reference in a64.items():
         # A tensor that is exactly zero has no size of its own: its stage's largest stands for it.

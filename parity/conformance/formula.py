@@ -66,8 +66,13 @@ def _beside_oracle(subject: Subject) -> Pair:
 
 
 def _require_match(pair: Pair, subject: Subject, case: str) -> None:
-    broken = climb(pair, list(subject.plan)).broken
-    require(broken is None, f"{case}, it {formula_finding(broken.rung, local=broken.local).line}" if broken else "")
+    climbed = climb(pair, list(subject.plan))
+    finding = None
+    if climbed.broken:
+        finding = formula_finding(climbed.broken.rung, local=climbed.broken.local)
+    elif climbed.unproved:
+        finding = formula_finding(climbed.unproved)
+    require(finding is None, f"{case}, it {finding.line}" if finding else "")
 
 
 FORMULA = (agrees_with_oracle, ties)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 from parity.checking import Check
@@ -51,11 +52,12 @@ def stage_table(check: Check, names: tuple[str, str]) -> Iterator[str]:
     if any(check.fast_rounding):
         yield "fast path: run() beside observe(); there float32 a is observe(), b is run()"
     yield from _zeros(check.rungs)
+    yield from _left_out(check)
 
 
 def _fast_row(name: str, exact: Sequence[Rung], single: Sequence[Rounding], width: int) -> str:
     """A side's fast path by its worst tensor in each precision."""
-    rung = max(exact, key=lambda rung: (rung.broken, rung.share))
+    rung = max(exact, key=_rank)
     worst = max(single, key=lambda tensor: (tensor.broken, tensor.excess), default=None)
     return _row((f"fast path, {name}", *_exact(rung), *_single(worst)), width)
 
@@ -67,17 +69,31 @@ def _zeros(rungs: Sequence[Rung]) -> Iterator[str]:
         yield f"zero but for rounding, so not judged: the gradient of {', '.join(names)}, and what comes of it"
 
 
+def _left_out(check: Check) -> Iterator[str]:
+    """How many tensors rounding may move by their own size, step by step."""
+    vacuous = [rung for rung in (*check.rungs, *itertools.chain(*check.fast_rungs)) if rung.vacuous]
+    for step, rungs in itertools.groupby(sorted(vacuous, key=lambda rung: rung.step), key=lambda rung: rung.step):
+        places = list(dict.fromkeys(rung.place for rung in rungs))
+        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+        yield f"left out at step {step}, because rounding may move it by its own size: {places[0]}{more}"
+
+
+def _rank(rung: Rung) -> tuple[bool, bool, float]:
+    """What breaks is worse than what agrees, and what says nothing comes last."""
+    return rung.broken, rung.judged, rung.share
+
+
 def _shown(rungs: Sequence[Rung], *, whole: bool) -> list[Rung]:
     """The worst of each tensor over the steps; of those the worst, or all where they are worth it."""
     worst: dict[object, Rung] = {}
     for rung in rungs:
         known = worst.get(rung.place)
-        if known is None or (rung.broken, rung.share) > (known.broken, known.share):
+        if known is None or _rank(rung) > _rank(known):
             worst[rung.place] = rung
     ranked = list(worst.values())
     if whole or any(rung.place.stage == "activations" for rung in ranked):
         return ranked
-    return sorted((rung for rung in ranked if not rung.zero), key=lambda rung: (not rung.broken, -rung.share))[:1]
+    return sorted((rung for rung in ranked if not rung.zero), key=_rank, reverse=True)[:1]
 
 
 def _exact(rung: Rung) -> tuple[str, str]:
@@ -85,6 +101,8 @@ def _exact(rung: Rung) -> tuple[str, str]:
         return "zero", ""
     if rung.difference == float("inf"):
         return "-", "BROKEN"
+    if rung.vacuous:
+        return f"{rung.difference / EPS:.3g}", "noise"
     share = "BROKEN" if rung.broken else f"{100 * rung.share:.1f} %"
     return f"{rung.difference / EPS:.3g}", share
 

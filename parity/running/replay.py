@@ -153,8 +153,7 @@ def _compare_together(
     null_a, null_b = _observe(together.nudged(seed=0, dtype=dtype), rows)
     rungs = compare_formula(step, a, b, null=(null_a, null_b), eps=eps)
     flips = [flip for pair in ((a, b), (a, null_a), (b, null_b)) for flip in find_flips(*pair) if flip.ordinary(eps)]
-    # Where rounding may move a tensor by its own size, nothing can be said of it: that is no other formula.
-    rung = next((rung for rung in rungs if rung.broken and not rung.vacuous), None)
+    rung = first_break(rungs)
     if rung and rung.place.stage in FORWARD:
         return rung, []
     return rung, sorted({flip.sample for flip in flips})
