@@ -5,6 +5,18 @@ from parity.contract.draws import Stream
 from parity.contract.errors import InputError, NonFiniteLossError, ParityError, SideError
 from parity.contract.implementation import DTYPES, AnyImplementation, Ensemble, Implementation, SelfContained
 from parity.contract.normalisation import normalisation_table
+from parity.contract.schedule import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    PolynomialLR,
+    Schedule,
+    SequentialLR,
+    StepLR,
+    schedule_from,
+)
 from parity.contract.sgd import SGD
 from parity.contract.step_trace import STAGES, StepTrace, Tensors
 
@@ -16,13 +28,22 @@ __all__ = [
     "SGD",
     "STAGES",
     "AnyImplementation",
+    "CosineAnnealingLR",
     "Ensemble",
+    "ExponentialLR",
     "Implementation",
     "InputError",
+    "LinearLR",
+    "MultiStepLR",
     "NonFiniteLossError",
+    "OneCycleLR",
     "ParityError",
+    "PolynomialLR",
+    "Schedule",
     "SelfContained",
+    "SequentialLR",
     "SideError",
+    "StepLR",
     "StepTrace",
     "Stream",
     "Tensors",
@@ -30,4 +51,5 @@ __all__ = [
     "check_weights",
     "initial_weights",
     "normalisation_table",
+    "schedule_from",
 ]
