@@ -25,6 +25,7 @@ from parity.compare import (
 )
 from parity.contract import InputError
 from parity.data import Loader
+from parity.explain import Explanation
 from parity.pair import start_pair
 from parity.problem import Problem
 from parity.settings import Settings, Side, resolve_device
@@ -57,6 +58,7 @@ class Check:
         refusal: why a side does not compute in float32, in its own words; None where both do.
         finding: the first difference; None for a match.
         blame: each side's distance to the oracle there; None for a match, or where there is no oracle.
+        explanation: why the sides differ; None for a match, and for programs whose formulas are not known.
         seconds: in all.
     """
 
@@ -69,13 +71,14 @@ class Check:
     refusal: str | None
     finding: Finding | None
     blame: Blame | None
+    explanation: Explanation | None
     seconds: float
 
     @property
     def line(self) -> str:
         """The verdict in one line."""
         if self.finding:
-            return self.finding.line
+            return f"{self.finding.line}; cause: {self.explanation.line}" if self.explanation else self.finding.line
         worst = max((rung for rung in self.rungs if rung.judged), key=lambda rung: rung.share)
         exact = f"float64 to {100 * worst.share:.1f} % of what rounding explains ({worst.place})"
         if self.refusal:
@@ -121,6 +124,7 @@ def check(sides: tuple[Side, Side], problem: Problem, settings: Settings, *, ste
         refusal=refusal,
         finding=finding,
         blame=double.blame,
+        explanation=double.explanation,
         seconds=time.perf_counter() - begin,
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity import oracle
+from parity.checking.evidence import explain_steps
 from parity.checking.fast_path import fast_finding, fast_formulas, group_ends, make_rung
 from parity.checking.ladder import Broken, Climb, climb
 from parity.checking.probes import tie_probe
@@ -31,6 +32,7 @@ from parity.compare import (
 )
 from parity.compare.formula import EPS, ULPS
 from parity.contract import StepTrace
+from parity.explain import Explanation
 from parity.lane import Lane
 from parity.matching import first_unmatched, matched_pairs
 from parity.pair import Pair
@@ -44,13 +46,14 @@ Batch = NDArray[np.int32]
 
 @dataclass(frozen=True, kw_only=True)
 class Double:
-    """What float64 showed: the ordinary steps, what was compared besides, the fast paths, and the first difference."""
+    """What float64 showed: the ordinary steps, what else was compared, the fast paths, the first difference, its cause."""
 
     climb: Climb
     others: tuple[Rung, ...] = ()
     fast: tuple[tuple[Rung, ...], tuple[Rung, ...]] = ((), ())
     finding: Finding | None = None
     blame: Blame | None = None
+    explanation: Explanation | None = None
 
 
 def compare_double(start: Pair, batches: Sequence[Batch], settings: Settings, *, standings: int) -> Double:
@@ -65,7 +68,8 @@ def compare_double(start: Pair, batches: Sequence[Batch], settings: Settings, *,
         )
         if not start.problem.is_cnn:
             finding = _by_value(finding, climbed.broken, start.names[1])
-        return Double(climb=climbed, finding=finding, blame=blame)
+        explanation = explain_steps(start, batches, settings) if start.problem.is_cnn else None
+        return Double(climb=climbed, finding=finding, blame=blame, explanation=explanation)
     if unproved := _uncompared(climbed, is_cnn=start.problem.is_cnn):
         return Double(climb=climbed, finding=unproved)
     evaluation = _evaluation(climbed, len(batches))
@@ -139,13 +143,15 @@ def _probe_ties(start: Pair, rows: Batch, settings: Settings) -> Double | None:
     _, labels = start.problem.train
     arrays, weights = tie_probe(labels[rows])
     rows = np.arange(len(rows), dtype=np.int32)
-    probed = climb(start.restore(weights, {}).on(arrays), [rows])
+    problem = replace(start.problem, train=arrays, weights=weights)
+    probe = replace(start.restore(weights, {}).on(arrays), problem=problem)
+    probed = climb(probe, [rows])
     if probed.broken is None:
         unproved = formula_finding(probed.unproved, phase="tie probe") if probed.unproved else None
         return Double(climb=probed, finding=unproved)
-    blame = _ask_oracle(probed.broken, settings, replace(start.problem, train=arrays, weights=weights), (), rows)
+    blame = _ask_oracle(probed.broken, settings, problem, (), rows)
     finding = formula_finding(probed.broken.rung, local=probed.broken.local, blame=blame, phase="tie probe")
-    return Double(climb=probed, finding=finding, blame=blame)
+    return Double(climb=probed, finding=finding, blame=blame, explanation=explain_steps(probe, [rows], settings))
 
 
 def _ask_oracle(

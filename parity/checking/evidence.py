@@ -1,0 +1,67 @@
+"""Takes the steps of a check again, side by side, and has them explained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.contract import ParityError, StepTrace
+from parity.explain import Cause, Evidence, Explanation, Unknown, explain_side
+from parity.lane import Lane
+from parity.oracle import normalise
+from parity.pair import Pair
+from parity.settings import Settings
+
+__all__ = ["explain_steps"]
+
+Batch = NDArray[np.int32]
+
+
+def explain_steps(start: Pair, batches: Sequence[Batch], settings: Settings) -> Explanation:
+    """What each side does otherwise than the CNN's formulas, in steps that begin at the same place.
+
+    Args:
+        start: both sides, in float64.
+        batches: the rows of each step.
+        settings: what the sides were asked to do.
+    """
+    found: list[Cause | Unknown] = []
+    for lane, state, placed in zip(start.lanes, start.states, start.data, strict=True):
+        traces = _observed(lane, state, placed, batches)
+        found += explain_side(_evidence(start, lane, state, traces, batches, settings=settings))
+    causes = tuple(each for each in found if isinstance(each, Cause))
+    return Explanation(causes=causes, unknown=tuple(each for each in found if isinstance(each, Unknown)))
+
+
+def _evidence(
+    start: Pair, lane: Lane, state: object, traces: Sequence[StepTrace], batches: Sequence[Batch], *, settings: Settings
+) -> Evidence:
+    images, labels = start.problem.train
+    weights, momentum = lane.tensors(state)
+    return Evidence(
+        side=lane.side.name,
+        traces=tuple(traces),
+        rows=tuple(batches[: len(traces)]),
+        images=normalise(np.asarray(images)),
+        labels=np.asarray(labels),
+        weights=start.problem.weights if not momentum else weights,
+        momentum=momentum,
+        sgd=settings.sgd,
+        batch_size=settings.batch_size,
+    )
+
+
+def _observed(lane: Lane, state: object, placed: object, batches: Sequence[Batch]) -> list[StepTrace]:
+    """The side's steps, as far as it gets: after a fault it may fail, or overflow, and what was there before counts."""
+    traces: list[StepTrace] = []
+    for rows in batches:
+        try:
+            state, trace = lane.observe(state, rows, placed)
+        except ParityError:
+            if not traces:
+                raise
+            break
+        traces.append(trace)
+    return traces

@@ -1,0 +1,12 @@
+"""Why two sides differ: fit, then simulate.
+
+Each stage of a recorded step is predicted from what the same side recorded before it. Where the prediction fails, the
+faults that ports are known to have are fitted to what was recorded; those that predict it to rounding are its causes,
+all of them where several do, and where none does the answer is "unknown". Start reading at side.py.
+"""
+
+from parity.explain.cause import Cause, Explanation, Unknown
+from parity.explain.evidence import Evidence
+from parity.explain.side import explain_side
+
+__all__ = ["Cause", "Evidence", "Explanation", "Unknown", "explain_side"]

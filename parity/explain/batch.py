@@ -1,0 +1,223 @@
+"""Why a side's batches are not those that it was given: other rows, another order of pixels, another scale, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.compare import Stage
+from parity.explain.cause import Cause, Unknown
+from parity.explain.evidence import Evidence
+from parity.explain.fit import ALLOWED, Deviation, Fit, far, first_deviation, settle
+from parity.explain.network import Reading
+from parity.explain.relayout import image_readings, rounded_format
+from parity.oracle.layers import Array
+
+__all__ = ["explain_batch"]
+
+Rows = list[NDArray[np.int64]]
+
+
+def explain_batch(evidence: Evidence) -> list[Cause | Unknown]:
+    """Causes of the images, then of the labels."""
+    images = [np.asarray(trace.batch["images"], np.float64) for trace in evidence.traces]
+    labels = [np.asarray(trace.batch["labels"]) for trace in evidence.traces]
+    given = [np.asarray(rows, np.int64) for rows in evidence.rows]
+    rows = [_reordered(evidence, *step) for step in zip(given, images, labels, strict=True)]
+    return [*_explain_images(evidence, images, rows), *_explain_labels(evidence, labels, images, rows)]
+
+
+def _reordered(
+    evidence: Evidence, rows: NDArray[np.int64], images: Array, labels: NDArray[np.generic]
+) -> NDArray[np.int64]:
+    """The rows in the order in which the batch has them, where it is another order of the same examples."""
+    found = _rows_of(evidence, images, among=rows)
+    same = found is not None and np.array_equal(np.sort(found), np.sort(rows))
+    return found if found is not None and same and np.array_equal(evidence.labels[found], labels) else rows
+
+
+def _rows_of(evidence: Evidence, images: Array, *, among: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Which of these rows each image is; None where one is none of them."""
+    known = evidence.images[among]
+    if images.shape[1:] != known.shape[1:]:
+        return None
+    rows = []
+    for image in images:
+        distances = [far(image, each) for each in known]
+        nearest = int(np.argmin(distances))
+        if distances[nearest] > ALLOWED:
+            return None
+        rows.append(among[nearest])
+    return np.array(rows, np.int64)
+
+
+def _explain_images(evidence: Evidence, images: Sequence[Array], rows: Rows) -> list[Cause | Unknown]:
+    deviations = [
+        Deviation(
+            side=evidence.side,
+            step=evidence.first_step + step,
+            place=Stage(stage="batch", tensor="images"),
+            difference=far(found, evidence.images[each]),
+        )
+        for step, (found, each) in enumerate(zip(images, rows, strict=True))
+    ]
+    deviation = first_deviation(deviations)
+    if deviation is None:
+        return []
+    fits = [*_other_rows(evidence, images, rows), *_changed_images(evidence, images, rows)]
+    return [settle(deviation, fits)]
+
+
+def _other_rows(evidence: Evidence, images: Sequence[Array], rows: Rows) -> Iterator[Fit]:
+    """The images are the set's, but not those whose turn it is."""
+    everything = np.arange(len(evidence.images))
+    found = [_rows_of(evidence, batch, among=everything) for batch in images]
+    if any(each is None for each in found):
+        return
+    seen = [each for each in found if each is not None]
+    key, sentence = _order(evidence, seen, rows)
+    yield Fit(key=key, sentence=sentence, residual=0.0)
+
+
+def _order(evidence: Evidence, seen: Rows, rows: Rows) -> tuple[str, str]:
+    """In which order the batches come instead."""
+
+    def same(first: Sequence[NDArray[np.int64]], second: Sequence[NDArray[np.int64]]) -> bool:
+        return len(first) > 0 and all(
+            np.array_equal(np.sort(a), np.sort(b)) for a, b in zip(first, second, strict=True)
+        )
+
+    full = [batch for batch in rows if len(batch) == evidence.batch_size]
+    if len(full) < len(rows) and same(seen[: len(full)], full):
+        return (
+            "last-batch-dropped",
+            f"leaves out batches of fewer than {evidence.batch_size}: the next one comes instead",
+        )
+    if same(seen[:-1], rows[1:]):
+        return "other-order", "is one batch ahead: it has skipped one"
+    if same(seen[1:], rows[:-1]):
+        return "other-order", "is one batch behind: it has seen one twice"
+    for length in range(1, len(rows)):
+        if same(seen[:length], rows[:length]) and same(seen[length:], rows[: len(rows) - length]):
+            return "no-reshuffle", f"takes the images in the order of the first epoch again, from its step {length} on"
+    step = next(step for step, (a, b) in enumerate(zip(seen, rows, strict=True)) if not np.array_equal(a, b))
+    a, b = (", ".join(map(str, batch[:4])) for batch in (seen[step], rows[step]))
+    return "other-order", f"takes the images in another order: rows {a} where rows {b} are due"
+
+
+@dataclass(frozen=True)
+class _Change:
+    """The elements of an image in another order, then times a factor plus a constant, each channel its own."""
+
+    reading: Reading
+    slope: Array
+    shift: Array
+
+    def of(self, images: Array) -> Array:
+        moved = _moved(self.reading, images)
+        changed: Array = moved * self.slope[:, np.newaxis, np.newaxis] + self.shift[:, np.newaxis, np.newaxis]
+        return changed
+
+
+def _moved(reading: Reading, images: Array) -> Array:
+    return np.stack([reading.read(image) for image in images])
+
+
+def _changed_images(evidence: Evidence, images: Sequence[Array], rows: Rows) -> Iterator[Fit]:
+    """The images whose turn it is, changed; fitted to the first batch, which has to hold for all."""
+    expected = [evidence.images[each] for each in rows]
+    broken = next(n for n, (x, y) in enumerate(zip(images, expected, strict=True)) if far(x, y) > ALLOWED)
+    if any(x.shape != y.shape for x, y in zip(images, expected, strict=True)):
+        return
+    formats = {rounded_format(x, y) for x, y in zip(images, expected, strict=True)}
+    if len(formats) == 1 and (name := formats.pop()):
+        yield Fit(key=f"batch-in-{name}", sentence=f"normalises the images in {name}", residual=0.0)
+    for reading in image_readings(expected[0].shape[1:]):
+        change = _fitted(reading, images[broken], expected[broken])
+        residual = max(far(x, change.of(y)) for x, y in zip(images, expected, strict=True))
+        key, sentence = _described(change)
+        yield Fit(key=key, sentence=sentence, residual=residual)
+
+
+def _fitted(reading: Reading, found: Array, expected: Array) -> _Change:
+    """Slope and shift by least squares, channel by channel; 1 and 0 where they are that to rounding."""
+    moved = _moved(reading, expected)
+    lines = [
+        np.polynomial.polynomial.polyfit(moved[:, c].ravel(), found[:, c].ravel(), 1) for c in range(moved.shape[1])
+    ]
+    shift, slope = np.array(lines).T
+    plain = np.allclose(slope, 1, rtol=0, atol=1e-10) and np.allclose(shift, 0, rtol=0, atol=1e-10)
+    return _Change(reading, np.ones_like(slope), np.zeros_like(shift)) if plain else _Change(reading, slope, shift)
+
+
+def _described(change: _Change) -> tuple[str, str]:
+    """Pixels are meant to be (x/255 - 0.5) / 0.5; what is found is slope times that plus shift."""
+    scale = _scale(change.slope, change.shift)
+    name = change.reading.name
+    if not name:
+        return scale or ("", "feeds the images as they are")
+    key = {"with the channels in the order B,G,R": "bgr", "with height and width swapped": "axes-swapped"}.get(
+        name, "planar-reshape" if name.startswith("reshaped") else "images-relaid"
+    )
+    more = f", and {scale[1]}" if scale else ""
+    return key, f"feeds the images {name}{more}"
+
+
+def _scale(slope: Array, shift: Array) -> tuple[str, str] | None:
+    if np.array_equal(slope, np.ones_like(slope)) and not shift.any():
+        return None
+    deviation, mean = 0.5 / slope, 0.5 - 0.5 * shift / slope
+    even = np.ptp(slope) <= 1e-10 * abs(slope[0]) and np.ptp(shift) <= 1e-10 * max(abs(slope[0]), 1.0)
+    if even and np.isclose(deviation[0], 1 / 255, rtol=1e-10) and abs(mean[0]) < 1e-10:
+        return "raw-pixels", "feeds pixels from 0 to 255"
+    if even and np.isclose(deviation[0], 1, rtol=1e-10) and abs(mean[0]) < 1e-10:
+        return "no-shift", "feeds pixels from 0 to 1: they are divided by 255, and not shifted"
+    if even and np.isclose(shift[0], slope[0] - 1, rtol=0, atol=1e-10):
+        return "other-divisor", f"divides pixels by {255 / slope[0]:.6g}, not 255"
+    means, deviations = (", ".join(f"{value:.5g}" for value in values) for values in (mean, deviation))
+    return "other-mean-std", f"normalises with mean ({means}) and standard deviation ({deviations}), not 0.5 and 0.5"
+
+
+def _explain_labels(
+    evidence: Evidence, labels: Sequence[NDArray[np.generic]], images: Sequence[Array], rows: Rows
+) -> list[Cause | Unknown]:
+    # Labels belong to the images that were taken, be they those whose turn it is or not.
+    everything = np.arange(len(evidence.images))
+    taken = [_rows_of(evidence, batch, among=everything) for batch in images]
+    expected = [evidence.labels[each if own is None else own] for own, each in zip(taken, rows, strict=True)]
+    deviations = [
+        Deviation(
+            side=evidence.side,
+            step=evidence.first_step + step,
+            place=Stage(stage="batch", tensor="labels"),
+            difference=float("inf") if found.shape != given.shape else float(np.mean(found != given)),
+            allowed=0.0,
+        )
+        for step, (found, given) in enumerate(zip(labels, expected, strict=True))
+    ]
+    deviation = first_deviation(deviations)
+    if deviation is None:
+        return []
+    return [settle(deviation, list(_label_fits(labels, expected)))]
+
+
+def _label_fits(labels: Sequence[NDArray[np.generic]], expected: Sequence[NDArray[np.integer]]) -> Iterator[Fit]:
+    """What all batches have in common; an offset is taken around the end of the ten classes, or not."""
+
+    def left(changed: Sequence[NDArray[np.generic]]) -> float:
+        return max(float(np.mean(x != y)) if x.shape == y.shape else 1.0 for x, y in zip(labels, changed, strict=True))
+
+    for offset in range(1, 10):
+        changed = [(y + offset) % 10 for y in expected]
+        named = offset if offset <= 5 else offset - 10
+        yield Fit(key="label-offset", sentence=f"has labels {named:+d}, modulo 10", residual=left(changed))
+    for offset in (-1, 1):
+        changed = [y + offset for y in expected]
+        yield Fit(key="label-offset", sentence=f"has labels {offset:+d}", residual=left(changed))
+    for shift in (1, -1):
+        changed = [np.roll(y, shift) for y in expected]
+        sentence = f"has each image's label at the {'next' if shift == 1 else 'previous'} image of the batch"
+        yield Fit(key="labels-rolled", sentence=sentence, residual=left(changed))

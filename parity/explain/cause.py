@@ -1,0 +1,84 @@
+"""What an explanation says: causes, in the order of the stages, or that there is none that fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from parity.compare import Stage
+
+__all__ = ["Cause", "Explanation", "Unknown"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """One fault of one side, which predicts what the side computed to rounding.
+
+    Args:
+        key: its name in the catalogue of faults.
+        side: the name of the side that has it.
+        place: the first stage and tensor that show it.
+        step: the first step that does, 0-based.
+        sentence: what the side does, with the fitted constants, after the side's name: "decays weights after momentum
+            (decoupled), by 0.01".
+        residual: the largest relative difference that is left between what the fault predicts and what was recorded.
+        before: the same without the fault.
+        alike: other faults that nothing recorded here tells apart from it, as sentences.
+        keys: of the fault and of those.
+    """
+
+    key: str
+    side: str
+    place: Stage
+    step: int
+    sentence: str
+    residual: float
+    before: float
+    alike: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        others = "".join(f", or {other}" for other in self.alike)
+        return f"{self.side} {self.sentence}{others}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unknown:
+    """A stage that deviates from the formula, and that no fault known here predicts.
+
+    Args:
+        side: the name of the side.
+        place: the first stage and tensor.
+        step: 0-based.
+        difference: from the formula, relative.
+        residual: what the best fit leaves of it.
+        best: what that fit was; None where none came closer.
+    """
+
+    side: str
+    place: Stage
+    step: int
+    difference: float
+    residual: float
+    best: str | None
+
+    def __str__(self) -> str:
+        left = f"; the best fit, {self.best}, leaves {self.residual:.1e}" if self.best else "; nothing fits"
+        return f"unknown: {self.side} at step {self.step}, {self.place}, {self.difference:.1e} from the formula{left}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Why two sides differ.
+
+    Args:
+        causes: in the order of the stages; those of a later stage hold beside those before it.
+        unknown: deviations without a cause.
+    """
+
+    causes: tuple[Cause, ...] = ()
+    unknown: tuple[Unknown, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """Everything in one line."""
+        return "; then ".join(map(str, (*self.causes, *self.unknown))) or "unknown: no side deviates by itself"

@@ -1,0 +1,323 @@
+"""Candidates for an update rule: the rule that is meant, with the constants that a side's steps are fitted by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from parity.explain.fit import dot
+from parity.explain.relayout import FORMATS
+from parity.explain.rule import Rule, Step
+from parity.oracle.layers import Array
+
+__all__ = ["Candidate", "buffer_candidates", "update_candidates"]
+
+SAME = 1e-9
+"""Fitted constants that are so close to one another are the same; a candidate still has to predict to rounding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A fault: its key, what to say of it, and what it changes in a rule."""
+
+    key: str
+    sentence: str
+    change: Callable[[Rule], Rule]
+
+
+def _fitted(found: Sequence[Array], columns: Sequence[Sequence[Array]]) -> Array:
+    """The coefficients of found = sum_k c_k column_k, by least squares over all tensors and steps given."""
+    matrix = np.stack([np.concatenate([part.ravel() for part in column]) for column in columns], axis=1)
+    scale = np.sqrt(np.sum(matrix**2, axis=0))
+    scale[scale == 0] = 1.0
+    right = np.concatenate([part.ravel() for part in found])
+    coefficients: Array = np.linalg.lstsq(matrix / scale, right, rcond=None)[0] / scale
+    return coefficients
+
+
+def buffer_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
+    """What may be another constant in b = m b + s (g + wd p)."""
+    later = [step for step in steps if step.before is not None and not rule.idle(step)]
+    kept = any(np.any(value) for step in steps for value in step.buffers.values())
+    unknown = (rule.momenta[0] if kept else 0.0, rule.gain, rule.gain * rule.decay)
+    m, s, v = _buffer_fit(rule, later) if later else unknown
+    first = next((step for step in steps if step.before is None), None)
+    first_gain, first_decay = _first_fit(rule, first) if first else (rule.first_gain, rule.decay)
+    decay = v / s if later and s else first_decay
+    yield from _momentum_candidates(rule, m)
+    yield from _gain_candidates(rule, s, first_gain)
+    yield from _decay_candidates(rule, decay)
+    yield from _mask_candidates(rule, steps)
+    for inside in (1.0, -1.0):
+        sentence = "keeps the learning rate inside the momentum buffer (Keras' form); torch's stays outside"
+        yield Candidate(key="lr-inside-buffer", sentence=sentence, change=_set(inside=inside))
+    for name, bits in FORMATS.items():
+        yield Candidate(key="momentum-rounded", sentence=f"keeps the momentum in {name}", change=_set(bits=bits))
+    for number in (2, 3, 4, 8):
+        if number <= len(steps):
+            sentence = f"updates every {number} steps, with the mean of their gradients (accumulation)"
+            yield Candidate(key="gradient-accumulation", sentence=sentence, change=_set(accumulated=number))
+    yield _sign(rule)
+
+
+def _set(**changes: object) -> Callable[[Rule], Rule]:
+    return lambda rule: replace(rule, **changes)  # type: ignore[arg-type]
+
+
+def _sign(rule: Rule) -> Candidate:
+    verb = "climbs: it adds the gradient" if rule.sign > 0 else "descends where it should climb"
+    return Candidate(key="ascent", sentence=verb, change=_set(sign=-rule.sign))
+
+
+def _buffer_fit(rule: Rule, later: Sequence[Step]) -> tuple[float, float, float]:
+    """m, s and v of b_t = m b_(t-1) + s g_t + v p_t."""
+    names = list(later[0].gradients)
+    pairs = [(step, name) for step in later for name in names if step.before is not None]
+    zeros = {name: np.zeros_like(later[0].parameters[name]) for name in names}
+    found = [step.buffers.get(name, zeros[name]) for step, name in pairs]
+    before = [(step.before or {}).get(name, zeros[name]) for step, name in pairs]
+    plain = replace(rule, decay=0.0)
+    columns = [
+        before,
+        [plain.gradient(name, step) for step, name in pairs],
+        [step.parameters[name] for step, name in pairs],
+    ]
+    m, s, v = _fitted(found, columns)
+    return float(m), float(s), float(v)
+
+
+def _first_fit(rule: Rule, first: Step) -> tuple[float, float]:
+    """What the first step multiplies its gradient with, and its decay."""
+    names = list(first.gradients)
+    plain = replace(rule, decay=0.0)
+    found = [first.buffers.get(name, np.zeros_like(first.parameters[name])) for name in names]
+    columns = [[plain.gradient(name, first) for name in names], [first.parameters[name] for name in names]]
+    s, v = _fitted(found, columns)
+    return float(s), float(v / s) if s else rule.decay
+
+
+def _momentum_candidates(rule: Rule, m: float) -> Iterator[Candidate]:
+    meant = rule.momenta[0]
+    momenta = (m,) * len(rule.rates)
+    if abs(m) <= SAME:
+        none = (0.0,) * len(rule.rates)
+        for key, sentence in (
+            ("no-momentum", f"has no momentum, where {meant:.6g} is meant"),
+            ("momentum-state-lost", "loses its momentum buffer after each step"),
+        ):
+            yield Candidate(key=key, sentence=sentence, change=_set(momenta=none, gain=1.0))
+        yield Candidate(
+            key="no-momentum",
+            sentence=f"has no momentum, where {meant:.6g} is meant",
+            change=_set(has_buffer=False, nesterov=False),
+        )
+    else:
+        sentence = f"has a momentum of {m:.6g}, not {meant:.6g}"
+        yield Candidate(key="other-momentum", sentence=sentence, change=_set(momenta=momenta, has_buffer=True))
+
+
+def _gain_candidates(rule: Rule, s: float, first: float) -> Iterator[Candidate]:
+    """Dampening, in torch's sense, in the first step too, or as an average."""
+    m, meant = rule.momenta[0], 1 - rule.gain
+    sentence = "ignores the dampening" if abs(s - 1) <= SAME else f"has a dampening of {1 - s:.6g}, not {meant:.6g}"
+    yield Candidate(key="dampening", sentence=sentence, change=_set(gain=s))
+    if abs(first) > SAME:
+        sentence = f"dampens the first step too, by {1 - first:.6g}"
+        yield Candidate(key="dampened-first-step", sentence=sentence, change=_set(first_gain=first))
+    if abs(s - (1 - m)) <= SAME and abs(first - s) <= SAME:
+        sentence = f"averages gradients: the gradient enters the buffer times 1 - {m:.6g}"
+        yield Candidate(key="averaged-momentum", sentence=sentence, change=_set(gain=1 - m, first_gain=1 - m))
+
+
+def _decay_candidates(rule: Rule, decay: float) -> Iterator[Candidate]:
+    if abs(decay) <= 1e-12:
+        sentence, decay = f"has no weight decay before the momentum, where {rule.decay:.6g} is meant", 0.0
+    else:
+        sentence = f"decays weights by {decay:.6g}, not {rule.decay:.6g}"
+    yield Candidate(key="weight-decay", sentence=sentence, change=_set(decay=decay))
+
+
+def _mask_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
+    """Another set of tensors decays: biases too, only biases, or some."""
+    decays = {name: _own_decay(rule, steps[0], name) for name in steps[0].gradients}
+    largest = max(decays.values(), key=abs, default=0.0)
+    masked = frozenset(name for name, value in decays.items() if abs(value) > abs(largest) / 2)
+    if not largest or masked == rule.decays:
+        return
+    value = rule.decay or float(np.median([decays[name] for name in masked]))
+    biases = {name for name in decays if name.endswith("bias")}
+    which = ", ".join(sorted(masked))
+    if masked == biases:
+        which = "biases only"
+    elif masked == decays.keys() - biases:
+        which = "weights only, not biases"
+    elif masked == decays.keys():
+        which = "all parameters, biases too"
+    change = _set(decays=masked, decay=value)
+    yield Candidate(key="decay-mask", sentence=f"decays {which}, by {value:.6g}", change=change)
+
+
+def _own_decay(rule: Rule, step: Step, name: str) -> float:
+    """The decay of one tensor alone in one step, in the buffer or where there is none in the update."""
+    plain = replace(rule, decay=0.0)
+    g, p = plain.gradient(name, step), step.parameters[name]
+    if rule.has_buffer and name in step.buffers:
+        known = np.zeros_like(p) if step.before is None else rule.momenta[step.number] * step.before[name]
+        gain = rule.first_gain if step.before is None else rule.gain
+        rest = (step.buffers[name] - known) / gain - g if gain else np.zeros_like(p)
+    else:
+        rate = rule.rates[step.number]
+        rest = -step.update(name) / rate - g if rate else np.zeros_like(p)
+    square = dot(p, p)
+    return dot(p, rest) / square if square else 0.0
+
+
+def update_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
+    """What may be another constant in p <- p - lr d."""
+    yield Candidate(
+        key="nesterov",
+        sentence="takes no nesterov step" if rule.nesterov else "takes nesterov's step",
+        change=_set(nesterov=not rule.nesterov),
+    )
+    yield from _rate_candidates(rule, steps)
+    yield from _decoupled_candidates(rule, steps)
+    yield from _factor_candidates(rule, steps)
+    if not rule.has_buffer:
+        fitted = _first_decay(rule, steps[0])
+        yield from _decay_candidates(rule, fitted)
+        yield from _mask_candidates(rule, steps)
+        yield _sign(rule)
+    else:
+        yield Candidate(
+            key="buffer-unused",
+            sentence="updates by the gradient alone: the momentum buffer is kept, and not used",
+            change=_set(has_buffer=False),
+        )
+    for number in (2, 3, 4, 8):
+        if number <= len(steps):
+            sentence = f"updates every {number} steps, with the mean of their gradients (accumulation)"
+            yield Candidate(key="gradient-accumulation", sentence=sentence, change=_set(accumulated=number))
+
+
+def _first_decay(rule: Rule, step: Step) -> float:
+    names = list(step.gradients)
+    plain = replace(rule, decay=0.0)
+    columns = [[plain.gradient(name, step) for name in names], [step.parameters[name] for name in names]]
+    s, v = _fitted([step.update(name) for name in names], columns)
+    return float(v / s) if s else 0.0
+
+
+def fitted_rates(rule: Rule, steps: Sequence[Step]) -> list[float]:
+    """The learning rate of each step by itself, along the rule's direction and beside its decoupled decay."""
+    rates = []
+    for step in steps:
+        names = [name for name in step.gradients if rule.factors.get(name, 1.0)]
+        directions = [rule.direction(name, step) for name in names]
+        square = sum(dot(d, d) for d in directions)
+        along = sum(dot(d, step.update(name)) for d, name in zip(directions, names, strict=True))
+        rates.append(-along / square if square else 0.0)
+    return rates
+
+
+def _rate_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
+    """The learning rate: another one, or at another time."""
+    found, meant = np.array(fitted_rates(rule, steps)), np.array(rule.rates)
+    named = list(_named_rates(found, meant))
+    for key, sentence, rates in named:
+        yield Candidate(key=key, sentence=sentence, change=_set(rates=tuple(map(float, rates))))
+    if not named:
+        listed = ", ".join(f"{value:.6g}" for value in found)
+        due = ", ".join(f"{value:.6g}" for value in meant)
+        sentence = f"has learning rates of {listed}, where {due} are meant"
+        yield Candidate(key="other-lr", sentence=sentence, change=_set(rates=tuple(map(float, found))))
+
+
+def _named_rates(found: Array, meant: Array) -> Iterator[tuple[str, str, Array]]:
+    """Patterns by which the rates that were found follow from those that are meant."""
+
+    def same(x: Array, y: Array) -> bool:
+        return x.shape == y.shape and bool(np.allclose(x, y, rtol=SAME, atol=0))
+
+    changes = not same(meant, np.full_like(meant, meant[0]))
+    single = meant.astype(np.float32).astype(np.float64)
+    if same(found, meant):
+        return
+    if np.allclose(found, single, rtol=1e-12, atol=0):
+        yield "lr-float32", "computes the learning rate in float32", single
+        return
+    if np.allclose(found, meant, rtol=1e-5, atol=0):
+        worst = float(np.max(np.abs(found / meant - 1)))
+        yield (
+            "float32-schedule",
+            f"computes the schedule in float32: the learning rate is off by up to {worst:.1e}",
+            found,
+        )
+        return
+    factor = float(found[0] / meant[0]) if meant[0] else 0.0
+    if same(found, factor * meant):
+        if abs(factor + 1) <= SAME:
+            yield "ascent", "climbs: it adds what it should subtract", -meant
+        elif abs(factor) > SAME:
+            text = f"has a learning rate of {found[0]:.6g}, {factor:.6g} times the {meant[0]:.6g} that is meant"
+            yield "other-lr", text, factor * meant
+        if abs(factor - 2) <= SAME:
+            yield "update-twice", "applies each update twice", factor * meant
+    if changes and same(found[1:], meant[:-1]) and same(found[:1], meant[:1]):
+        yield "lr-late", "changes the learning rate one step late", found
+    if changes and same(found[:-1], meant[1:]):
+        yield "lr-early", "changes the learning rate one step early: its scheduler steps before the first update", found
+    if changes and same(found, np.full_like(meant, meant[0])):
+        yield "lr-baked", f"keeps the learning rate at {meant[0]:.6g}: the schedule has no effect", found
+
+
+def _decoupled_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
+    """A decay beside the update: p <- p - lr d - c p."""
+    shares = []
+    for step in steps:
+        names = [name for name in step.gradients if name in rule.decays]
+        rest = [rule.update(name, step) - step.update(name) for name in names]
+        square = sum(dot(step.parameters[name], step.parameters[name]) for name in names)
+        along = sum(dot(step.parameters[name], r) for name, r in zip(names, rest, strict=True))
+        shares.append(along / square if square else 0.0)
+    rates = np.array(rule.rates)
+    if not all(rates):
+        return
+    factors = np.array(shares) / rates
+    decay = float(np.median(factors))
+    sentence = f"decays weights after the momentum (decoupled), by the learning rate times {decay:.6g}"
+    meant = f", where {rule.decay:.6g} before it (L2) is meant" if rule.decay else ", where no decay is meant"
+    yield Candidate(
+        key="decoupled-decay", sentence=sentence + meant, change=_set(decoupled=tuple(map(float, decay * rates)))
+    )
+    constant = float(np.median(shares))
+    if not np.allclose(rates, rates[0], rtol=1e-12, atol=0):
+        sentence = f"decays weights after the momentum (decoupled), by {constant:.6g} whatever the learning rate is"
+        yield Candidate(key="decoupled-decay", sentence=sentence, change=_set(decoupled=(constant,) * len(rates)))
+
+
+def _factor_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
+    """Tensors that are not updated, or with a learning rate of their own."""
+    factors = _factors(rule, steps[0] if not rule.idle(steps[0]) else steps[-1])
+    frozen = sorted(name for name, value in factors.items() if not value)
+    if frozen:
+        sentence = f"does not update {', '.join(frozen)}"
+        change = _set(factors=dict.fromkeys(frozen, 0.0))
+        yield Candidate(key="tensor-not-stepped", sentence=sentence, change=change)
+    own = {name: value for name, value in factors.items() if abs(value - 1) > SAME}
+    if 0 < len(own) < len(factors) and len(own) > len(frozen):
+        listed = ", ".join(f"{name} times {value:.6g}" for name, value in own.items())
+        sentence = f"has learning rates of their own for some tensors: {listed}"
+        yield Candidate(key="lr-per-tensor", sentence=sentence, change=_set(factors=own))
+
+
+def _factors(rule: Rule, step: Step) -> Mapping[str, float]:
+    """Each tensor's update along the rule's, exactly 0 where nothing was updated."""
+    factors = {}
+    for name in step.gradients:
+        meant, found = rule.update(name, step), step.update(name)
+        square = dot(meant, meant)
+        if square:
+            factors[name] = dot(meant, found) / square if found.any() else 0.0
+    return factors

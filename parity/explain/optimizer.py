@@ -1,0 +1,130 @@
+"""Which update rule a side's optimizer follows, from what it recorded: gradients, momentum, parameters.
+
+A step of the family that is meant is linear in what was there before it,
+
+    b_t = m b_(t-1) + s g_t + v p_t          m the momentum, s = 1 - dampening, v = s times the weight decay
+    p_(t+1) = p_t - lr_t d_t                 d the direction: b, or with nesterov g + wd p + m b
+
+so its constants are a least-squares problem with few columns, and as many rows as there are parameters. What is fitted
+gives candidates: the rule that is meant with one constant (or two) as fitted. One is a cause if it predicts every
+tensor of every step to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from parity.compare import Stage
+from parity.compare.formula import EPS
+from parity.compare.measure import frobenius
+from parity.explain.cause import Cause, Unknown
+from parity.explain.constants import Candidate, buffer_candidates, update_candidates
+from parity.explain.evidence import Evidence
+from parity.explain.fit import ALLOWED, Deviation, Fit, far, settle
+from parity.explain.rule import Rule, Step, meant_rule, steps_of
+
+__all__ = ["explain_optimizer"]
+
+CANDIDATES = {"momentum": buffer_candidates, "update": update_candidates}
+
+COUPLED, DECOUPLED = "weight-decay", "decoupled-decay"
+
+
+def explain_optimizer(evidence: Evidence) -> list[Cause | Unknown]:
+    """The causes of the momentum, then those of the update."""
+    steps = steps_of(evidence)
+    rule, found = meant_rule(evidence), list[Cause | Unknown]()
+    for stage in ("momentum", "update"):
+        if deviation := _first(evidence, stage, rule, steps):
+            causes, rule = _settled(deviation, list(CANDIDATES[stage](rule, steps)), rule, steps)
+            found += causes
+            if any(isinstance(cause, Unknown) for cause in causes):
+                break  # an update cannot be judged by a rule that is not known
+    return _coupled(found, rule)
+
+
+def _settled(
+    deviation: Deviation, candidates: Sequence[Candidate], rule: Rule, steps: Sequence[Step]
+) -> tuple[list[Cause | Unknown], Rule]:
+    """The single faults that fit; where none does, two of them together."""
+    stage = deviation.place.stage
+    fits = [
+        Fit(key=each.key, sentence=each.sentence, residual=_left(stage, each.change(rule), steps))
+        for each in candidates
+    ]
+    settled = settle(deviation, fits)
+    if isinstance(settled, Cause):
+        chosen = next(n for n, fit in enumerate(fits) if fit.residual <= deviation.allowed)
+        return [settled], candidates[chosen].change(rule)
+    return _two(deviation, candidates, rule, steps) or ([settled], rule)
+
+
+def _two(
+    deviation: Deviation, candidates: Sequence[Candidate], rule: Rule, steps: Sequence[Step]
+) -> tuple[list[Cause | Unknown], Rule] | None:
+    """Two faults of one stage: the constants of the second are fitted beside the first."""
+    stage = deviation.place.stage
+    for first in candidates:
+        partly = first.change(rule)
+        for second in CANDIDATES[stage](partly, steps):
+            both = second.change(partly)
+            residual = _left(stage, both, steps)
+            if second.key != first.key and residual <= ALLOWED:
+                pair = [Fit(key=each.key, sentence=each.sentence, residual=residual) for each in (first, second)]
+                return [settle(deviation, [fit]) for fit in pair], both
+    return None
+
+
+def _coupled(causes: list[Cause | Unknown], rule: Rule) -> list[Cause | Unknown]:
+    """One cause for a decay that has moved from the gradient to the parameter."""
+    keys = [cause.key if isinstance(cause, Cause) else "" for cause in causes]
+    if COUPLED not in keys or DECOUPLED not in keys or rule.decay:
+        return causes
+    lost, moved = causes[keys.index(COUPLED)], causes[keys.index(DECOUPLED)]
+    assert isinstance(lost, Cause) and isinstance(moved, Cause)  # noqa: S101, PT018  their keys say so
+    one = replace(moved, place=lost.place, step=lost.step, before=lost.before)
+    return [one if cause is lost else cause for cause in causes if cause is not moved]
+
+
+def _first(evidence: Evidence, stage: str, rule: Rule, steps: Sequence[Step]) -> Deviation | None:
+    """Where the side first leaves the rule."""
+    for step in steps:
+        for name in step.gradients:
+            distance, allowed = _distance(stage, rule, name, step)
+            if not distance <= allowed:
+                return Deviation(
+                    side=evidence.side,
+                    step=evidence.first_step + step.number,
+                    place=Stage(stage=stage, tensor=name),
+                    difference=distance,
+                    allowed=allowed,
+                )
+    return None
+
+
+def _distance(stage: str, rule: Rule, name: str, step: Step) -> tuple[float, float]:
+    """One tensor's relative distance from the rule, and what is rounding of it."""
+    if stage == "momentum":
+        return _buffer_distance(rule, name, step), ALLOWED
+    expected, found = rule.update(name, step), step.update(name)
+    scale = max(frobenius(expected), frobenius(found))
+    # An update is the difference of two parameters, each rounded to its own last place.
+    return far(found, expected), ALLOWED + (4 * EPS * frobenius(step.parameters[name]) / scale if scale else 0.0)
+
+
+def _buffer_distance(rule: Rule, name: str, step: Step) -> float:
+    found = step.buffers.get(name)
+    if not rule.has_buffer:
+        return 0.0 if found is None or not found.any() else float("inf")
+    expected = rule.buffer(name, step)
+    # A buffer that a side does not keep stands at zero.
+    return far(np.zeros_like(expected) if found is None else found, expected)
+
+
+def _left(stage: str, rule: Rule, steps: Sequence[Step]) -> float:
+    """The worst tensor of all steps, as a multiple of what is allowed there; in units of `ALLOWED`."""
+    pairs = (_distance(stage, rule, name, step) for step in steps for name in step.gradients)
+    return max((distance / allowed for distance, allowed in pairs), default=0.0) * ALLOWED

@@ -1,0 +1,57 @@
+"""One side's steps, stage by stage: each is predicted from what the side itself recorded before it.
+
+So a fault is held apart from its consequences: what follows from it is predicted as well, and a second fault shows as a
+deviation of its own. Only what a fault changes further back is carried on: layers and loss, for the gradients.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from parity.compare import Stage
+from parity.explain.backward import explain_gradients, explain_loss
+from parity.explain.batch import explain_batch
+from parity.explain.cause import Cause, Unknown
+from parity.explain.evidence import Evidence
+from parity.explain.forward import explain_forward
+from parity.explain.network import NODES
+from parity.explain.optimizer import explain_optimizer
+from parity.explain.weights import explain_weights
+from parity.oracle.sgd import clip_gradients
+
+__all__ = ["explain_side"]
+
+FORWARD = ("batch", "weights", "activations", "logits", "loss")
+
+
+def explain_side(evidence: Evidence) -> list[Cause | Unknown]:
+    """Every cause, in the order of the stages; [] where the side follows its formulas."""
+    if single := _in_float32(evidence):
+        return [single]
+    found = [*explain_batch(evidence), *explain_weights(evidence)]
+    causes, nodes = explain_forward(evidence, NODES)
+    found += causes
+    causes, loss = explain_loss(evidence, nodes)
+    found += causes
+    # Of a layer or a loss that is not known, the gradients are not known either.
+    if not any(isinstance(each, Unknown) and each.place.stage in FORWARD[2:] for each in found):
+        found += explain_gradients(evidence, nodes, loss, lambda gradients: clip_gradients(gradients, evidence.sgd))
+    return [*found, *explain_optimizer(evidence)]
+
+
+def _in_float32(evidence: Evidence) -> Cause | None:
+    """Everything is float32 where float64 was asked for."""
+    traces = evidence.traces
+    arrays = [array for trace in traces for kind in (trace.logits, trace.gradients) for array in kind.values()]
+    if not all(np.array_equal(np.asarray(array, np.float32), array) for array in arrays):
+        return None
+    return Cause(
+        key="x64-off",
+        side=evidence.side,
+        place=Stage(stage="logits", tensor="logits"),
+        step=evidence.first_step,
+        sentence="computes in float32, where float64 is asked for",
+        residual=0.0,
+        before=float(np.finfo(np.float32).eps),
+        keys=("x64-off",),
+    )

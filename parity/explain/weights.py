@@ -1,0 +1,97 @@
+"""Why a side's weights are not those that it was given, or not those that its last step left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from parity.compare import Stage
+from parity.explain.cause import Cause, Unknown
+from parity.explain.evidence import Evidence
+from parity.explain.fit import ALLOWED, Deviation, Fit, dot, far, settle
+from parity.explain.network import Reading
+from parity.explain.relayout import kernel_readings, linear_readings, rounded_format
+from parity.oracle.layers import Array
+
+__all__ = ["FEATURES", "explain_weights", "weight_readings"]
+
+FEATURES = {"fc1.weight": (16, 5, 5)}
+"""What the inputs of a linear layer are flattened from, (C, H, W)."""
+
+
+def explain_weights(evidence: Evidence) -> list[Cause | Unknown]:
+    """A cause for each tensor, of the first step that has another one than it should; alike ones are one cause."""
+    found: dict[tuple[int, str], list[Cause | Unknown]] = {}
+    for step, trace in enumerate(evidence.traces):
+        given = evidence.before(step)[0]
+        for name in trace.weights:
+            if step and _broke_before(evidence, name, step):
+                continue
+            held, meant = (np.asarray(each[name], np.float64) for each in (trace.weights, given))
+            place = Stage(stage="weights", tensor=name)
+            deviation = Deviation(
+                side=evidence.side, step=evidence.first_step + step, place=place, difference=far(held, meant)
+            )
+            if not deviation.difference <= ALLOWED:
+                fits = list(_fits(name, held, meant)) if held.shape == meant.shape else []
+                settled = settle(deviation, fits)
+                kind = settled.key if isinstance(settled, Cause) else "unknown"
+                found.setdefault((step, kind), []).append(settled)
+    return [_together(each) for each in found.values()]
+
+
+def _broke_before(evidence: Evidence, name: str, step: int) -> bool:
+    """Whether the tensor differed from what it should be in an earlier step; it is explained there."""
+    pairs = ((evidence.traces[n].weights[name], evidence.before(n)[0][name]) for n in range(step))
+    return any(not far(held, meant) <= ALLOWED for held, meant in pairs)
+
+
+def _together(causes: list[Cause | Unknown]) -> Cause | Unknown:
+    """One sentence for all tensors that show the same."""
+    first = causes[0]
+    if len(causes) == 1 or not isinstance(first, Cause):
+        return first
+    names = ", ".join(cause.place.tensor for cause in causes)
+    alone = first.place.tensor
+    return Cause(
+        key=first.key,
+        side=first.side,
+        place=first.place,
+        step=first.step,
+        sentence=first.sentence.replace(alone, names),
+        residual=max(cause.residual for cause in causes if isinstance(cause, Cause)),
+        before=first.before,
+        alike=first.alike if len(names) < len(alone) + 2 else (),
+        keys=first.keys,
+    )
+
+
+def weight_readings(name: str, shape: tuple[int, ...]) -> Iterator[Reading]:
+    """Every order in which a layer may hold or read its weight by mistake."""
+    if len(shape) == 4:
+        yield from kernel_readings(shape)
+    elif len(shape) == 2:
+        yield from linear_readings(shape, FEATURES.get(name))
+
+
+def _fits(name: str, held: Array, meant: Array) -> Iterator[Fit]:
+    if format_ := rounded_format(held, meant):
+        yield Fit(key="weights-rounded", sentence=f"holds {name} rounded to {format_}", residual=0.0)
+    if not held.any():
+        yield Fit(key="weights-zero", sentence=f"begins with {name} at 0", residual=0.0)
+    for reading in weight_readings(name, meant.shape):
+        yield Fit(key=_key(reading), sentence=f"holds {name} {reading.name}", residual=far(held, reading.read(meant)))
+    factor = dot(meant, held) / dot(meant, meant) if meant.any() else 0.0
+    yield Fit(key="weights-scaled", sentence=f"holds {name} times {factor:.6g}", residual=far(held, factor * meant))
+
+
+def _key(reading: Reading) -> str:
+    name = reading.name
+    if name.startswith("with its inputs in"):
+        return "flatten-order"
+    if name.startswith("reshaped"):
+        return "weights-reshaped"
+    if "channels reversed" in name:
+        return "channels-reversed"
+    return "kernel-flipped" if "flipped" in name else "kernel-swapped" if "swapped" in name else "weights-relaid"
