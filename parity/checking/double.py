@@ -46,7 +46,7 @@ Batch = NDArray[np.int32]
 
 @dataclass(frozen=True, kw_only=True)
 class Double:
-    """What float64 showed: the ordinary steps, what else was compared, the fast paths, the first difference, its cause."""
+    """What float64 showed: the steps, what else was compared, the fast paths, the first difference and its cause."""
 
     climb: Climb
     others: tuple[Rung, ...] = ()

@@ -178,7 +178,7 @@ def _tie_rules(nodes: Nodes) -> Iterator[tuple[str, str, Nodes]]:
     """Slopes at a tie, where there are any."""
     for slope in (0.5, 1.0):
         sentence = f"takes {slope:.3g} for the slope of the ReLU at 0, where 0 is meant"
-        yield "relu-at-zero", sentence, _replaced(nodes, Relu, Relu(at_zero=slope))
+        yield "relu-gradient-at-zero", sentence, _replaced(nodes, Relu, Relu(at_zero=slope))
     shared = "shares the gradient of a tie in a max-pool out evenly, where the first element gets it"
     yield "pool-ties", shared, _replaced(nodes, MaxPool, MaxPool(ties="shared"))
     last = "gives the gradient of a tie in a max-pool to the last element, not the first"
@@ -201,7 +201,8 @@ def _lost_fits(found: Sequence[Gradients], meant: Sequence[Gradients]) -> Iterat
             for seen, each in zip(found, meant, strict=True)
         ]
         sentence = f"loses the gradient of {', '.join(lost)}: it is 0"
-        yield Fit(key="gradient-lost", sentence=sentence, residual=_left(filled, expected))
+        key = "bias-gradient-lost" if all(name.endswith("bias") for name in lost) else "gradient-lost"
+        yield Fit(key=key, sentence=sentence, residual=_left(filled, expected))
 
 
 def _sum_fits(evidence: Evidence, found: Sequence[Gradients], meant: Sequence[Gradients]) -> Iterator[Fit]:

@@ -97,7 +97,7 @@ def _order(evidence: Evidence, seen: Rows, rows: Rows) -> tuple[str, str]:
             f"leaves out batches of fewer than {evidence.batch_size}: the next one comes instead",
         )
     if same(seen[:-1], rows[1:]):
-        return "other-order", "is one batch ahead: it has skipped one"
+        return "batch-skipped", "is one batch ahead: it has skipped one"
     if same(seen[1:], rows[:-1]):
         return "other-order", "is one batch behind: it has seen one twice"
     for length in range(1, len(rows)):
@@ -134,7 +134,8 @@ def _changed_images(evidence: Evidence, images: Sequence[Array], rows: Rows) -> 
         return
     formats = {rounded_format(x, y) for x, y in zip(images, expected, strict=True)}
     if len(formats) == 1 and (name := formats.pop()):
-        yield Fit(key=f"batch-in-{name}", sentence=f"normalises the images in {name}", residual=0.0)
+        key = f"{name}-preprocessing".replace(" or ", "-or-")
+        yield Fit(key=key, sentence=f"normalises the images in {name}", residual=0.0)
     for reading in image_readings(expected[0].shape[1:]):
         change = _fitted(reading, images[broken], expected[broken])
         residual = max(far(x, change.of(y)) for x, y in zip(images, expected, strict=True))
@@ -159,7 +160,7 @@ def _described(change: _Change) -> tuple[str, str]:
     name = change.reading.name
     if not name:
         return scale or ("", "feeds the images as they are")
-    key = {"with the channels in the order B,G,R": "bgr", "with height and width swapped": "axes-swapped"}.get(
+    key = {"with the channels in the order B,G,R": "bgr", "with height and width swapped": "image-axes-swapped"}.get(
         name, "planar-reshape" if name.startswith("reshaped") else "images-relaid"
     )
     more = f", and {scale[1]}" if scale else ""
@@ -176,9 +177,14 @@ def _scale(slope: Array, shift: Array) -> tuple[str, str] | None:
     if even and np.isclose(deviation[0], 1, rtol=1e-10) and abs(mean[0]) < 1e-10:
         return "no-shift", "feeds pixels from 0 to 1: they are divided by 255, and not shifted"
     if even and np.isclose(shift[0], slope[0] - 1, rtol=0, atol=1e-10):
-        return "other-divisor", f"divides pixels by {255 / slope[0]:.6g}, not 255"
+        divisor = 255 / slope[0]
+        key = "divided-by-256" if np.isclose(divisor, 256, rtol=1e-10) else "other-divisor"
+        return key, f"divides pixels by {divisor:.6g}, not 255"
     means, deviations = (", ".join(f"{value:.5g}" for value in values) for values in (mean, deviation))
-    return "other-mean-std", f"normalises with mean ({means}) and standard deviation ({deviations}), not 0.5 and 0.5"
+    return (
+        "other-normalisation",
+        f"normalises with mean ({means}) and standard deviation ({deviations}), not 0.5 and 0.5",
+    )
 
 
 def _explain_labels(
@@ -213,10 +219,12 @@ def _label_fits(labels: Sequence[NDArray[np.generic]], expected: Sequence[NDArra
     for offset in range(1, 10):
         changed = [(y + offset) % 10 for y in expected]
         named = offset if offset <= 5 else offset - 10
-        yield Fit(key="label-offset", sentence=f"has labels {named:+d}, modulo 10", residual=left(changed))
+        key = "label-plus-one" if offset == 1 else "label-offset"
+        yield Fit(key=key, sentence=f"has labels {named:+d}, modulo 10", residual=left(changed))
     for offset in (-1, 1):
         changed = [y + offset for y in expected]
-        yield Fit(key="label-offset", sentence=f"has labels {offset:+d}", residual=left(changed))
+        key = "one-based-label" if offset == -1 else "label-offset"
+        yield Fit(key=key, sentence=f"has labels {offset:+d}", residual=left(changed))
     for shift in (1, -1):
         changed = [np.roll(y, shift) for y in expected]
         sentence = f"has each image's label at the {'next' if shift == 1 else 'previous'} image of the batch"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,10 @@ __all__ = ["Candidate", "buffer_candidates", "update_candidates"]
 
 SAME = 1e-9
 """Fitted constants that are so close to one another are the same; a candidate still has to predict to rounding."""
+
+
+NO_DECAY = 1e-12
+"""A decay below it could not be seen beside the gradients of float64."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +58,8 @@ def buffer_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
         sentence = "keeps the learning rate inside the momentum buffer (Keras' form); torch's stays outside"
         yield Candidate(key="lr-inside-buffer", sentence=sentence, change=_set(inside=inside))
     for name, bits in FORMATS.items():
-        yield Candidate(key="momentum-rounded", sentence=f"keeps the momentum in {name}", change=_set(bits=bits))
+        key = f"momentum-in-{name}".replace(" or ", "-or-")
+        yield Candidate(key=key, sentence=f"keeps the momentum in {name}", change=_set(bits=bits))
     for number in (2, 3, 4, 8):
         if number <= len(steps):
             sentence = f"updates every {number} steps, with the mean of their gradients (accumulation)"
@@ -121,8 +126,10 @@ def _momentum_candidates(rule: Rule, m: float) -> Iterator[Candidate]:
 def _gain_candidates(rule: Rule, s: float, first: float) -> Iterator[Candidate]:
     """Dampening, in torch's sense, in the first step too, or as an average."""
     m, meant = rule.momenta[0], 1 - rule.gain
-    sentence = "ignores the dampening" if abs(s - 1) <= SAME else f"has a dampening of {1 - s:.6g}, not {meant:.6g}"
-    yield Candidate(key="dampening", sentence=sentence, change=_set(gain=s))
+    ignored = abs(s - 1) <= SAME
+    key = "dampening-ignored" if ignored else "other-dampening" if meant else "dampening-added"
+    sentence = "ignores the dampening" if ignored else f"has a dampening of {1 - s:.6g}, not {meant:.6g}"
+    yield Candidate(key=key, sentence=sentence, change=_set(gain=s))
     if abs(first) > SAME:
         sentence = f"dampens the first step too, by {1 - first:.6g}"
         yield Candidate(key="dampened-first-step", sentence=sentence, change=_set(first_gain=first))
@@ -132,11 +139,13 @@ def _gain_candidates(rule: Rule, s: float, first: float) -> Iterator[Candidate]:
 
 
 def _decay_candidates(rule: Rule, decay: float) -> Iterator[Candidate]:
-    if abs(decay) <= 1e-12:
-        sentence, decay = f"has no weight decay before the momentum, where {rule.decay:.6g} is meant", 0.0
+    if abs(decay) <= NO_DECAY:
+        sentence = f"has no weight decay before the momentum, where {rule.decay:.6g} is meant"
+        yield Candidate(key="weight-decay-lost", sentence=sentence, change=_set(decay=0.0))
     else:
+        key = "other-weight-decay" if rule.decay else "weight-decay-added"
         sentence = f"decays weights by {decay:.6g}, not {rule.decay:.6g}"
-    yield Candidate(key="weight-decay", sentence=sentence, change=_set(decay=decay))
+        yield Candidate(key=key, sentence=sentence, change=_set(decay=decay))
 
 
 def _mask_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
@@ -147,16 +156,19 @@ def _mask_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
     if not largest or masked == rule.decays:
         return
     value = rule.decay or float(np.median([decays[name] for name in masked]))
-    biases = {name for name in decays if name.endswith("bias")}
-    which = ", ".join(sorted(masked))
+    key, which = _mask_named(masked, decays.keys())
+    yield Candidate(key=key, sentence=f"decays {which}, by {value:.6g}", change=_set(decays=masked, decay=value))
+
+
+def _mask_named(masked: Set[str], every: Set[str]) -> tuple[str, str]:
+    biases = {name for name in every if name.endswith("bias")}
     if masked == biases:
-        which = "biases only"
-    elif masked == decays.keys() - biases:
-        which = "weights only, not biases"
-    elif masked == decays.keys():
-        which = "all parameters, biases too"
-    change = _set(decays=masked, decay=value)
-    yield Candidate(key="decay-mask", sentence=f"decays {which}, by {value:.6g}", change=change)
+        return "decay-on-biases-only", "biases only"
+    if masked == every:
+        return "decay-on-biases", "all parameters, biases too"
+    if masked == every - biases:
+        return "decay-not-on-biases", "weights only, not biases"
+    return "decay-mask", ", ".join(sorted(masked))
 
 
 def _own_decay(rule: Rule, step: Step, name: str) -> float:
@@ -177,7 +189,7 @@ def _own_decay(rule: Rule, step: Step, name: str) -> float:
 def update_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
     """What may be another constant in p <- p - lr d."""
     yield Candidate(
-        key="nesterov",
+        key="nesterov-lost" if rule.nesterov else "nesterov",
         sentence="takes no nesterov step" if rule.nesterov else "takes nesterov's step",
         change=_set(nesterov=not rule.nesterov),
     )
@@ -224,7 +236,7 @@ def fitted_rates(rule: Rule, steps: Sequence[Step]) -> list[float]:
 def _rate_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
     """The learning rate: another one, or at another time."""
     found, meant = np.array(fitted_rates(rule, steps)), np.array(rule.rates)
-    named = list(_named_rates(found, meant))
+    named = list(_named_rates(rule, found, meant))
     for key, sentence, rates in named:
         yield Candidate(key=key, sentence=sentence, change=_set(rates=tuple(map(float, rates))))
     if not named:
@@ -234,7 +246,7 @@ def _rate_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
         yield Candidate(key="other-lr", sentence=sentence, change=_set(rates=tuple(map(float, found))))
 
 
-def _named_rates(found: Array, meant: Array) -> Iterator[tuple[str, str, Array]]:
+def _named_rates(rule: Rule, found: Array, meant: Array) -> Iterator[tuple[str, str, Array]]:
     """Patterns by which the rates that were found follow from those that are meant."""
 
     def same(x: Array, y: Array) -> bool:
@@ -245,7 +257,7 @@ def _named_rates(found: Array, meant: Array) -> Iterator[tuple[str, str, Array]]
     if same(found, meant):
         return
     if np.allclose(found, single, rtol=1e-12, atol=0):
-        yield "lr-float32", "computes the learning rate in float32", single
+        yield "lr-in-float32", "computes the learning rate in float32", single
         return
     if np.allclose(found, meant, rtol=1e-5, atol=0):
         worst = float(np.max(np.abs(found / meant - 1)))
@@ -267,7 +279,15 @@ def _named_rates(found: Array, meant: Array) -> Iterator[tuple[str, str, Array]]
     if changes and same(found[1:], meant[:-1]) and same(found[:1], meant[:1]):
         yield "lr-late", "changes the learning rate one step late", found
     if changes and same(found[:-1], meant[1:]):
-        yield "lr-early", "changes the learning rate one step early: its scheduler steps before the first update", found
+        yield "lr-early", "changes the learning rate one step early", found
+        yield (
+            "first-lr-skipped",
+            "steps its scheduler before the first update: the first learning rate is skipped",
+            found,
+        )
+    for key, sentence, rates in rule.other_rates:
+        if same(found, np.array(rates)) and not same(meant, np.array(rates)):
+            yield key, sentence, np.array(rates)
     if changes and same(found, np.full_like(meant, meant[0])):
         yield "lr-baked", f"keeps the learning rate at {meant[0]:.6g}: the schedule has no effect", found
 

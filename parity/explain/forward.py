@@ -27,7 +27,7 @@ from parity.explain.network import (
     softmax,
 )
 from parity.explain.relayout import rounded_format
-from parity.explain.weights import weight_readings
+from parity.explain.weights import reading_key, weight_readings
 from parity.oracle.layers import Array
 
 __all__ = ["explain_forward"]
@@ -95,14 +95,14 @@ def _variants(name: str, node: Node) -> Iterator[Variant]:
     for number, part in enumerate(node):
         for key, sentence, parts in _part_variants(name, part):
             yield key, sentence, (*node[:number], *parts, *node[number + 1 :])
-    yield "extra-relu", f"applies a ReLU to {name}", (*node, Relu())
+    yield "relu-on-logits" if name == "logits" else "extra-relu", f"applies a ReLU to {name}", (*node, Relu())
     if name == "logits":
         yield "softmax-on-logits", "returns probabilities as logits (a softmax in the model)", (*node, _softmax)
 
 
 def _part_variants(name: str, part: object) -> Iterator[Variant]:
     if isinstance(part, Relu):
-        yield "relu-left-out", f"leaves out the ReLU of {name}", ()
+        yield f"relu-missing-{_BEFORE_RELU[name]}", f"leaves out the ReLU of {name}", ()
         for other in _activations():
             yield "other-activation", f"has {other.name} in place of the ReLU of {name}", (other,)
     if isinstance(part, MaxPool):
@@ -124,17 +124,11 @@ def _affine_variants(name: str, part: Convolution | Linear) -> Iterator[Variant]
         yield "padding-same", f"pads {name} with zeros to the same size (SAME)", (same,)
     weight = f"{part.layer}.weight"
     for reading in weight_readings(weight, _SHAPES[weight]):
-        key = "flatten-order" if reading.name.startswith("with its inputs in") else _reading_key(reading.name)
+        key = reading_key(part.layer, reading)
         yield key, f"reads {weight} {reading.name}", (kind(layer=part.layer, reading=reading),)
 
 
-def _reading_key(name: str) -> str:
-    if name.startswith("reshaped"):
-        return "weights-reshaped"
-    if "channels reversed" in name:
-        return "channels-reversed"
-    return "kernel-flipped" if "flipped" in name else "kernel-swapped" if "swapped" in name else "weights-relaid"
-
+_BEFORE_RELU = {"pool1": "conv1", "pool2": "conv2", "relu3": "fc1", "relu4": "fc2"}
 
 _SHAPES = {
     "conv1.weight": (6, 3, 5, 5),
@@ -158,7 +152,7 @@ def _fitted(name: str, node: Node, steps: Sequence[tuple[StepTrace, Array]]) -> 
     rates = found[kept] / made[kept] if kept.any() and made[kept].all() else np.empty(0)
     if rates.size and 0 < kept.mean() < 1 and np.ptp(rates) <= 1e-9 * abs(rates[0]) and rates[0] > 1:
         yield (
-            "dropout",
+            "dropout-left-on",
             f"has a dropout of {1 - 1 / rates[0]:.3g} at {name}",
             (*node, _Dropout([(x, _output(trace, name)) for trace, x in steps], node)),
         )

@@ -30,7 +30,7 @@ __all__ = ["explain_optimizer"]
 
 CANDIDATES = {"momentum": buffer_candidates, "update": update_candidates}
 
-COUPLED, DECOUPLED = "weight-decay", "decoupled-decay"
+COUPLED, DECOUPLED = "weight-decay-lost", "decoupled-decay"
 
 
 def explain_optimizer(evidence: Evidence) -> list[Cause | Unknown]:

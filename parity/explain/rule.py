@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
 
+from parity.contract import StepLR
 from parity.explain.evidence import Evidence
 from parity.explain.relayout import round_to
 from parity.oracle.layers import Array
@@ -77,6 +78,7 @@ class Rule:
         bits: significant bits that the buffer is kept in.
         factors: of the learning rate, by tensor; 1 where not listed.
         accumulated: steps to one update; between, nothing changes.
+        other_rates: learning rates by which ports get the schedule wrong: key, sentence, and one for each step.
     """
 
     rates: tuple[float, ...]
@@ -93,6 +95,7 @@ class Rule:
     bits: int = DOUBLE
     factors: Mapping[str, float] = field(default_factory=lambda: _ALIKE)
     accumulated: int = 1
+    other_rates: tuple[tuple[str, str, tuple[float, ...]], ...] = ()
 
     def idle(self, step: Step) -> bool:
         """Whether gradients are only collected in this step."""
@@ -148,7 +151,24 @@ def meant_rule(evidence: Evidence) -> Rule:
         nesterov=sgd.nesterov,
         sign=-1.0 if sgd.maximize else 1.0,
         has_buffer=sgd.has_buffer,
+        other_rates=tuple(_other_rates(evidence)),
     )
+
+
+def _other_rates(evidence: Evidence) -> Iterator[tuple[str, str, tuple[float, ...]]]:
+    """The schedule counted in other units, or decaying smoothly where it has stairs."""
+    sgd, first = evidence.sgd, evidence.first_step
+    steps = range(first, first + len(evidence.traces))
+    if sgd.schedule is None:
+        return
+    if sgd.schedule.every > 1:
+        counted = replace(sgd, schedule=replace(sgd.schedule, every=1))
+        sentence = f"steps its scheduler after every batch, not after every {sgd.schedule.every} (an epoch)"
+        yield "scheduler-per-batch", sentence, tuple(rates(counted, step).lr for step in steps)
+    if isinstance(sgd.schedule, StepLR):
+        size = sgd.schedule.step_size * sgd.schedule.every
+        smooth = tuple(sgd.lr * sgd.schedule.gamma ** ((sgd.schedule.taken + step) / size) for step in steps)
+        yield "no-staircase", "lets the learning rate decay smoothly, where it should fall in stairs", smooth
 
 
 def steps_of(evidence: Evidence) -> list[Step]:

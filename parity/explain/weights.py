@@ -14,7 +14,7 @@ from parity.explain.network import Reading
 from parity.explain.relayout import kernel_readings, linear_readings, rounded_format
 from parity.oracle.layers import Array
 
-__all__ = ["FEATURES", "explain_weights", "weight_readings"]
+__all__ = ["FEATURES", "explain_weights", "reading_key", "weight_readings"]
 
 FEATURES = {"fc1.weight": (16, 5, 5)}
 """What the inputs of a linear layer are flattened from, (C, H, W)."""
@@ -81,17 +81,22 @@ def _fits(name: str, held: Array, meant: Array) -> Iterator[Fit]:
     if not held.any():
         yield Fit(key="weights-zero", sentence=f"begins with {name} at 0", residual=0.0)
     for reading in weight_readings(name, meant.shape):
-        yield Fit(key=_key(reading), sentence=f"holds {name} {reading.name}", residual=far(held, reading.read(meant)))
+        yield Fit(
+            key=reading_key(name.partition(".")[0], reading),
+            sentence=f"holds {name} {reading.name}",
+            residual=far(held, reading.read(meant)),
+        )
     factor = dot(meant, held) / dot(meant, meant) if meant.any() else 0.0
     yield Fit(key="weights-scaled", sentence=f"holds {name} times {factor:.6g}", residual=far(held, factor * meant))
 
 
-def _key(reading: Reading) -> str:
+def reading_key(layer: str, reading: Reading) -> str:
+    """The key of a weight that is held, or read, in that order."""
     name = reading.name
     if name.startswith("with its inputs in"):
         return "flatten-order"
     if name.startswith("reshaped"):
-        return "weights-reshaped"
+        return "kernel-reshaped" if layer.startswith("conv") else "linear-reshaped"
     if "channels reversed" in name:
-        return "channels-reversed"
-    return "kernel-flipped" if "flipped" in name else "kernel-swapped" if "swapped" in name else "weights-relaid"
+        return f"{layer}-channels-reversed"
+    return "kernel-flipped" if "flipped" in name else "kernel-axes-swapped" if "swapped" in name else "weights-relaid"
