@@ -1,0 +1,172 @@
+"""Faults in the optimizer.
+
+`configure` gives the program's own optimizer other hyper-parameters; it works on the program's fast path too. `optimize`
+takes the gradients out of an observed step, applies an optimizer of its own, in NumPy, and puts the result back.
+`outcome` changes what a step leaves, and so works on programs whose optimizer is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.contract import SGD, AnyImplementation, StepTrace, Weights
+from parity.drill.fault import Host, Mutation
+from parity.drill.wrapped import State, Stepwise, Wrapped, begun
+
+__all__ = ["Left", "Rule", "Tensor", "Turn", "configure", "optimize", "outcome", "sgd_rule"]
+
+Array = NDArray[np.floating]
+Arrays = dict[str, Array]
+
+
+class Configured(Wrapped):
+    """A program whose optimizer has other hyper-parameters than it was given."""
+
+    def __init__(self, inner: AnyImplementation, change: Callable[[SGD], SGD]) -> None:
+        super().__init__(inner)
+        self.change = change
+
+    def start(self, weights: Weights, sgd: SGD, *, dtype: str, device: str) -> State:
+        """With the changed hyper-parameters."""
+        return super().start(weights, self.change(sgd), dtype=dtype, device=device)
+
+
+def configure(**changes: Any) -> Mutation:
+    """The mutation: these fields of `SGD` are others."""
+    return lambda host: Configured(host.implementation, lambda sgd: replace(sgd, **changes))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Turn:
+    """One step of an optimizer: its number, the hyper-parameters, and what it may remember (`memory` is written to)."""
+
+    number: int
+    sgd: SGD
+    memory: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tensor:
+    """One parameter in one step: its value, gradient, buffer (None before the first step) and initial value."""
+
+    name: str
+    value: Array
+    gradient: Array
+    buffer: Array | None
+    start: Array
+
+
+Gradients = Callable[[Arrays, Turn], Arrays]
+"""All gradients, to those that the optimizer is given; they are recorded as the step's own."""
+
+Rule = Callable[[Tensor, Turn], tuple[Array, Array | None]]
+"""A parameter's new value and buffer."""
+
+
+def sgd_rule(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
+    """torch's rule, as `parity.contract.SGD` words it."""
+    sgd = turn.sgd
+    g = -tensor.gradient if sgd.maximize else tensor.gradient
+    g = g + sgd.weight_decay * tensor.value
+    if sgd.momentum == 0:
+        return tensor.value - sgd.lr * g, None
+    b = g if tensor.buffer is None else sgd.momentum * tensor.buffer + (1 - sgd.dampening) * g
+    return tensor.value - sgd.lr * (g + sgd.momentum * b if sgd.nesterov else b), b
+
+
+def _unchanged(gradients: Arrays, turn: Turn) -> Arrays:  # noqa: ARG001  as `Gradients` has it
+    return gradients
+
+
+class Optimized(Stepwise):
+    """A program that trains with another optimizer, in float64."""
+
+    def __init__(self, inner: AnyImplementation, gradients: Gradients, rule: Rule) -> None:
+        super().__init__(inner)
+        self.gradients, self.rule = gradients, rule
+
+    def start(self, weights: Weights, sgd: SGD, *, dtype: str, device: str) -> State:
+        """The initial weights are remembered."""
+        state = super().start(weights, sgd, dtype=dtype, device=device)
+        return replace(state, memory={"start": _double(self.weights(state))})
+
+    def observe(self, state: State, data: Any, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
+        """The program's forward and backward pass, the other update."""
+        buffers = _double(begun(self.momentum(state)))
+        after, trace = super().observe(state, data, rows)
+        turn = Turn(number=state.steps, sgd=state.sgd, memory=dict(state.memory))
+        gradients = self.gradients(_double(trace.gradients), turn)  # type: ignore[arg-type] # floats
+        moved, kept = {}, {}
+        for name, value in _double(trace.weights).items():  # type: ignore[arg-type] # floats
+            tensor = Tensor(
+                name=name,
+                value=value,
+                gradient=gradients[name],
+                buffer=buffers.get(name),
+                start=state.memory["start"][name],
+            )
+            moved[name], buffer = self.rule(tensor, turn)
+            if buffer is not None:
+                kept[name] = buffer
+        after = replace(self.restore(after, moved, kept), memory=turn.memory)
+        recorded = {name: gradients[name].astype(value.dtype) for name, value in trace.gradients.items()}
+        return after, replace(
+            trace, gradients=recorded, momentum=self.momentum(after), parameters=self.weights(after)
+        )
+
+
+def optimize(rule: Rule = sgd_rule, *, gradients: Gradients = _unchanged) -> Mutation:
+    """The mutation: other gradients reach the optimizer, or another rule does."""
+    return lambda host: Optimized(host.implementation, gradients, rule)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Left:
+    """What a step found and left: weights and the optimizer's tensors, by name; `number` counts steps from 0."""
+
+    number: int
+    weights: Arrays
+    momentum: Arrays
+    moved: Arrays
+    kept: Arrays
+
+
+Outcome = Callable[[Left], tuple[Arrays, Arrays]]
+"""The weights and the optimizer's tensors that the step leaves instead."""
+
+
+class Altered(Stepwise):
+    """A program whose steps leave something else."""
+
+    def __init__(self, inner: AnyImplementation, change: Outcome) -> None:
+        super().__init__(inner)
+        self.change = change
+
+    def observe(self, state: State, data: Any, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
+        """The program's own step, and then the change."""
+        before = _double(self.weights(state)), _double(self.momentum(state))
+        after, trace = super().observe(state, data, rows)
+        left = Left(
+            number=state.steps,
+            weights=before[0],
+            momentum=before[1],
+            moved=_double(self.weights(after)),
+            kept=_double(self.momentum(after)),
+        )
+        weights, momentum = self.change(left)
+        after = self.restore(after, weights, begun(momentum))
+        return after, replace(trace, momentum=self.momentum(after), parameters=self.weights(after))
+
+
+def outcome(change: Outcome) -> Mutation:
+    """The mutation."""
+    return lambda host: Altered(host.implementation, change)
+
+
+def _double(tensors: Weights) -> Arrays:
+    return {name: np.asarray(value, np.float64) for name, value in tensors.items()}
