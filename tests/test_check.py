@@ -55,8 +55,8 @@ def shared_among_ties(upstream, images):
     return (share * upstream[:, :, :, None, :, None]).reshape(images.shape)
 
 
-def decay_after(parameter, gradient, buffer, sgd):
-    moved, buffer = sgd_update(parameter, gradient, buffer, dataclasses.replace(sgd, weight_decay=0.0))
+def decay_after(parameter, gradient, buffer, sgd, step):
+    moved, buffer = sgd_update(parameter, gradient, buffer, dataclasses.replace(sgd, weight_decay=0.0), step)
     return moved - sgd.lr * sgd.weight_decay * parameter, buffer
 
 

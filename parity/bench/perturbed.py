@@ -66,8 +66,10 @@ class Fault:
 
         return backward
 
-    def _update(self, parameter: Array, gradient: Array, buffer: Array | None, sgd: SGD) -> tuple[Array, Array | None]:
-        moved, after = sgd_update(parameter, gradient, buffer, sgd)
+    def _update(
+        self, parameter: Array, gradient: Array, buffer: Array | None, sgd: SGD, step: int
+    ) -> tuple[Array, Array | None]:
+        moved, after = sgd_update(parameter, gradient, buffer, sgd, step)
         if parameter.shape != CNN_PARAMETERS[self.tensor]:
             return moved, after
         if self.stage == "update":

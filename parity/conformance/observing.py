@@ -121,7 +121,7 @@ def update_follows(subject: Subject) -> None:
     weights, buffers = _wide(subject.weights(state)), _wide(subject.momentum(state))
     after, trace = subject.observe(state)
     for name, gradient in _wide(trace.gradients).items():
-        parameter, buffer = sgd_update(weights[name], gradient, buffers[name], subject.sgd)
+        parameter, buffer = sgd_update(weights[name], gradient, buffers[name], subject.sgd, len(subject.plan))
         expected = {name: parameter, f"{name}:momentum": np.asarray(buffer)}
         found = {name: subject.weights(after)[name], f"{name}:momentum": subject.momentum(after)[name]}
         require_close(found, expected, subject.dtype, "it does not")

@@ -12,6 +12,18 @@ from parity.contract.implementation import (
     SelfContained,
 )
 from parity.contract.normalisation import normalisation_table
+from parity.contract.schedule import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    PolynomialLR,
+    Schedule,
+    SequentialLR,
+    StepLR,
+    schedule_from,
+)
 from parity.contract.sgd import SGD
 from parity.contract.step_trace import STAGES, StepTrace, Tensors
 
@@ -23,14 +35,23 @@ __all__ = [
     "SGD",
     "STAGES",
     "AnyImplementation",
+    "CosineAnnealingLR",
     "Ensemble",
+    "ExponentialLR",
     "Implementation",
     "InputError",
+    "LinearLR",
+    "MultiStepLR",
     "NonFiniteLossError",
+    "OneCycleLR",
     "ParityError",
+    "PolynomialLR",
+    "Schedule",
     "Scored",
     "SelfContained",
+    "SequentialLR",
     "SideError",
+    "StepLR",
     "StepTrace",
     "Stream",
     "Tensors",
@@ -38,4 +59,5 @@ __all__ = [
     "check_weights",
     "initial_weights",
     "normalisation_table",
+    "schedule_from",
 ]

@@ -114,7 +114,7 @@ class Implementation(Protocol[StateT, ResidentT]):
     def momentum(self, state: StateT) -> dict[str, NDArray[np.floating]]:
         """The momentum buffers: canonical tensors, copies; zeros before the first step.
 
-        Empty when sgd.momentum is 0: there is no buffer then.
+        Empty when `sgd.has_buffer` is False.
         """
         ...
 

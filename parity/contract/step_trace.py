@@ -44,8 +44,8 @@ class StepTrace:
             CNN, and each program's own elsewhere.
         logits: {"logits": the model's outputs}.
         loss: {"loss": ()}, before the update.
-        gradients: of the loss, by parameter, in the order of the forward pass; the backward pass computes the last
-            first.
+        gradients: of the loss, by parameter, in the order of the forward pass (the backward pass computes the last
+            first); as the optimizer receives them, that is after clipping.
         momentum: the optimizer's tensors after the step; {} when it keeps none.
         parameters: as `weights`, after the step.
         parents: where activations were captured from the program's graph: the activations that each is computed from,

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from parity.contract import SGD, AnyImplementation, StepTrace, Weights
 from parity.drill.fault import Host, Mutation
 from parity.drill.wrapped import State, Stepwise, Wrapped, begun
+from parity.oracle.sgd import clip_gradients, sgd_update
 
-__all__ = ["Left", "Rule", "Tensor", "Turn", "configure", "optimize", "outcome", "sgd_rule"]
+__all__ = ["Left", "Rule", "Tensor", "Turn", "clipped", "configure", "optimize", "outcome", "sgd_rule"]
 
 Array = NDArray[np.floating]
 Arrays = dict[str, Array]
@@ -69,18 +70,13 @@ Rule = Callable[[Tensor, Turn], tuple[Array, Array | None]]
 
 
 def sgd_rule(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
-    """torch's rule, as `parity.contract.SGD` words it."""
-    sgd = turn.sgd
-    g = -tensor.gradient if sgd.maximize else tensor.gradient
-    g = g + sgd.weight_decay * tensor.value
-    if sgd.momentum == 0:
-        return tensor.value - sgd.lr * g, None
-    b = g if tensor.buffer is None else sgd.momentum * tensor.buffer + (1 - sgd.dampening) * g
-    return tensor.value - sgd.lr * (g + sgd.momentum * b if sgd.nesterov else b), b
+    """The oracle's rule, as `parity.contract.SGD` words it."""
+    return sgd_update(tensor.value, tensor.gradient, tensor.buffer, turn.sgd, turn.number)
 
 
-def _unchanged(gradients: Arrays, turn: Turn) -> Arrays:  # noqa: ARG001  as `Gradients` has it
-    return gradients
+def clipped(gradients: Arrays, turn: Turn) -> Arrays:
+    """The oracle's clipping."""
+    return clip_gradients(gradients, turn.sgd)
 
 
 class Optimized(Stepwise):
@@ -91,9 +87,10 @@ class Optimized(Stepwise):
         self.gradients, self.rule = gradients, rule
 
     def start(self, weights: Weights, sgd: SGD, *, dtype: str, device: str) -> State:
-        """The initial weights are remembered."""
-        state = super().start(weights, sgd, dtype=dtype, device=device)
-        return replace(state, memory={"start": _double(self.weights(state))})
+        """The initial weights are remembered; the program's own optimizer, which does not count, has a plain task."""
+        plain = replace(sgd, schedule=None, clip_norm=None, clip_value=None, decay_biases=True)
+        state = super().start(weights, plain, dtype=dtype, device=device)
+        return replace(state, sgd=sgd, memory={"start": _double(self.weights(state))})
 
     def observe(self, state: State, data: Any, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
         """The program's forward and backward pass, the other update."""
@@ -120,7 +117,7 @@ class Optimized(Stepwise):
         )
 
 
-def optimize(rule: Rule = sgd_rule, *, gradients: Gradients = _unchanged) -> Mutation:
+def optimize(rule: Rule = sgd_rule, *, gradients: Gradients = clipped) -> Mutation:
     """The mutation: other gradients reach the optimizer, or another rule does."""
     return lambda host: Optimized(host.implementation, gradients, rule)
 

@@ -38,11 +38,15 @@ _unwarned = np.errstate(over="ignore", invalid="ignore")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class State:
-    """A snapshot: hyper-parameters, and arrays by canonical name. `buffers` is empty before the first step."""
+    """A snapshot: hyper-parameters, arrays by canonical name, and how many steps have led here.
+
+    `buffers` is empty before the first step.
+    """
 
     sgd: SGD
     parameters: Arrays
     buffers: Arrays
+    steps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,8 +136,8 @@ class Oracle:
         return _copies(state.parameters)
 
     def momentum(self, state: State) -> dict[str, NDArray[np.floating]]:
-        """Copies of the buffers; zeros before the first step, {} when momentum is 0."""
-        if state.sgd.momentum == 0:
+        """Copies of the buffers; zeros before the first step, {} when there is none."""
+        if not state.sgd.has_buffer:
             return {}
         return _copies(state.buffers or {name: np.zeros_like(p) for name, p in state.parameters.items()})
 
@@ -145,6 +149,7 @@ class Oracle:
         outputs = forward(ops, parameters, images)
         logits = outputs["fc3"]
         gradients = backward(ops, parameters, images, outputs, ops.cross_entropy_backward(logits, labels))
+        gradients = ops.clip_gradients(gradients, state.sgd)
         after = _update(ops, state, gradients)
         return after, StepTrace(
             batch={"images": images, "labels": labels},
@@ -162,10 +167,11 @@ def _update(ops: Operations, state: State, gradients: Arrays) -> State:
     parameters: dict[str, Array] = {}
     buffers: dict[str, Array] = {}
     for name, parameter in state.parameters.items():
-        parameters[name], buffer = ops.sgd_update(parameter, gradients[name], state.buffers.get(name), state.sgd)
+        buffer = state.buffers.get(name)
+        parameters[name], buffer = ops.sgd_update(parameter, gradients[name], buffer, state.sgd, state.steps)
         if buffer is not None:
             buffers[name] = buffer
-    return replace(state, parameters=parameters, buffers=buffers)
+    return replace(state, parameters=parameters, buffers=buffers, steps=state.steps + 1)
 
 
 def _cnn_tensors(tensors: Weights, argument: str) -> dict[str, Array]:

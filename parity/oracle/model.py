@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from parity.contract import CNN_PARAMETERS, SGD
 from parity.oracle import layers
 from parity.oracle.layers import Array, Labels, Pixels
-from parity.oracle.sgd import sgd_update
+from parity.oracle.sgd import clip_gradients, sgd_update
 
 __all__ = ["Arrays", "Operations", "backward", "forward"]
 
@@ -34,7 +34,8 @@ class Operations:
     linear_backward: Callable[[Array, Array, Array], tuple[Array, Array, Array]] = layers.linear_backward
     cross_entropy: Callable[[Array, Labels], Array] = layers.cross_entropy
     cross_entropy_backward: Callable[[Array, Labels], Array] = layers.cross_entropy_backward
-    sgd_update: Callable[[Array, Array, Array | None, SGD], tuple[Array, Array | None]] = sgd_update
+    clip_gradients: Callable[[Arrays, SGD], dict[str, Array]] = clip_gradients
+    sgd_update: Callable[[Array, Array, Array | None, SGD, int], tuple[Array, Array | None]] = sgd_update
 
 
 def forward(ops: Operations, weights: Arrays, images: Array) -> dict[str, Array]:

@@ -452,17 +452,17 @@ def changed(**operations):
     return Broken(Oracle(operations=Operations(**operations)))
 
 
-def in_float32(parameter, gradient, buffer, sgd):
-    parameter, buffer = sgd_update(parameter, gradient, buffer, sgd)
+def in_float32(parameter, gradient, buffer, sgd, step):
+    parameter, buffer = sgd_update(parameter, gradient, buffer, sgd, step)
     return parameter.astype(np.float32).astype(float), buffer
 
 
-def without_nesterov(parameter, gradient, buffer, sgd):
-    return sgd_update(parameter, gradient, buffer, dataclasses.replace(sgd, nesterov=False))
+def without_nesterov(parameter, gradient, buffer, sgd, step):
+    return sgd_update(parameter, gradient, buffer, dataclasses.replace(sgd, nesterov=False), step)
 
 
-def decay_after(parameter, gradient, buffer, sgd):
-    moved, buffer = sgd_update(parameter, gradient, buffer, dataclasses.replace(sgd, weight_decay=0.0))
+def decay_after(parameter, gradient, buffer, sgd, step):
+    moved, buffer = sgd_update(parameter, gradient, buffer, dataclasses.replace(sgd, weight_decay=0.0), step)
     return moved - sgd.lr * sgd.weight_decay * parameter, buffer
 
 

@@ -91,6 +91,8 @@ def by_a_thousandth(operation):
 
     def wrong(*arguments):
         found = operation(*arguments)
+        if isinstance(found, dict):
+            return {name: value * 1.001 for name, value in found.items()}
         return (found[0] * 1.001, *found[1:]) if isinstance(found, tuple) else found * 1.001
 
     return wrong
