@@ -44,10 +44,14 @@ def configure(**changes: Any) -> Mutation:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Turn:
-    """One step of an optimizer: its number, the hyper-parameters, and what it may remember (`memory` is written to)."""
+    """One step of an optimizer: its number, the hyper-parameters, the weights before it, and what it may remember.
+
+    `memory` is the step's own copy, and may be written to; the next step finds it.
+    """
 
     number: int
     sgd: SGD
+    weights: Arrays
     memory: dict[str, Any]
 
 
@@ -96,10 +100,11 @@ class Optimized(Stepwise):
         """The program's forward and backward pass, the other update."""
         buffers = _double(begun(self.momentum(state)))
         after, trace = super().observe(state, data, rows)
-        turn = Turn(number=state.steps, sgd=state.sgd, memory=dict(state.memory))
+        weights = _double(trace.weights)  # type: ignore[arg-type] # floats
+        turn = Turn(number=state.steps, sgd=state.sgd, weights=weights, memory=dict(state.memory))
         gradients = self.gradients(_double(trace.gradients), turn)  # type: ignore[arg-type] # floats
         moved, kept = {}, {}
-        for name, value in _double(trace.weights).items():  # type: ignore[arg-type] # floats
+        for name, value in weights.items():
             tensor = Tensor(
                 name=name,
                 value=value,
