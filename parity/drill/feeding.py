@@ -7,7 +7,7 @@ sees. They work on any program, by the methods of the protocol.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from parity.drill.fault import Host, Mutation
 from parity.drill.wrapped import State, Stepwise, Wrapped
 from parity.problem import Arrays
 
-__all__ = ["Order", "feed", "replace_data", "reorder"]
+__all__ = ["Order", "feed", "reorder", "replace_data"]
 
 Batch = NDArray[np.int32]
 

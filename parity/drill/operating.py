@@ -56,7 +56,7 @@ def only(shape: tuple[int, ...], fault: Callable[..., Array], honest: Callable[.
 
 
 def scaled_pixels(scale: Array | float, shift: Array | float) -> Callable[[Pixels], Array]:
-    """y = scale x + shift, channel by channel: (B, H, W, C) pixels to (B, C, H, W)."""
+    """Y = scale x + shift, channel by channel: (B, H, W, C) pixels to (B, C, H, W)."""
 
     def normalise(images: Pixels) -> Array:
         scaled: Array = np.moveaxis(images * np.asarray(scale, np.float64) + np.asarray(shift, np.float64), -1, 1)
@@ -89,7 +89,7 @@ def pool_sharing_ties(upstream: Array, images: Array) -> Array:
 
 
 def log_softmax(logits: Array) -> Array:
-    """log p[n,c] = z[n,c] - log sum_k exp z[n,k]."""
+    """Log p[n,c] = z[n,c] - log sum_k exp z[n,k]."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_p: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return log_p

@@ -64,9 +64,7 @@ class Drilled:
 
 def absent(fault: Fault | Benign, *, group: str, side: str, reason: str) -> Drilled:
     """The result for a program that has no place for the fault."""
-    return Drilled(
-        key=fault.key, title=fault.title, group=group, side=side, expected="", applies=False, line=reason
-    )
+    return Drilled(key=fault.key, title=fault.title, group=group, side=side, expected="", applies=False, line=reason)
 
 
 def score(
@@ -96,7 +94,9 @@ def score(
         found=finding is not None,
         at=at,
         step=finding.step if finding else None,
-        stage_right=known and finding is not None and (finding.place.stage, finding.phase) == (fault.stage, fault.phase),
+        stage_right=known
+        and finding is not None
+        and (finding.place.stage, finding.phase) == (fault.stage, fault.phase),
         in_time=known and step is not None and step <= fault.first,
         named=None if names is None or not known else bool(fault.right_names & set(names)),
         names=tuple(names or ()),

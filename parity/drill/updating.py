@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.contract import SGD, AnyImplementation, StepTrace, Weights
-from parity.drill.fault import Host, Mutation
+from parity.drill.fault import Mutation
 from parity.drill.wrapped import State, Stepwise, Wrapped, begun
 from parity.oracle.sgd import clip_gradients, sgd_update
 
@@ -117,9 +117,7 @@ class Optimized(Stepwise):
                 kept[name] = buffer
         after = replace(self.restore(after, moved, kept), memory=turn.memory)
         recorded = {name: gradients[name].astype(value.dtype) for name, value in trace.gradients.items()}
-        return after, replace(
-            trace, gradients=recorded, momentum=self.momentum(after), parameters=self.weights(after)
-        )
+        return after, replace(trace, gradients=recorded, momentum=self.momentum(after), parameters=self.weights(after))
 
 
 def optimize(rule: Rule = sgd_rule, *, gradients: Gradients = clipped) -> Mutation:

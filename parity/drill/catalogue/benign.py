@@ -52,7 +52,7 @@ def float32_values(weights: Any) -> Any:
 
 
 def twice_log_softmax(logits: Array, labels: Labels) -> Array:
-    """log p is its own log softmax."""
+    """Log p is its own log softmax."""
     return layers.cross_entropy(log_softmax(logits), labels)
 
 
@@ -121,7 +121,10 @@ class MicroBatches(Optimized):
         halves = [half for half in np.array_split(rows, 2) if len(half)]
         parts = [self.inner.observe(state.inner, data, half)[1].gradients for half in halves]
         shares = [len(half) / len(rows) for half in halves]
-        mean = {name: sum(s * np.asarray(p[name], np.float64) for s, p in zip(shares, parts, strict=True)) for name in parts[0]}
+        mean = {
+            name: sum(s * np.asarray(p[name], np.float64) for s, p in zip(shares, parts, strict=True))
+            for name in parts[0]
+        }
         halved = MicroBatches(self.inner)
         halved.gradients = lambda _whole, turn: clipped(mean, turn)  # type: ignore[arg-type, assignment] # floats
         return Optimized.observe(halved, state, data, rows)

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from parity.contract import AnyImplementation, StepTrace
 from parity.drill.fault import ANY, ORACLE, Fault, Host
 from parity.drill.feeding import Choice, Order, feed, reorder, replace_data
-from parity.drill.operating import scaled_pixels
-from parity.drill.operating import operate
+from parity.drill.operating import operate, scaled_pixels
 from parity.drill.wrapped import Inapplicable, State, Wrapped
 from parity.oracle import Operations, Oracle, layers
 from parity.oracle.layers import Array, Labels

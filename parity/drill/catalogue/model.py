@@ -83,7 +83,7 @@ class Dropout:
         self.calls, self.mask = 0, np.ones(())
 
     def relu(self, x: Array) -> Array:
-        """y = 2 m max(x, 0), with m = 0 or 1."""
+        """Y = 2 m max(x, 0), with m = 0 or 1."""
         if x.shape[1:] != FC1:
             return layers.relu(x)
         self.calls += 1
@@ -192,7 +192,7 @@ def float32(value: NDArray[np.floating]) -> NDArray[np.floating]:
 
 SMOOTH, SMOOTH_BACKWARD = smooth_log(1e-8)
 
-STEEP = Probe(sgd=SGD(lr=0.02), weights_scale=1.6)
+STEEP = Probe(sgd=SGD(lr=0.01), weights_scale=1.25)
 """Larger weights have larger gradients, whose norm passes 1 within a few steps, but not in the first."""
 
 

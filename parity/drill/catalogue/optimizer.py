@@ -62,7 +62,7 @@ def every_second_step(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
 
 
 def adam(tensor: Tensor, turn: Turn) -> tuple[Array, Array]:
-    """m <- .9 m + .1 g, v <- .999 v + .001 g^2, both corrected for their start; the buffer shown is m."""
+    """M <- .9 m + .1 g, v <- .999 v + .001 g^2, both corrected for their start; the buffer shown is m."""
     t, g = turn.number + 1, tensor.gradient
     m = 0.1 * g if tensor.buffer is None else 0.9 * tensor.buffer + 0.1 * g
     v = 0.999 * turn.memory.get(f"v {tensor.name}", 0.0) + 0.001 * g * g
@@ -148,7 +148,12 @@ OPTIMIZER = (
         names=frozenset({"nesterov", "nesterov-lost"}),
     ),
     _update("other-lr", "the learning rate is twice as large", configure(lr=2 * LR), names=TWICE),
-    _update("other-lr-tenfold", "the learning rate is ten times as large", configure(lr=10 * LR), names=frozenset({"other-lr"})),
+    _update(
+        "other-lr-tenfold",
+        "the learning rate is ten times as large",
+        configure(lr=10 * LR),
+        names=frozenset({"other-lr"}),
+    ),
     _update("ascent", "the update has the other sign", outcome(backwards), scope=ANY),
     _momentum(
         "weight-decay-added",

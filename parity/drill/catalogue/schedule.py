@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.contract import SGD, ExponentialLR, Schedule, StepLR
+from parity.contract import SGD, ExponentialLR, StepLR
 from parity.drill.fault import Fault, Mutation, Probe
-from parity.drill.updating import Tensor, Turn, optimize, sgd_rule
+from parity.drill.updating import Tensor, Turn, configure, optimize, sgd_rule
 from parity.oracle.schedule import rates
 
 __all__ = ["SCHEDULE"]
@@ -21,13 +21,8 @@ HALVED = Probe(sgd=SGD(lr=0.01, schedule=StepLR(step_size=1, gamma=0.5, every=EP
 DECAYING = Probe(sgd=SGD(lr=0.01, schedule=ExponentialLR(gamma=0.9)))
 
 
-def scheduled(schedule: Schedule | None) -> Mutation:
-    """torch's rule with another schedule."""
-    return optimize(lambda tensor, turn: sgd_rule(tensor, replace(turn, sgd=replace(turn.sgd, schedule=schedule))))
-
-
 def at_lr(lr: float, tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
-    """torch's rule with this learning rate."""
+    """Torch's rule with this learning rate."""
     return sgd_rule(tensor, replace(turn, sgd=replace(turn.sgd, lr=lr, schedule=None)))
 
 
@@ -46,12 +41,12 @@ def inside_the_buffer(tensor: Tensor, turn: Turn) -> tuple[Array, Array]:
 
 
 def smooth(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
-    """eta gamma^(t / epoch), without the steps."""
+    """Eta gamma^(t / epoch), without the steps."""
     return at_lr(turn.sgd.lr * 0.5 ** (turn.number / EPOCH), tensor, turn)
 
 
 def in_float32(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
-    """eta gamma^t, computed in float32."""
+    """Eta gamma^t, computed in float32."""
     lr = np.float32(turn.sgd.lr) * np.float32(0.9) ** np.float32(turn.number)
     return at_lr(float(lr), tensor, turn)
 
@@ -61,7 +56,7 @@ def _update(key: str, title: str, first: int, plant: Mutation) -> Fault:
 
 
 def _halving(every: int, taken: int = 0) -> Mutation:
-    return scheduled(StepLR(step_size=1, gamma=0.5, every=every, taken=taken))
+    return configure(schedule=StepLR(step_size=1, gamma=0.5, every=every, taken=taken))
 
 
 SCHEDULE = (
@@ -69,7 +64,7 @@ SCHEDULE = (
     _update("lr-early", "the learning rate changes one step early", EPOCH - 1, _halving(EPOCH, taken=1)),
     _update("lr-late", "the learning rate changes one step late", EPOCH, optimize(one_step_late)),
     _update("scheduler-per-batch", "the scheduler counts batches for epochs", 1, _halving(1)),
-    _update("lr-baked", "the learning rate never changes", EPOCH, scheduled(None)),
+    _update("lr-baked", "the learning rate never changes", EPOCH, configure(schedule=None)),
     Fault(
         key="lr-inside-buffer",
         title="the learning rate is inside the buffer, as in Keras",

@@ -132,8 +132,12 @@ WEIGHTS = (
         "flatten-order",
     ),
     _start("linear-reshaped", "a reshape stands for the transpose of a linear weight", reshaped, scope=ANY),
-    _start("weights-rounded-bfloat16", "weights pass through bfloat16", of_all(bfloat16), scope=ANY, name="weights-rounded"),
-    _start("weights-rounded-float16", "weights pass through float16", of_all(float16), scope=ANY, name="weights-rounded"),
+    _start(
+        "weights-rounded-bfloat16", "weights pass through bfloat16", of_all(bfloat16), scope=ANY, name="weights-rounded"
+    ),
+    _start(
+        "weights-rounded-float16", "weights pass through float16", of_all(float16), scope=ANY, name="weights-rounded"
+    ),
     Fault(
         key="biases-aliased",
         title="biases share memory with another program's",
