@@ -69,7 +69,7 @@ def score_finding(end: Pair, steps: int) -> Finding | None:
         return None
     for lane, state in zip(end.lanes, end.states, strict=True):
         stated = lane.accuracy(state)
-        given = accuracy(predictions(lane.logits(state)), end.problem.test[1])
+        given = accuracy(predictions(lane.logits(state)), np.asarray(end.problem.test[1], np.int64))
         # A share of the same predictions, however it is summed up: rounding alone may differ.
         if stated is not None and not abs(stated - given) <= ULPS * EPS:
             return Finding(

@@ -79,10 +79,10 @@ def compare_double(start: Pair, batches: Sequence[Batch], settings: Settings, *,
     if probed and probed.finding:
         return replace(probed, climb=climbed, others=others)
     fast = fast_formulas(start, batches, climbed)
-    finding = fast_finding(start.names, fast)
-    if finding is None and climbed.opening:
-        finding = repeat_finding(start, batches[0], climbed.opening)
-    return Double(climb=climbed, others=others, fast=fast, finding=finding)
+    unlike = fast_finding(start.names, fast)
+    if unlike is None and climbed.opening:
+        unlike = repeat_finding(start, batches[0], climbed.opening)
+    return Double(climb=climbed, others=others, fast=fast, finding=unlike)
 
 
 def _described(finding: Finding, broken: Broken, names: tuple[str, str]) -> Finding:

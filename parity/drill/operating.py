@@ -59,8 +59,8 @@ def scaled_pixels(scale: Array | float, shift: Array | float) -> Callable[[Pixel
     """Y = scale x + shift, channel by channel: (B, H, W, C) pixels to (B, C, H, W)."""
 
     def normalise(images: Pixels) -> Array:
-        scaled: Array = np.moveaxis(images * np.asarray(scale, np.float64) + np.asarray(shift, np.float64), -1, 1)
-        return np.ascontiguousarray(scaled)
+        x = images.astype(np.float64) * scale + shift
+        return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
 
     return normalise
 

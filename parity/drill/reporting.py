@@ -58,9 +58,8 @@ class Aliased(Stepwise):
         moved = {name: weights[name] + update for name, update in state.memory.get("updates", {}).items()}
         state = self.restore(state, {**weights, **moved}, begun(self.momentum(state)))
         after, trace = super().observe(state, data, rows)
-        updates = {
-            name: trace.parameters[name] - trace.weights[name] for name, value in weights.items() if value.ndim == 1
-        }
+        moved = self.weights(after)
+        updates = {name: moved[name] - value for name, value in self.weights(state).items() if value.ndim == 1}
         return replace(after, memory={"updates": updates}), trace
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from parity.checking import Check
+from parity.compare import Finding
 from parity.drill.fault import Benign, Fault
 
 __all__ = ["Drilled", "Rates", "absent", "rates", "score"]
@@ -81,28 +82,36 @@ def score(
         seconds: of both.
     """
     finding = checked.finding if checked.finding and checked.finding.kind in DIFFERS else None
-    # A difference of precision is one of all steps together, the first included.
-    step = (finding.step or 0) if finding else None
-    at = ", ".join(part for part in (finding.phase, str(finding.place)) if part) if finding else ""
-    known = isinstance(fault, Fault)
+    planted = fault if isinstance(fault, Fault) else None
     return Drilled(
         key=fault.key,
         title=fault.title,
         group=group,
         side=side,
-        expected=", ".join(part for part in (fault.phase, fault.stage, f"step {fault.first}") if part) if known else "",
+        expected=_place(planted.phase, planted.stage, f"step {planted.first}") if planted else "",
         found=finding is not None,
-        at=at,
+        at=_place(finding.phase, str(finding.place)) if finding else "",
         step=finding.step if finding else None,
-        stage_right=known
-        and finding is not None
-        and (finding.place.stage, finding.phase) == (fault.stage, fault.phase),
-        in_time=known and step is not None and step <= fault.first,
-        named=None if names is None or not known else bool(fault.right_names & set(names)),
+        stage_right=planted is not None and finding is not None and _at_stage(planted, finding),
+        in_time=planted is not None and finding is not None and _step(finding) <= planted.first,
+        named=bool(planted.right_names & set(names)) if planted and names is not None else None,
         names=tuple(names or ()),
         line=checked.line,
         seconds=seconds,
     )
+
+
+def _at_stage(fault: Fault, finding: Finding) -> bool:
+    return (finding.place.stage, finding.phase) == (fault.stage, fault.phase)
+
+
+def _step(finding: Finding) -> int:
+    """A difference of precision is one of all steps together, the first included."""
+    return finding.step or 0
+
+
+def _place(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True, kw_only=True)

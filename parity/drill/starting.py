@@ -71,8 +71,13 @@ class LaidOut(Wrapped):
     def observe(self, state: State, data: object, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
         """One step; everything in the parameters' layout comes out through the inverse."""
         state, trace = super().observe(state, data, rows)
-        stages = ("weights", "gradients", "momentum", "parameters")
-        return state, replace(trace, **{name: self._turned(getattr(trace, name), back=True) for name in stages})
+        return state, replace(
+            trace,
+            weights=self._turned(trace.weights, back=True),
+            gradients=self._turned(trace.gradients, back=True),
+            momentum=self._turned(trace.momentum, back=True),
+            parameters=self._turned(trace.parameters, back=True),
+        )
 
     def weights(self, state: State) -> dict[str, Array]:
         """Through the inverse."""

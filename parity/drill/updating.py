@@ -1,8 +1,8 @@
 """Faults in the optimizer.
 
-`configure` gives the program's own optimizer other hyper-parameters; it works on the program's fast path too. `optimize`
-takes the gradients out of an observed step, applies an optimizer of its own, in NumPy, and puts the result back.
-`outcome` changes what a step leaves, and so works on programs whose optimizer is not known.
+`configure` gives the program's own optimizer other hyper-parameters; it works on the program's fast path too.
+`optimize` takes the gradients out of an observed step, applies an optimizer of its own, in NumPy, and puts the result
+back. `outcome` changes what a step leaves, and so works on programs whose optimizer is not known.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.contract import SGD, AnyImplementation, StepTrace, Weights
+from parity.contract import SGD, AnyImplementation, StepTrace, Tensors, Weights
 from parity.drill.fault import Mutation
 from parity.drill.wrapped import State, Stepwise, Wrapped, begun
 from parity.oracle.sgd import clip_gradients, sgd_update
 
-__all__ = ["Left", "Rule", "Tensor", "Turn", "clipped", "configure", "optimize", "outcome", "sgd_rule"]
+__all__ = ["Left", "Rule", "Tensor", "Turn", "clipped", "configure", "double", "optimize", "outcome", "sgd_rule"]
 
-Array = NDArray[np.floating]
+Array = NDArray[np.float64]
 Arrays = dict[str, Array]
 
 
@@ -94,15 +94,15 @@ class Optimized(Stepwise):
         """The initial weights are remembered; the program's own optimizer, which does not count, has a plain task."""
         plain = replace(sgd, schedule=None, clip_norm=None, clip_value=None, decay_biases=True)
         state = super().start(weights, plain, dtype=dtype, device=device)
-        return replace(state, sgd=sgd, memory={"start": _double(self.weights(state))})
+        return replace(state, sgd=sgd, memory={"start": double(self.weights(state))})
 
     def observe(self, state: State, data: Any, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
         """The program's forward and backward pass, the other update."""
-        buffers = _double(begun(self.momentum(state)))
+        buffers = double(begun(self.momentum(state)))
         after, trace = super().observe(state, data, rows)
-        weights = _double(trace.weights)  # type: ignore[arg-type] # floats
+        weights = double(trace.weights)
         turn = Turn(number=state.steps, sgd=state.sgd, weights=weights, memory=dict(state.memory))
-        gradients = self.gradients(_double(trace.gradients), turn)  # type: ignore[arg-type] # floats
+        gradients = self.gradients(double(trace.gradients), turn)
         moved, kept = {}, {}
         for name, value in weights.items():
             tensor = Tensor(
@@ -149,14 +149,14 @@ class Altered(Stepwise):
 
     def observe(self, state: State, data: Any, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
         """The program's own step, and then the change."""
-        before = _double(self.weights(state)), _double(self.momentum(state))
+        before = double(self.weights(state)), double(self.momentum(state))
         after, trace = super().observe(state, data, rows)
         left = Left(
             number=state.steps,
             weights=before[0],
             momentum=before[1],
-            moved=_double(self.weights(after)),
-            kept=_double(self.momentum(after)),
+            moved=double(self.weights(after)),
+            kept=double(self.momentum(after)),
         )
         weights, momentum = self.change(left)
         after = self.restore(after, weights, begun(momentum))
@@ -168,5 +168,6 @@ def outcome(change: Outcome) -> Mutation:
     return lambda host: Altered(host.implementation, change)
 
 
-def _double(tensors: Weights) -> Arrays:
+def double(tensors: Tensors) -> Arrays:
+    """Arrays by name, in float64."""
     return {name: np.asarray(value, np.float64) for name, value in tensors.items()}

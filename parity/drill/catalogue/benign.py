@@ -25,6 +25,8 @@ from parity.problem import Arrays
 
 __all__ = ["BENIGN"]
 
+Floats = NDArray[np.float64]
+
 
 def wrapped(host: Host) -> AnyImplementation:
     """Nothing is changed."""
@@ -114,7 +116,7 @@ class MicroBatches(Optimized):
     """Each batch in two halves, whose gradients are averaged by their sizes; recorded is what belongs to the whole."""
 
     def __init__(self, inner: AnyImplementation) -> None:
-        super().__init__(inner, clipped, sgd_rule)
+        super().__init__(inner, lambda _whole, turn: clipped(turn.memory["mean"], turn), sgd_rule)
 
     def observe(self, state: State, data: Any, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
         """One step of the whole, and the halves' gradients for its own."""
@@ -122,12 +124,10 @@ class MicroBatches(Optimized):
         parts = [self.inner.observe(state.inner, data, half)[1].gradients for half in halves]
         shares = [len(half) / len(rows) for half in halves]
         mean = {
-            name: sum(s * np.asarray(p[name], np.float64) for s, p in zip(shares, parts, strict=True))
+            name: sum(share * np.asarray(part[name], np.float64) for share, part in zip(shares, parts, strict=True))
             for name in parts[0]
         }
-        halved = MicroBatches(self.inner)
-        halved.gradients = lambda _whole, turn: clipped(mean, turn)  # type: ignore[arg-type, assignment] # floats
-        return Optimized.observe(halved, state, data, rows)
+        return super().observe(replace(state, memory={**state.memory, "mean": mean}), data, rows)
 
 
 def micro_batches(host: Host) -> AnyImplementation:
@@ -135,20 +135,20 @@ def micro_batches(host: Host) -> AnyImplementation:
     return MicroBatches(host.implementation)
 
 
-def shrunk_first(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
+def shrunk_first(tensor: Tensor, turn: Turn) -> tuple[Floats, Floats | None]:
     """P (1 - lr wd) - lr g, which is the coupled decay where there is no momentum."""
     sgd = turn.sgd
     return tensor.value * (1 - sgd.lr * sgd.weight_decay) - sgd.lr * tensor.gradient, None
 
 
-def two_part_nesterov(tensor: Tensor, turn: Turn) -> tuple[Array, Array]:
+def two_part_nesterov(tensor: Tensor, turn: Turn) -> tuple[Floats, Floats]:
     """P - lr mu b - lr g, for one sum."""
     mu, lr, g = turn.sgd.momentum, turn.sgd.lr, tensor.gradient
     b = g if tensor.buffer is None else mu * tensor.buffer + g
     return (tensor.value - lr * mu * b) - lr * g, b
 
 
-def powers_by_hand(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
+def powers_by_hand(tensor: Tensor, turn: Turn) -> tuple[Floats, Floats | None]:
     """The learning rate times gamma at each step, as torch computes it, for a power."""
     lr = turn.sgd.lr
     for _ in range(turn.number):

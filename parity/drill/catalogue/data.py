@@ -82,7 +82,7 @@ def one_hot_from_one() -> tuple[Any, Any]:
     """Cross entropy of one_hot(y - 1): a row of zeros for class 0, which has no loss then; others are off by one."""
 
     def chosen(labels: Labels) -> Array:
-        return ((labels[:, np.newaxis] - 1) == np.arange(10)).astype(np.float64)
+        return np.asarray(labels[:, np.newaxis] - 1 == np.arange(10), np.float64)
 
     def loss(logits: Array, labels: Labels) -> Array:
         log_p = np.log(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
@@ -103,7 +103,7 @@ class LabelsLessOne(Wrapped):
     def observe(self, state: State, data: Any, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
         """One step."""
         after, trace = super().observe(state, data, rows)
-        return after, replace(trace, batch={**trace.batch, "labels": np.asarray(trace.batch["labels"]) - 1})  # type: ignore[operator]
+        return after, replace(trace, batch={**trace.batch, "labels": np.asarray(trace.batch["labels"]) - 1})
 
 
 def one_based(host: Host) -> AnyImplementation:  # noqa: ARG001  as `Mutation` has it

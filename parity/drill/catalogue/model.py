@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from parity.contract import SGD, AnyImplementation, StepTrace, Stream
 from parity.drill.catalogue.weights import bfloat16
-from parity.drill.fault import ORACLE, Fault, Host, Probe
+from parity.drill.fault import ORACLE, Fault, Host, Mutation, Probe
 from parity.drill.operating import (
     CONV1,
     FC1,
@@ -25,14 +25,14 @@ from parity.drill.operating import (
     smooth_log,
     softmax,
 )
-from parity.drill.updating import Optimized, Turn, optimize, sgd_rule
+from parity.drill.updating import Optimized, Turn, double, optimize, sgd_rule
 from parity.drill.wrapped import State
 from parity.oracle import Operations, Oracle, layers
 from parity.oracle.layers import Array, Labels
 
 __all__ = ["MODEL"]
 
-Arrays = dict[str, NDArray[np.floating]]
+Arrays = dict[str, Array]
 
 FULL = Probe().batch_size
 DECAY = 5e-4
@@ -80,7 +80,8 @@ class Dropout:
     """Dropout of one half after fc1's ReLU, drawn anew at each forward pass."""
 
     def __init__(self) -> None:
-        self.calls, self.mask = 0, np.ones(())
+        self.calls = 0
+        self.mask: Array = np.ones(1, np.float64)
 
     def relu(self, x: Array) -> Array:
         """Y = 2 m max(x, 0), with m = 0 or 1."""
@@ -88,7 +89,7 @@ class Dropout:
             return layers.relu(x)
         self.calls += 1
         kept = Stream(self.calls, _PURPOSE).uniform(x.size) < 0.5
-        self.mask = 2.0 * kept.reshape(x.shape)
+        self.mask = np.where(kept.reshape(x.shape), 2.0, 0.0)
         return layers.relu(x) * self.mask
 
     def relu_backward(self, upstream: Array, x: Array) -> Array:
@@ -146,9 +147,9 @@ class Penalised(Optimized):
     def observe(self, state: State, data: Any, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
         """One step."""
         after, trace = super().observe(state, data, rows)
-        penalty = DECAY / 2 * sum(float(np.sum(np.square(p, dtype=np.float64))) for p in trace.weights.values())  # type: ignore[call-overload]
-        loss = np.asarray(trace.loss["loss"])
-        return after, replace(trace, loss={"loss": np.asarray(loss + penalty, loss.dtype)})
+        penalty = DECAY / 2 * sum(np.sum(np.square(p)) for p in double(trace.weights).values())
+        loss = trace.loss["loss"]
+        return after, replace(trace, loss={"loss": np.asarray(double(trace.loss)["loss"] + penalty, loss.dtype)})
 
 
 def penalised(gradients: Arrays, turn: Turn) -> Arrays:
@@ -180,12 +181,12 @@ def clipped_at_one(gradients: Arrays, turn: Turn) -> Arrays:  # noqa: ARG001  as
     return {name: g * min(1.0, 1 / (norm + 1e-6)) for name, g in gradients.items()}
 
 
-def through(change: Callable[[NDArray[np.floating]], NDArray[np.floating]]) -> Callable[[Arrays, Turn], Arrays]:
+def through(change: Callable[[Array], Array]) -> Callable[[Arrays, Turn], Arrays]:
     """Each gradient changed by itself."""
     return lambda gradients, _turn: {name: change(g) for name, g in gradients.items()}
 
 
-def float32(value: NDArray[np.floating]) -> NDArray[np.floating]:
+def float32(value: Array) -> Array:
     """Through float32 and back."""
     return value.astype(np.float32).astype(value.dtype)
 
@@ -196,8 +197,7 @@ STEEP = Probe(sgd=SGD(lr=0.01), weights_scale=1.25)
 """Larger weights have larger gradients, whose norm passes 1 within a few steps, but not in the first."""
 
 
-def _model(key: str, title: str, stage: str, *, first: int = 0, phase: str = "", **operations: Any) -> Fault:
-    plant = operate(**operations)
+def _model(key: str, title: str, stage: str, plant: Mutation, *, first: int = 0, phase: str = "") -> Fault:
     return Fault(key=key, title=title, stage=stage, first=first, phase=phase, scope=ORACLE, plant=plant)
 
 
@@ -206,65 +206,53 @@ def _gradients(key: str, title: str, change: Callable[[Arrays, Turn], Arrays], *
 
 
 MODEL = (
-    _model("relu-missing-conv1", "conv1 has no ReLU", "activations", **without_relu(CONV1)),
-    _model("relu-missing-fc2", "fc2 has no ReLU", "activations", **without_relu(FC2)),
+    _model("relu-missing-conv1", "conv1 has no ReLU", "activations", operate(**without_relu(CONV1))),
+    _model("relu-missing-fc2", "fc2 has no ReLU", "activations", operate(**without_relu(FC2))),
     _model(
         "average-pool",
         "pooling takes the mean",
         "activations",
-        max_pool=average_pool,
-        max_pool_backward=average_pool_backward,
+        operate(max_pool=average_pool, max_pool_backward=average_pool_backward),
     ),
     _model(
         "padding-same",
         "conv1 is padded",
         "activations",
-        conv2d=padded_conv2d,
-        conv2d_backward=padded_conv2d_backward,
+        operate(conv2d=padded_conv2d, conv2d_backward=padded_conv2d_backward),
     ),
-    Fault(
-        key="dropout-left-on",
-        title="dropout of one half after fc1",
-        stage="activations",
-        first=0,
-        scope=ORACLE,
-        plant=dropout,
-    ),
+    _model("dropout-left-on", "dropout of one half after fc1", "activations", dropout),
     _model(
         "relu-on-logits",
         "a ReLU after the last layer",
         "logits",
-        linear=rectified_logits,
-        cross_entropy_backward=behind_relu,
+        operate(linear=rectified_logits, cross_entropy_backward=behind_relu),
     ),
     _model(
         "relu-gradient-at-zero",
         "ReLU is jnp.maximum(x, 0), with gradient 1/2 at 0",
         "gradients",
+        operate(relu_backward=half_at_zero),
         phase="tie probe",
-        relu_backward=half_at_zero,
     ),
     _model(
         "pool-ties",
         "equal maxima of a window share its gradient",
         "gradients",
+        operate(max_pool_backward=pool_sharing_ties),
         phase="tie probe",
-        max_pool_backward=pool_sharing_ties,
     ),
-    _model("loss-summed", "the loss is the sum over the batch", "loss", **times(len)),
+    _model("loss-summed", "the loss is the sum over the batch", "loss", operate(**times(len))),
     _model(
         "softmax-twice",
         "the cross entropy is given probabilities",
         "loss",
-        cross_entropy=twice_softmax,
-        cross_entropy_backward=twice_softmax_backward,
+        operate(cross_entropy=twice_softmax, cross_entropy_backward=twice_softmax_backward),
     ),
     _model(
         "log-epsilon",
         "the loss is -log(softmax + 1e-8)",
         "loss",
-        cross_entropy=SMOOTH,
-        cross_entropy_backward=SMOOTH_BACKWARD,
+        operate(cross_entropy=SMOOTH, cross_entropy_backward=SMOOTH_BACKWARD),
     ),
     Fault(
         key="l2-in-loss",
@@ -277,8 +265,8 @@ MODEL = (
         "last-batch-padded",
         "a partial batch's loss is divided by the full batch",
         "loss",
+        operate(**times(lambda labels: len(labels) / FULL)),
         first=2,  # the first partial batch
-        **times(lambda labels: len(labels) / FULL),
     ),
     _gradients("bias-gradient-lost", "conv1's bias has no gradient", without_first_bias),
     _gradients("gradients-not-reset", "gradients are added to those before", added_up, first=1),

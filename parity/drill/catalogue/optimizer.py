@@ -21,7 +21,7 @@ from parity.drill.wrapped import Inapplicable
 
 __all__ = ["OPTIMIZER"]
 
-Array = NDArray[np.floating]
+Array = NDArray[np.float64]
 Arrays = dict[str, Array]
 
 LR = 0.01

@@ -35,7 +35,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from parity.contract import SGD
 from parity.drill.fault import ORACLE, UNKNOWN, Fault, Mutation, Probe
@@ -49,7 +48,7 @@ from parity.problem import Arrays
 
 __all__ = ["OUTSIDE"]
 
-Gradients = dict[str, NDArray[np.floating]]
+Gradients = dict[str, Array]
 
 CLASSES = 10
 SMOOTHING = 0.1
@@ -73,7 +72,7 @@ def weighted(weights: Callable[[Labels], Array]) -> dict[str, Callable[[Array, L
 
 def one_hot(labels: Labels) -> Array:
     """(batch,) class numbers to (batch, 10) rows."""
-    return (labels[:, np.newaxis] == np.arange(CLASSES)).astype(np.float64)
+    return np.asarray(labels[:, np.newaxis] == np.arange(CLASSES), np.float64)
 
 
 def smoothed(labels: Labels) -> Array:
@@ -91,8 +90,8 @@ def scaled_logits() -> dict[str, Callable[..., Any]]:
     factor = 1 / np.sqrt(84)
 
     def linear(x: Array, weight: Array, bias: Array) -> Array:
-        y = layers.linear(x, weight, bias)
-        return y * factor if weight.shape == FC3_WEIGHT else y
+        y: Array = layers.linear(x, weight, bias)
+        return np.multiply(factor, y) if weight.shape == FC3_WEIGHT else y
 
     return {"linear": linear, "cross_entropy_backward": lambda z, y: factor * layers.cross_entropy_backward(z, y)}
 
@@ -250,52 +249,50 @@ def _outside(
     return Fault(key=key, title=title, stage=stage, first=first, plant=plant, names=right, **more)
 
 
-def _in_model(key: str, title: str, stage: str, names: tuple[str, ...] = (), **operations: Any) -> Fault:
-    return _outside(key, title, stage, operate(**operations), names=names, scope=ORACLE)
+def _in_model(key: str, title: str, stage: str, plant: Mutation, names: tuple[str, ...] = ()) -> Fault:
+    return _outside(key, title, stage, plant, names=names, scope=ORACLE)
 
 
 OUTSIDE = (
-    _in_model("label-smoothing", "the loss smooths the labels by 0.1", "loss", **weighted(smoothed)),
-    _in_model("class-weighted-loss", "the loss weighs the classes", "loss", **weighted(by_class)),
+    _in_model("label-smoothing", "the loss smooths the labels by 0.1", "loss", operate(**weighted(smoothed))),
+    _in_model("class-weighted-loss", "the loss weighs the classes", "loss", operate(**weighted(by_class))),
     _outside("running-mean-loss", "the recorded loss is the mean of all so far", "loss", mean_of_losses, first=1),
-    _in_model("logits-scaled", "the outputs are divided by sqrt(84)", "logits", **scaled_logits()),
-    _in_model("fc3-bias-missing", "the last layer has no bias", "logits", linear=linear_without_last_bias),
+    _in_model("logits-scaled", "the outputs are divided by sqrt(84)", "logits", operate(**scaled_logits())),
+    _in_model("fc3-bias-missing", "the last layer has no bias", "logits", operate(linear=linear_without_last_bias)),
     _in_model(
         "bias-added-twice",
         "conv2 adds its bias twice",
         "activations",
-        conv2d=twice_biased,
-        conv2d_backward=twice_biased_backward,
+        operate(conv2d=twice_biased, conv2d_backward=twice_biased_backward),
     ),
-    _in_model("bias-after-relu", "fc1 rectifies before it adds its bias", "activations", linear=bias_after_relu),
+    _in_model(
+        "bias-after-relu", "fc1 rectifies before it adds its bias", "activations", operate(linear=bias_after_relu)
+    ),
     _in_model(
         "pool-offset",
         "pooling windows begin one row and one column later",
         "activations",
-        max_pool=shifted_pool,
-        max_pool_backward=shifted_pool_backward,
+        operate(max_pool=shifted_pool, max_pool_backward=shifted_pool_backward),
     ),
     _in_model(
         "leaky-relu",
         "ReLU lets 0.01 of what is negative through",
         "activations",
-        relu=leaky,
-        relu_backward=leaky_backward,
+        operate(relu=leaky, relu_backward=leaky_backward),
     ),
     _in_model(
         "flatten-columns-first",
         "features are flattened as (C, W, H)",
         "activations",
+        operate(linear=columns_first_linear, linear_backward=columns_first_backward),
         names=("flatten-order", "flatten-order-by-layout"),  # it is one more wrong order of fc1's features
-        linear=columns_first_linear,
-        linear_backward=columns_first_backward,
     ),
     _outside("next-image", "each label has the next row's image", "batch", reorder(next_image)),
-    _in_model("batch-statistics", "images are normalised by their own batch", "batch", normalise=standardised),
+    _in_model("batch-statistics", "images are normalised by their own batch", "batch", operate(normalise=standardised)),
     _outside("flip-left-on", "every second image is mirrored", "batch", feed(mirrored)),
     _outside("world-size", "gradients are averaged over two workers", "gradients", optimize(gradients=halved)),
     _outside("gradients-centred", "each filter's gradient is centred", "gradients", optimize(gradients=centred)),
-    _in_model("stop-gradient", "nothing flows back from fc1", "gradients", linear_backward=detached),
+    _in_model("stop-gradient", "nothing flows back from fc1", "gradients", operate(linear_backward=detached)),
     _outside(
         "clip-each-tensor",
         "each tensor's gradient is clipped by itself",

@@ -14,7 +14,7 @@ from parity.oracle.schedule import rates
 
 __all__ = ["SCHEDULE"]
 
-Array = NDArray[np.floating]
+Array = NDArray[np.float64]
 
 EPOCH = Probe().steps_per_epoch
 HALVED = Probe(sgd=SGD(lr=0.01, schedule=StepLR(step_size=1, gamma=0.5, every=EPOCH)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +17,17 @@ from parity.drill.wrapped import Inapplicable
 __all__ = ["WEIGHTS"]
 
 Array = NDArray[np.floating]
+FloatT = TypeVar("FloatT", bound=np.floating)
 
 _PURPOSE = 8  # keeps this random stream apart from other streams of the same seed
 
 
-def bfloat16(value: Array) -> Array:
+def bfloat16(value: NDArray[FloatT]) -> NDArray[FloatT]:
     """Rounded to 8 significant bits, to nearest, ties to even."""
     pattern = value.astype(np.float32).view(np.uint32).astype(np.uint64)
     rounded = (pattern + 0x7FFF + ((pattern >> 16) & 1)) & 0xFFFF0000
-    return rounded.astype(np.uint32).view(np.float32).astype(value.dtype)
+    narrow: NDArray[FloatT] = rounded.astype(np.uint32).view(np.float32).astype(value.dtype)
+    return narrow
 
 
 def float16(value: Array) -> Array:
@@ -84,7 +87,7 @@ def own_initialiser(weights: Weights) -> Weights:
             return np.zeros_like(value)
         # The sum of twelve uniform draws, less 6, is normal enough, and the same on every platform.
         normal = stream.uniform(12 * value.size).reshape(12, *value.shape).sum(axis=0) - 6
-        return (normal * value.std() * np.sqrt(3)).astype(value.dtype)
+        return np.asarray(normal * value.std() * np.sqrt(3), value.dtype)
 
     return {name: drawn(value) for name, value in weights.items()}
 
@@ -97,6 +100,11 @@ HWC: Layout = (columns_to_hwc, columns_to_chw)
 def _start(key: str, title: str, change: Callable[[Weights], Weights], *, scope: str = CNN, name: str = "") -> Fault:
     names = frozenset({key, name} - {""})
     return Fault(key=key, title=title, stage="weights", first=0, scope=scope, plant=start_with(change), names=names)
+
+
+def _rounded(dtype: str, change: Callable[[Array], Array]) -> Fault:
+    key, name = f"weights-rounded-{dtype}", "weights-rounded"
+    return _start(key, f"weights pass through {dtype}", of_all(change), scope=ANY, name=name)
 
 
 def _converter(key: str, title: str, tensor: str, layout: Layout, name: str) -> Fault:
@@ -132,12 +140,8 @@ WEIGHTS = (
         "flatten-order",
     ),
     _start("linear-reshaped", "a reshape stands for the transpose of a linear weight", reshaped, scope=ANY),
-    _start(
-        "weights-rounded-bfloat16", "weights pass through bfloat16", of_all(bfloat16), scope=ANY, name="weights-rounded"
-    ),
-    _start(
-        "weights-rounded-float16", "weights pass through float16", of_all(float16), scope=ANY, name="weights-rounded"
-    ),
+    _rounded("bfloat16", bfloat16),
+    _rounded("float16", float16),
     Fault(
         key="biases-aliased",
         title="biases share memory with another program's",
