@@ -18,7 +18,8 @@ from jax_impl.device import available_cores, available_devices, exact, resolve, 
 from jax_impl.layout import from_canonical, images_to_canonical, to_canonical
 from jax_impl.model import PLAIN, UNFOLDED, Operations
 from jax_impl.observe import activations, observed_step
-from jax_impl.sgd import make_optimizer, momentum_trace, with_momentum
+from jax_impl.schedule import rates_of
+from jax_impl.sgd import make_optimizer, momentum_trace, unscheduled, with_momentum
 from jax_impl.train import Carry, evaluate, train_many, train_steps
 from parity.contract import SGD, StepTrace, Weights, normalisation_table
 
@@ -27,9 +28,10 @@ __all__ = ["JaxImplementation", "Resident", "State"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class State:
-    """Everything a step needs; immutable, as JAX's arrays are."""
+    """Everything a step needs, and how many steps have led here; immutable, as JAX's arrays are."""
 
     carry: Carry
+    steps: int
     sgd: SGD
     dtype: str
     device: jax.Device
@@ -67,7 +69,8 @@ class JaxImplementation:
         with exact(dtype, where):
             params = from_canonical(weights, dtype=dtype)
             return State(
-                carry=(params, make_optimizer(sgd).init(params)),
+                carry=(params, make_optimizer(unscheduled(sgd)).init(params)),
+                steps=0,
                 sgd=sgd,
                 dtype=dtype,
                 device=where,
@@ -86,7 +89,7 @@ class JaxImplementation:
         with exact(state.dtype, state.device):
             params = from_canonical(weights, dtype=state.dtype)
             if not momentum:
-                return replace(state, carry=(params, make_optimizer(state.sgd).init(params)))
+                return replace(state, carry=(params, make_optimizer(unscheduled(state.sgd)).init(params)))
             trace = from_canonical(momentum, dtype=state.dtype)
             return replace(state, carry=(params, with_momentum(state.carry[1], trace)))
 
@@ -100,7 +103,7 @@ class JaxImplementation:
         """Train on the plan's rows; the given state stays as it was."""
         with exact(state.dtype, state.device):
             carry, losses = _call(train_steps, state.carry, state, data, plan)
-            return replace(state, carry=carry), np.array(losses)
+            return replace(state, carry=carry, steps=state.steps + len(plan)), np.array(losses)
 
     def run_many(
         self, states: Sequence[State], data: Resident, plan: NDArray[np.int32]
@@ -120,7 +123,7 @@ class JaxImplementation:
         """One step with every stage recorded."""
         with exact(state.dtype, state.device):
             carry, seen = _call(observed_step, state.carry, state, data, rows)
-            after = replace(state, carry=carry)
+            after = replace(state, carry=carry, steps=state.steps + 1)
             return after, StepTrace(
                 batch={"images": images_to_canonical(np.asarray(seen.images)), "labels": np.array(seen.labels)},
                 weights=self.weights(state),
@@ -142,7 +145,7 @@ class JaxImplementation:
         return to_canonical(state.carry[0])
 
     def momentum(self, state: State) -> dict[str, NDArray[np.floating]]:
-        """Copies of the buffers; zeros before the first step, {} when momentum is 0."""
+        """Copies of the buffers; zeros before the first step, {} when there is none."""
         trace = momentum_trace(state.carry[1])
         return {} if trace is None else to_canonical(trace)
 
@@ -150,10 +153,15 @@ class JaxImplementation:
 def _call(
     compiled: Callable[..., tuple[Carry, Any]], carry: Carry, state: State, data: Resident, rows: NDArray[np.int32]
 ) -> tuple[Carry, Any]:
-    """A compiled function of train.py or observe.py, with everything of the state but the carry."""
-    return compiled(
-        carry, state.table, data.images, data.labels, to_device(rows), sgd=state.sgd, operations=state.operations
-    )
+    """A compiled function of train.py or observe.py, with everything of the state but the carry.
+
+    A plan's rows are (steps, batch), a single step's (batch,).
+    """
+    rates = rates_of(state.sgd, state.steps, len(rows) if rows.ndim > 1 else 1, state.dtype)
+    if rows.ndim == 1:
+        rates = jax.tree.map(itemgetter(0), rates)
+    arrays = (state.table, data.images, data.labels, to_device(rows))
+    return compiled(carry, *arrays, rates=rates, sgd=unscheduled(state.sgd), operations=state.operations)
 
 
 def _groups(states: Sequence[State], number: int) -> list[Sequence[State]]:
@@ -171,4 +179,7 @@ def _run_group(
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state.carry for state in states))
         carries, losses = _call(train_many, stacked, first, data, plan)
         members = [jax.tree.map(itemgetter(number), carries) for number in range(len(states))]
-    return [replace(state, carry=carry) for state, carry in zip(states, members, strict=True)], np.array(losses)
+    trained = [
+        replace(state, carry=carry, steps=state.steps + len(plan)) for state, carry in zip(states, members, strict=True)
+    ]
+    return trained, np.array(losses)

@@ -13,15 +13,15 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import optax
 from jax import Array
 from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 
 from jax_impl.layout import activation_to_canonical
 from jax_impl.model import CNN, Operations, Params, merge
-from jax_impl.sgd import make_optimizer
-from jax_impl.train import Carry, mean_cross_entropy, normalise
+from jax_impl.schedule import Rates
+from jax_impl.sgd import clip_gradients, make_optimizer
+from jax_impl.train import Carry, mean_cross_entropy, normalise, update
 from parity.contract import CNN_ACTIVATIONS, SGD
 
 __all__ = ["activations", "observed_step"]
@@ -73,6 +73,7 @@ def observed_step(
     labels: Int[Array, " size"],
     rows: Int[Array, " batch"],
     *,
+    rates: Rates | None,
     sgd: SGD,
     operations: Operations,
 ) -> tuple[Carry, Seen]:
@@ -83,11 +84,10 @@ def observed_step(
         logits, layers = apply_recording(params, batch, operations)
         return mean_cross_entropy(logits, targets), layers
 
-    params, opt_state = carry
-    (loss, layers), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
-    updates, opt_state = make_optimizer(sgd).update(gradients, opt_state, params)
+    (loss, layers), gradients = jax.value_and_grad(loss_fn, has_aux=True)(carry[0])
+    gradients = clip_gradients(gradients, sgd)
     seen = Seen(images=batch, labels=targets, layers=layers, loss=loss, gradients=gradients)
-    return (optax.apply_updates(params, updates), opt_state), seen
+    return update(carry, gradients, make_optimizer(sgd, rates)), seen
 
 
 def activations(seen: Mapping[str, Array]) -> dict[str, NDArray[np.floating]]:

@@ -1,4 +1,4 @@
-"""One training step, and many of them in one compiled scan: forward, mean cross-entropy, backward, SGD."""
+"""One training step, and many of them in one compiled scan: forward, mean cross-entropy, backward, clipping, SGD."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from jax import Array, lax
 from jaxtyping import Float, Int, UInt8
 
 from jax_impl.model import PLAIN, Operations, Params, apply
-from jax_impl.sgd import make_optimizer
+from jax_impl.schedule import Rates
+from jax_impl.sgd import clip_gradients, make_optimizer
 from parity.contract import SGD
 
-__all__ = ["Carry", "evaluate", "mean_cross_entropy", "normalise", "train_many", "train_step", "train_steps"]
+__all__ = ["Carry", "evaluate", "mean_cross_entropy", "normalise", "train_many", "train_step", "train_steps", "update"]
 
 Carry = tuple[Params, optax.OptState]
 """What a step changes: parameters and optimizer state."""
@@ -41,14 +42,21 @@ def train_step(
     images: Float[Array, "batch 32 32 3"],
     labels: Int[Array, " batch"],
     *,
-    optimizer: optax.GradientTransformation,
+    sgd: SGD,
+    rates: Rates | None,
     operations: Operations,
 ) -> tuple[Carry, Float[Array, ""]]:
     """A pure step: the new parameters and optimizer state, and the loss before the update."""
     params, opt_state = carry
     loss, gradients = jax.value_and_grad(loss_fn)(params, images, labels, operations)
+    return update((params, opt_state), clip_gradients(gradients, sgd), make_optimizer(sgd, rates)), loss
+
+
+def update(carry: Carry, gradients: Params, optimizer: optax.GradientTransformation) -> Carry:
+    """Apply the gradients."""
+    params, opt_state = carry
     updates, opt_state = optimizer.update(gradients, opt_state, params)
-    return (optax.apply_updates(params, updates), opt_state), loss
+    return optax.apply_updates(params, updates), opt_state
 
 
 def normalise(table: Float[Array, " 256"], pixels: UInt8[Array, "..."]) -> Float[Array, "..."]:
@@ -64,17 +72,18 @@ def train_steps(
     labels: Int[Array, " size"],
     plan: Int[Array, "steps batch"],
     *,
+    rates: Rates | None,
     sgd: SGD,
     operations: Operations,
 ) -> tuple[Carry, Float[Array, " steps"]]:
-    """One step for each row of the plan: a single call, so that Python is not asked again between steps."""
-    optimizer = make_optimizer(sgd)
+    """One step for each row of the plan, with its rates: a single call, so that Python is not asked again between."""
 
-    def step(carry: Carry, rows: Int[Array, " batch"]) -> tuple[Carry, Float[Array, ""]]:
+    def step(carry: Carry, now: tuple[Int[Array, " batch"], Rates | None]) -> tuple[Carry, Float[Array, ""]]:
+        rows, current = now
         batch = normalise(table, images[rows])
-        return train_step(carry, batch, labels[rows], optimizer=optimizer, operations=operations)
+        return train_step(carry, batch, labels[rows], sgd=sgd, rates=current, operations=operations)
 
-    return lax.scan(step, carry, plan)
+    return lax.scan(step, carry, (plan, rates))
 
 
 @partial(jax.jit, static_argnames=("sgd", "operations"))
@@ -85,13 +94,15 @@ def train_many(
     labels: Int[Array, " size"],
     plan: Int[Array, "steps batch"],
     *,
+    rates: Rates | None,
     sgd: SGD,
     operations: Operations,
 ) -> tuple[Carry, Float[Array, "members steps"]]:
     """`train_steps` of several members on the same batches; every array of `carries` has an axis of members first."""
 
     def member(carry: Carry) -> tuple[Carry, Float[Array, " steps"]]:
-        alone: tuple[Carry, Array] = train_steps(carry, table, images, labels, plan, sgd=sgd, operations=operations)
+        arrays = (table, images, labels, plan)
+        alone: tuple[Carry, Array] = train_steps(carry, *arrays, rates=rates, sgd=sgd, operations=operations)
         return alone
 
     return jax.vmap(member)(carries)

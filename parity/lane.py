@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.contract import Ensemble, InputError, StepTrace, Tensors, Weights
+from parity.contract import Ensemble, InputError, Scored, StepTrace, Tensors, Weights
 from parity.problem import Problem
 from parity.settings import Settings, Side
 
@@ -98,6 +98,15 @@ class Lane:
         size = len(self._problem.test[0])
         expected = self._problem.outputs
         return self._array("logits", outputs, (size, *(np.shape(outputs)[1:] if expected is None else expected)))
+
+    def accuracy(self, state: Any) -> float | None:
+        """What the side says of its accuracy on the test set; None where it says nothing."""
+        if not isinstance(self.side.implementation, Scored):
+            return None
+        stated = self.side.call("accuracy", state, self._test)
+        if not isinstance(stated, float | int):
+            raise self.side.error(f"accuracy() returned {type(stated).__name__}, not a number")
+        return float(stated)
 
     def weights(self, state: Any) -> Weights:
         """The side's parameters: the same tensors at every step."""

@@ -103,7 +103,7 @@ def test_on_a_convex_problem(sgd):
     ],
 )
 def test_the_bound_catches_small_faults(wrong, monkeypatch):
-    monkeypatch.setattr(jax_impl.sgd, "make_optimizer", lambda _: wrong)
+    monkeypatch.setattr(jax_impl.sgd, "make_optimizer", lambda *_: wrong)
     ours, theirs = jax_path(SGD(lr=0.05)), torch_path(SGD(lr=0.05))
     assert max(relative_difference(a, b) for a, b in zip(ours, theirs, strict=True)) > BOUND
 

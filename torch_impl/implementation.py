@@ -7,7 +7,8 @@ for 62,006 parameters that costs less than a training step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch_impl.device import available_devices, exact, require_compiler, resolv
 from torch_impl.layout import from_canonical, images_from_canonical, to_canonical
 from torch_impl.model import CNN
 from torch_impl.observe import activations, recording, to_batch
+from torch_impl.schedule import Rates, RateTable
 from torch_impl.sgd import make_optimizer, momentum_buffers, set_momentum_buffers
 from torch_impl.train import Step, evaluate, loss_fn, normalise, train_steps, update
 
@@ -35,12 +37,19 @@ class Workbench:
         self.named = dict(self.model.named_parameters())
         self.optimizer = make_optimizer(self.named.values(), sgd)
         self.table = torch.tensor(normalisation_table(str(dtype).removeprefix("torch.")), device=device)
+        self.rate_table = RateTable(sgd, sgd.schedule) if sgd.schedule else None
         self.step = Step(
             model=self.model,
             optimizer=self.optimizer,
+            sgd=sgd,
             loss_fn=torch.compile(loss_fn) if compiled else loss_fn,
-            update=torch.compile(update) if compiled else update,
+            # Compiled code is made for one learning rate: with a schedule it would be compiled anew for each.
+            update=torch.compile(update) if compiled and not sgd.schedule else update,
         )
+
+    def rates(self, state: State, steps: int) -> Sequence[Rates | None]:
+        """What each of the next steps changes in the optimizer."""
+        return self.rate_table(state.steps, steps) if self.rate_table else [None] * steps
 
     @torch.no_grad()
     def load(self, state: State) -> None:
@@ -49,12 +58,13 @@ class Workbench:
             parameter.copy_(state.parameters[name])
         set_momentum_buffers(self.optimizer, self.named, state.buffers)
 
-    def snapshot(self) -> State:
-        """Copy the tensors out, as a new state."""
+    def snapshot(self, steps: int) -> State:
+        """Copy the tensors out, as a new state, to which so many steps have led."""
         return State(
             bench=self,
             parameters={name: p.detach().clone() for name, p in self.named.items()},
             buffers={name: b.clone() for name, b in momentum_buffers(self.optimizer, self.named).items()},
+            steps=steps,
         )
 
 
@@ -66,11 +76,15 @@ def workbench(sgd: SGD, dtype: torch.dtype, device: torch.device, *, compiled: b
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """A snapshot: canonical names -> tensors. `buffers` is empty before the first step and without momentum."""
+    """A snapshot: canonical names -> tensors, and how many steps have led here.
+
+    `buffers` is empty before the first step and without momentum.
+    """
 
     bench: Workbench = field(repr=False)
     parameters: dict[str, Tensor]
     buffers: dict[str, Tensor]
+    steps: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +129,8 @@ class TorchImplementation:
         """The state with these tensors in place of its own; momentum may be {}."""
         bench = state.bench
         tensors = partial(from_canonical, dtype=bench.dtype, device=bench.device)
-        return State(bench=bench, parameters=tensors(weights), buffers=tensors(momentum) if momentum else {})
+        buffers = tensors(momentum) if momentum else {}
+        return replace(state, parameters=tensors(weights), buffers=buffers)
 
     def place(self, state: State, *arrays: NDArray[np.generic]) -> Resident:
         """Copy images and labels to the device, channels first."""
@@ -129,21 +144,24 @@ class TorchImplementation:
     def run(self, state: State, data: Resident, plan: NDArray[np.int32]) -> tuple[State, NDArray[np.floating]]:
         """Train on the plan's rows; the given state stays as it was."""
         bench = state.bench
-        rows = torch.tensor(plan, dtype=torch.int64, device=bench.device)
+        rows, rates = torch.tensor(plan, dtype=torch.int64, device=bench.device), bench.rates(state, len(plan))
         bench.load(state)
         with exact(), threads_for(rows.shape[1]):
-            losses = train_steps(bench.step, table=bench.table, images=data.images, labels=data.labels, plan=rows)
-        return bench.snapshot(), np.array(losses.cpu().numpy())
+            losses = train_steps(
+                bench.step, table=bench.table, images=data.images, labels=data.labels, plan=rows, rates=rates
+            )
+        return bench.snapshot(state.steps + len(plan)), np.array(losses.cpu().numpy())
 
     def observe(self, state: State, data: Resident, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
         """One step, eager also where runs are compiled, with every stage recorded."""
         bench = state.bench
         index = torch.tensor(rows, dtype=torch.int64, device=bench.device)
         images, labels = normalise(bench.table, data.images[index]), data.labels[index]
+        (rates,) = bench.rates(state, 1)
         bench.load(state)
         with exact(), threads_for(len(rows)), recording(bench.model) as seen:
-            loss = Step(model=bench.model, optimizer=bench.optimizer)(images, labels)
-        after = bench.snapshot()
+            loss = Step(model=bench.model, optimizer=bench.optimizer, sgd=bench.sgd)(images, labels, rates)
+        after = bench.snapshot(state.steps + 1)
         return after, StepTrace(
             batch=to_batch(images, labels),
             weights=self.weights(state),
@@ -167,7 +185,7 @@ class TorchImplementation:
         return to_canonical(state.parameters)
 
     def momentum(self, state: State) -> dict[str, NDArray[np.floating]]:
-        """Copies of the buffers; zeros before the first step, {} when momentum is 0."""
-        if state.bench.sgd.momentum == 0:
+        """Copies of the buffers; zeros before the first step, {} when there is none."""
+        if not state.bench.sgd.has_buffer:
             return {}
         return to_canonical(state.buffers or {name: torch.zeros_like(p) for name, p in state.parameters.items()})

@@ -1,26 +1,28 @@
-"""SGD with momentum: torch.optim.SGD itself, and its momentum buffers as plain tensors.
+"""SGD with momentum: torch.optim.SGD itself, clipping before it, and its momentum buffers as plain tensors.
 
-Source: https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html
+Source: https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html,
+https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_norm_.html
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from parity.contract import SGD
 
-__all__ = ["make_optimizer", "momentum_buffers", "set_momentum_buffers"]
+__all__ = ["clip_gradients", "make_optimizer", "momentum_buffers", "set_momentum_buffers"]
 
 _BUFFER = "momentum_buffer"
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], sgd: SGD) -> torch.optim.SGD:
-    """The optimizer over these parameters, with no momentum yet."""
+    """The optimizer over these parameters, with no momentum yet, at the first learning rate of a constant one."""
     return torch.optim.SGD(
-        parameters,
+        list(parameters) if sgd.decay_biases else _groups(parameters),
         lr=sgd.lr,
         momentum=sgd.momentum,
         dampening=sgd.dampening,
@@ -28,6 +30,22 @@ def make_optimizer(parameters: Iterable[nn.Parameter], sgd: SGD) -> torch.optim.
         nesterov=sgd.nesterov,
         maximize=sgd.maximize,
     )
+
+
+def _groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+    """Two groups of parameters: those that are decayed, and those of at most one dimension, which are not."""
+    kinds: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
+    for parameter in parameters:
+        kinds[parameter.ndim <= 1].append(parameter)
+    return [{"params": kinds[0]}, {"params": kinds[1], "weight_decay": 0.0}]
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], sgd: SGD) -> None:
+    """Limit the gradients, in place, as the hyper-parameters say."""
+    if sgd.clip_norm is not None:
+        nn.utils.clip_grad_norm_(parameters, sgd.clip_norm)
+    if sgd.clip_value is not None:
+        nn.utils.clip_grad_value_(parameters, sgd.clip_value)
 
 
 def momentum_buffers(optimizer: torch.optim.SGD, named: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:

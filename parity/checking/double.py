@@ -1,4 +1,4 @@
-"""What float64 shows: the ladder, the outputs after it, a step full of ties, and the fast path.
+"""What float64 shows: the ladder, the outputs after it, a step full of ties, the fast path, and a step repeated.
 
 By the first rule: see `parity.compare.formula`. A difference of the CNN's is held against the oracle, to say which side
 is off.
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity import oracle
+from parity.checking.claims import repeat_finding, score_finding
 from parity.checking.evidence import explain_steps
 from parity.checking.fast_path import fast_finding, fast_formulas, group_ends, make_rung
 from parity.checking.ladder import Broken, Climb, climb
@@ -75,12 +76,17 @@ def compare_double(start: Pair, batches: Sequence[Batch], settings: Settings, *,
     evaluation = _evaluation(climbed, len(batches))
     if evaluation.broken or evaluation.vacuous:
         return Double(climb=climbed, others=(evaluation,), finding=formula_finding(evaluation))
+    if misstated := score_finding(climbed.end, len(batches)):
+        return Double(climb=climbed, others=(evaluation,), finding=misstated)
     probed = _probe_ties(start, batches[0], settings)
     others = (*_matched(climbed, start), evaluation, *(probed.climb.rungs if probed else ()))
     if probed and probed.finding:
         return replace(probed, climb=climbed, others=others)
     fast = fast_formulas(start, batches, climbed)
-    return Double(climb=climbed, others=others, fast=fast, finding=fast_finding(start.names, fast))
+    unlike = fast_finding(start.names, fast)
+    if unlike is None and climbed.opening:
+        unlike = repeat_finding(start, batches[0], climbed.opening)
+    return Double(climb=climbed, others=others, fast=fast, finding=unlike)
 
 
 def _described(finding: Finding, broken: Broken, names: tuple[str, str]) -> Finding:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from parity.contract import ParityError, StepTrace
 from parity.explain import Cause, Evidence, Explanation, Unknown, explain_side
 from parity.lane import Lane
-from parity.oracle import normalise
+from parity.oracle.layers import normalise
 from parity.pair import Pair
 from parity.settings import Settings
 

@@ -3,7 +3,14 @@
 from parity.contract.cnn import CNN_ACTIVATIONS, CNN_PARAMETERS, NUM_CLASSES, Weights, check_weights, initial_weights
 from parity.contract.draws import Stream
 from parity.contract.errors import InputError, NonFiniteLossError, ParityError, SideError
-from parity.contract.implementation import DTYPES, AnyImplementation, Ensemble, Implementation, SelfContained
+from parity.contract.implementation import (
+    DTYPES,
+    AnyImplementation,
+    Ensemble,
+    Implementation,
+    Scored,
+    SelfContained,
+)
 from parity.contract.normalisation import normalisation_table
 from parity.contract.schedule import (
     CosineAnnealingLR,
@@ -40,6 +47,7 @@ __all__ = [
     "ParityError",
     "PolynomialLR",
     "Schedule",
+    "Scored",
     "SelfContained",
     "SequentialLR",
     "SideError",

@@ -17,12 +17,13 @@ from parity.contract.cnn import Weights
 from parity.contract.sgd import SGD
 from parity.contract.step_trace import StepTrace
 
-__all__ = ["DTYPES", "AnyImplementation", "Ensemble", "Implementation", "SelfContained"]
+__all__ = ["DTYPES", "AnyImplementation", "Ensemble", "Implementation", "Scored", "SelfContained"]
 
 DTYPES = ("float32", "float64")
 
 StateT = TypeVar("StateT")
 ResidentT = TypeVar("ResidentT")
+StateT_contra = TypeVar("StateT_contra", contravariant=True)
 ResidentT_contra = TypeVar("ResidentT_contra", contravariant=True)
 
 
@@ -143,6 +144,19 @@ class Ensemble(Protocol[StateT, ResidentT_contra]):
         Returns:
             The new states, and (members, steps) losses.
         """
+        ...
+
+
+@runtime_checkable
+class Scored(Protocol[StateT_contra, ResidentT_contra]):
+    """An implementation of the CNN that states its own accuracy, so that its metric can be checked beside its outputs.
+
+    Outputs may agree to the last bit while what is reported of them is wrong: an argmax over the wrong axis, or a mean
+    over batches of unequal sizes.
+    """
+
+    def accuracy(self, state: StateT_contra, data: ResidentT_contra) -> float:
+        """The share of the data's images, from 0 to 1, whose largest output (the first of equals) is their label's."""
         ...
 
 

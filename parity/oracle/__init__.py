@@ -4,9 +4,9 @@ Where two sides differ, the one further from the oracle is the one that is off. 
 any other. Start reading at layers.py (each layer and its gradient), model.py (the chain rule) and sgd.py.
 """
 
-from parity.oracle.implementation import Oracle, normalise
+from parity.oracle.implementation import Oracle
 from parity.oracle.model import Operations
 
-__all__ = ["Operations", "Oracle", "impl", "normalise"]
+__all__ = ["Operations", "Oracle", "impl"]
 
 impl = Oracle()

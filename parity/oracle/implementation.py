@@ -18,7 +18,6 @@ from parity.contract import (
     StepTrace,
     Weights,
     check_weights,
-    normalisation_table,
 )
 from parity.oracle.layers import Array
 from parity.oracle.model import Arrays, Operations, backward, forward
@@ -35,8 +34,6 @@ EVALUATION_BATCH = 100  # images at once: conv1's unfolded windows take 0.5 MB f
 
 # Where training diverges the losses say so, as on every side: no warnings beside them.
 _unwarned = np.errstate(over="ignore", invalid="ignore")
-
-_TABLE: Array = normalisation_table(DTYPE).astype(np.float64)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -128,9 +125,10 @@ class Oracle:
     @_unwarned
     def logits(self, state: State, data: Resident) -> NDArray[np.floating]:
         """(N, 10) outputs, in order."""
+        ops = self.operations
         starts = range(0, len(data.images), EVALUATION_BATCH)
-        batches = (normalise(data.images[start : start + EVALUATION_BATCH]) for start in starts)
-        outputs = [forward(self.operations, state.parameters, batch)["fc3"] for batch in batches]
+        batches = (ops.normalise(data.images[start : start + EVALUATION_BATCH]) for start in starts)
+        outputs = [forward(ops, state.parameters, batch)["fc3"] for batch in batches]
         return np.concatenate([np.empty((0, NUM_CLASSES)), *outputs])
 
     def weights(self, state: State) -> dict[str, NDArray[np.floating]]:
@@ -147,7 +145,7 @@ class Oracle:
     def _step(self, state: State, data: Resident, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
         """The state after one step, and all that was computed: the live arrays, not copies."""
         ops, parameters = self.operations, state.parameters
-        images, labels = normalise(data.images[rows]), data.labels[rows]
+        images, labels = ops.normalise(data.images[rows]), data.labels[rows]
         outputs = forward(ops, parameters, images)
         logits = outputs["fc3"]
         gradients = backward(ops, parameters, images, outputs, ops.cross_entropy_backward(logits, labels))
@@ -163,11 +161,6 @@ class Oracle:
             momentum=after.buffers,
             parameters=after.parameters,
         )
-
-
-def normalise(images: NDArray[np.uint8]) -> Array:
-    """(B, H, W, C) pixels -> (B, C, H, W) float64 from -1 to 1."""
-    return _TABLE[images.transpose(0, 3, 1, 2)]
 
 
 def _update(ops: Operations, state: State, gradients: Arrays) -> State:

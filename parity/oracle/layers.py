@@ -16,9 +16,12 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from parity.contract import normalisation_table
+
 __all__ = [
     "Array",
     "Labels",
+    "Pixels",
     "conv2d",
     "conv2d_backward",
     "cross_entropy",
@@ -27,14 +30,23 @@ __all__ = [
     "linear_backward",
     "max_pool",
     "max_pool_backward",
+    "normalise",
     "relu",
     "relu_backward",
 ]
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.integer]
+Pixels = NDArray[np.uint8]
 
 POOL = 2
+
+_TABLE: Array = normalisation_table("float64").astype(np.float64)
+
+
+def normalise(images: Pixels) -> Array:
+    """y[n,c,i,j] = (x[n,i,j,c] / 255 - 0.5) / 0.5: (B, H, W, C) pixels to (B, C, H, W) from -1 to 1."""
+    return _TABLE[images.transpose(0, 3, 1, 2)]
 
 
 def conv2d(images: Array, kernel: Array, bias: Array) -> Array:

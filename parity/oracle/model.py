@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from parity.contract import CNN_PARAMETERS, SGD
 from parity.oracle import layers
-from parity.oracle.layers import Array, Labels
+from parity.oracle.layers import Array, Labels, Pixels
 from parity.oracle.sgd import clip_gradients, sgd_update
 
 __all__ = ["Arrays", "Operations", "backward", "forward"]
@@ -23,6 +23,7 @@ Arrays = Mapping[str, Array]
 class Operations:
     """What a training step is made of. An oracle with one of them replaced is a program with a known fault."""
 
+    normalise: Callable[[Pixels], Array] = layers.normalise
     conv2d: Callable[[Array, Array, Array], Array] = layers.conv2d
     conv2d_backward: Callable[[Array, Array, Array], tuple[Array, Array, Array]] = layers.conv2d_backward
     relu: Callable[[Array], Array] = layers.relu

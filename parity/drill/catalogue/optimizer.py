@@ -1,0 +1,184 @@
+"""The optimizer: momentum, learning rate, decay, and which tensors it moves.
+
+Where torch's rule puts a term into the momentum buffer (weight decay, the first gradient), the buffer is what shows a
+fault of it first, before the update does; a flag that leaves the buffer as it is (nesterov) shows in the update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.contract import SGD, AnyImplementation
+from parity.drill.catalogue.weights import bfloat16
+from parity.drill.fault import ANY, Fault, Host, Mutation, Probe
+from parity.drill.updating import Left, Rule, Tensor, Turn, configure, optimize, outcome, sgd_rule
+from parity.drill.wrapped import Inapplicable
+
+__all__ = ["OPTIMIZER"]
+
+Array = NDArray[np.float64]
+Arrays = dict[str, Array]
+
+LR = 0.01
+DECAYED = Probe(sgd=SGD(lr=LR, weight_decay=5e-4))
+DAMPENED = Probe(sgd=SGD(lr=LR, dampening=0.3))
+AHEAD = Probe(sgd=SGD(lr=LR, nesterov=True))
+WEIGHTS_DECAYED = Probe(sgd=SGD(lr=LR, weight_decay=5e-4, decay_biases=False))
+
+
+def averaged(tensor: Tensor, turn: Turn) -> tuple[Array, Array]:
+    """B <- mu b + (1 - mu) g, from b = 0."""
+    mu = turn.sgd.momentum
+    before = 0.0 if tensor.buffer is None else tensor.buffer
+    b = mu * before + (1 - mu) * tensor.gradient
+    return tensor.value - turn.sgd.lr * b, b
+
+
+def decay_biases_only(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
+    """The decay applies where it should not, and nowhere else."""
+    decay = turn.sgd.weight_decay if tensor.value.ndim == 1 else 0.0
+    return sgd_rule(tensor, replace(turn, sgd=replace(turn.sgd, weight_decay=decay, decay_biases=True)))
+
+
+def decoupled(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
+    """P <- p - lr (b + wd p): the decay does not pass through the momentum."""
+    moved, buffer = sgd_rule(tensor, replace(turn, sgd=replace(turn.sgd, weight_decay=0.0)))
+    return moved - turn.sgd.lr * turn.sgd.weight_decay * tensor.value, buffer
+
+
+def every_second_step(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
+    """optax.MultiSteps(2): the mean of two gradients, in every second step; nothing moves in the others."""
+    key = f"waiting {tensor.name}"
+    if turn.number % 2 == 0:
+        turn.memory[key] = tensor.gradient
+        return tensor.value, tensor.buffer
+    mean = (turn.memory[key] + tensor.gradient) / 2
+    return sgd_rule(replace(tensor, gradient=mean), turn)
+
+
+def adam(tensor: Tensor, turn: Turn) -> tuple[Array, Array]:
+    """M <- .9 m + .1 g, v <- .999 v + .001 g^2, both corrected for their start; the buffer shown is m."""
+    t, g = turn.number + 1, tensor.gradient
+    m = 0.1 * g if tensor.buffer is None else 0.9 * tensor.buffer + 0.1 * g
+    v = 0.999 * turn.memory.get(f"v {tensor.name}", 0.0) + 0.001 * g * g
+    turn.memory[f"v {tensor.name}"] = v
+    step = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    return tensor.value - turn.sgd.lr * step, m
+
+
+def state_lost(left: Left) -> tuple[Arrays, Arrays]:
+    """The optimizer's tensors are thrown away."""
+    return left.moved, {}
+
+
+def in_bfloat16(left: Left) -> tuple[Arrays, Arrays]:
+    """They are stored in bfloat16; the update was made with what they were before."""
+    return left.moved, {name: bfloat16(value) for name, value in left.kept.items()}
+
+
+def with_state(change: Callable[[Left], tuple[Arrays, Arrays]]) -> Mutation:
+    """The mutation, for programs whose optimizer keeps something."""
+
+    def plant(host: Host) -> AnyImplementation:
+        program, settings = host.implementation, host.settings
+        state = program.start(host.problem.weights, settings.sgd, dtype="float64", device=program.devices()[0])
+        after, _ = program.observe(state, program.place(state, *host.problem.train), host.batches[0])
+        if not any(np.any(value) for value in program.momentum(after).values()):
+            raise Inapplicable("its optimizer keeps nothing between steps")
+        return outcome(change)(host)
+
+    return plant
+
+
+def backwards(left: Left) -> tuple[Arrays, Arrays]:
+    """P <- p - u for p + u."""
+    return {name: 2 * before - left.moved[name] for name, before in left.weights.items()}, left.kept
+
+
+def twice(left: Left) -> tuple[Arrays, Arrays]:
+    """P <- p + 2 u."""
+    return {name: 2 * left.moved[name] - before for name, before in left.weights.items()}, left.kept
+
+
+def largest_not_stepped(left: Left) -> tuple[Arrays, Arrays]:
+    """The tensor with the most elements stays as it was; the optimizer's tensors go on."""
+    largest = max(left.weights, key=lambda name: left.weights[name].size)
+    return {**left.moved, largest: left.weights[largest]}, left.kept
+
+
+def _momentum(key: str, title: str, plant: Mutation, *, first: int = 0, **more: Any) -> Fault:
+    return Fault(key=key, title=title, stage="momentum", first=first, plant=plant, **more)
+
+
+def _update(key: str, title: str, plant: Mutation, *, first: int = 0, **more: Any) -> Fault:
+    return Fault(key=key, title=title, stage="update", first=first, plant=plant, **more)
+
+
+def _rule(rule: Rule) -> Mutation:
+    return optimize(rule)
+
+
+NO_MOMENTUM = frozenset({"no-momentum", "momentum-state-lost"})
+TWICE = frozenset({"other-lr", "update-twice"})
+
+OPTIMIZER = (
+    _momentum("no-momentum", "the optimizer has no momentum", configure(momentum=0.0), names=NO_MOMENTUM),
+    _momentum(
+        "momentum-state-lost",
+        "the momentum is thrown away after each step",
+        with_state(state_lost),
+        names=NO_MOMENTUM,
+        scope=ANY,
+    ),
+    _momentum("other-momentum", "momentum is 0.99, not 0.9", configure(momentum=0.99), first=1),
+    _momentum("dampening-ignored", "dampening is left out", configure(dampening=0.0), first=1, probe=DAMPENED),
+    _momentum("dampening-added", "dampening is 0.3, not 0", configure(dampening=0.3), first=1),
+    _momentum("averaged-momentum", "the buffer is an average: (1 - mu) g", _rule(averaged)),
+    _update("nesterov", "the momentum looks ahead", configure(nesterov=True)),
+    _update(
+        "nesterov-lost",
+        "the momentum does not look ahead",
+        configure(nesterov=False),
+        probe=AHEAD,
+        names=frozenset({"nesterov", "nesterov-lost"}),
+    ),
+    _update("other-lr", "the learning rate is twice as large", configure(lr=2 * LR), names=TWICE),
+    _update(
+        "other-lr-tenfold",
+        "the learning rate is ten times as large",
+        configure(lr=10 * LR),
+        names=frozenset({"other-lr"}),
+    ),
+    _update("ascent", "the update has the other sign", outcome(backwards), scope=ANY),
+    _momentum(
+        "weight-decay-added",
+        "a weight decay of 5e-4 is added",
+        configure(weight_decay=5e-4),
+    ),
+    _momentum(
+        "weight-decay-added-tiny",
+        "a weight decay of 1e-6 is added",
+        configure(weight_decay=1e-6),
+        names=frozenset({"weight-decay-added"}),
+    ),
+    _momentum("weight-decay-lost", "the weight decay is left out", configure(weight_decay=0.0), probe=DECAYED),
+    _momentum(
+        "decay-on-biases",
+        "biases decay too",
+        configure(decay_biases=True),
+        probe=WEIGHTS_DECAYED,
+    ),
+    _momentum("decay-on-biases-only", "biases decay, weights do not", _rule(decay_biases_only), probe=WEIGHTS_DECAYED),
+    _momentum("decoupled-decay", "the decay does not pass through the momentum", _rule(decoupled), probe=DECAYED),
+    _update("lr-in-float32", "the learning rate is a float32 number", configure(lr=float(np.float32(LR)))),
+    _momentum("momentum-in-bfloat16", "the momentum is kept in bfloat16", with_state(in_bfloat16), scope=ANY),
+    _momentum("gradient-accumulation", "gradients of two steps make one update", _rule(every_second_step)),
+    _update("tensor-not-stepped", "one tensor is left out of the update", outcome(largest_not_stepped), scope=ANY),
+    _update("update-twice", "the update is applied twice", outcome(twice), names=TWICE, scope=ANY),
+    _momentum("adam", "Adam in place of SGD", _rule(adam)),
+)
