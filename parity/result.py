@@ -11,6 +11,7 @@ from typing import Any
 from parity.checking import Check
 from parity.compare import Gap, Verdict
 from parity.data import Dataset, replacing
+from parity.drill import Drilled, Rates
 from parity.environment import Environment
 from parity.running.history import EpochResult, Window
 from parity.running.judgement import Judgement
@@ -18,10 +19,12 @@ from parity.settings import Settings
 
 __all__ = [
     "CHECK_FORMAT",
+    "DRILL_FORMAT",
     "FORMAT",
     "CheckReport",
     "Comparison",
     "DataReport",
+    "DrillReport",
     "Ending",
     "Predictions",
     "Report",
@@ -34,6 +37,7 @@ __all__ = [
 
 FORMAT = "parity.report/1"
 CHECK_FORMAT = "parity.check/1"
+DRILL_FORMAT = "parity.drill/1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +179,33 @@ class CheckReport:
         return json.dumps({"format": CHECK_FORMAT, **ending, **plain(asdict(self))}, indent=2, allow_nan=False)
 
 
-def write_json(path: Path, report: Report | CheckReport) -> None:
+@dataclass(frozen=True, kw_only=True)
+class DrillReport:
+    """A drill: the program and the honest one beside it, each fault's result, and the rates.
+
+    `data` is one line on the data set.
+    """
+
+    command: tuple[str, ...]
+    environment: Environment
+    data: str
+    implementation: str
+    partner: str
+    results: tuple[Drilled, ...]
+    rates: Rates
+
+    @property
+    def exit_code(self) -> int:
+        """0 where every fault was found in its place and time and no benign change was, else 1."""
+        return 0 if self.rates.complete else 1
+
+    def to_json(self) -> str:
+        """As a JSON object with a `format` key and the exit code."""
+        content = {"format": DRILL_FORMAT, "exit_code": self.exit_code, **plain(asdict(self))}
+        return json.dumps(content, indent=2, allow_nan=False)
+
+
+def write_json(path: Path, report: Report | CheckReport | DrillReport) -> None:
     """Write the report, in one piece or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(report.to_json() + "\n")

@@ -56,7 +56,7 @@ def only(shape: tuple[int, ...], fault: Callable[..., Array], honest: Callable[.
 
 
 def scaled_pixels(scale: Array | float, shift: Array | float) -> Callable[[Pixels], Array]:
-    """Y = scale x + shift, channel by channel: (B, H, W, C) pixels to (B, C, H, W)."""
+    """The images as scale x + shift, channel by channel: (B, H, W, C) pixels to (B, C, H, W)."""
 
     def normalise(images: Pixels) -> Array:
         x = images.astype(np.float64) * scale + shift
@@ -108,7 +108,7 @@ def chain_softmax(upstream: Array, logits: Array) -> Array:
 
 
 def smooth_log(epsilon: float) -> tuple[Callable[[Array, Labels], Array], Callable[[Array, Labels], Array]]:
-    """L = -1/N sum_n log(p[n,y[n]] + epsilon), and its gradient by the logits."""
+    """The loss -1/N sum_n log(p[n,y[n]] + epsilon), and its gradient by the logits."""
 
     def loss(logits: Array, labels: Labels) -> Array:
         chosen = np.take_along_axis(softmax(logits), labels[:, np.newaxis], axis=1)

@@ -75,9 +75,9 @@ class Restless(Stepwise):
         after, trace = super().observe(state, data, rows)
         self.calls += 1
         weights = self.weights(after)
-        dtype = str(np.result_type(*weights.values()))
-        off = nudge(weights, seed=self.calls, dtype=dtype)
-        after = self.restore(after, off, begun(self.momentum(after)))
+        trained = {name: weights[name] for name in trace.gradients}
+        off = nudge(trained, seed=self.calls, dtype=str(np.result_type(*trained.values())))
+        after = self.restore(after, {**weights, **off}, begun(self.momentum(after)))
         return after, replace(trace, parameters=self.weights(after))
 
 

@@ -127,7 +127,7 @@ def optimize(rule: Rule = sgd_rule, *, gradients: Gradients = clipped) -> Mutati
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Left:
-    """What a step found and left: weights and the optimizer's tensors, by name; `number` counts steps from 0."""
+    """What a step found and left: trained weights and the optimizer's tensors, by name; `number` counts from 0."""
 
     number: int
     weights: Arrays
@@ -149,17 +149,18 @@ class Altered(Stepwise):
 
     def observe(self, state: State, data: Any, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
         """The program's own step, and then the change."""
-        before = double(self.weights(state)), double(self.momentum(state))
+        momentum = double(self.momentum(state))
         after, trace = super().observe(state, data, rows)
+        moved = double(self.weights(after))
         left = Left(
             number=state.steps,
-            weights=before[0],
-            momentum=before[1],
-            moved=double(self.weights(after)),
+            weights=double({name: trace.weights[name] for name in trace.gradients}),
+            momentum=momentum,
+            moved={name: moved[name] for name in trace.gradients},
             kept=double(self.momentum(after)),
         )
         weights, momentum = self.change(left)
-        after = self.restore(after, weights, begun(momentum))
+        after = self.restore(after, {**moved, **weights}, begun(momentum))
         return after, replace(trace, momentum=self.momentum(after), parameters=self.weights(after))
 
 

@@ -108,7 +108,7 @@ def reversed_linear(x: Array, weight: Array, bias: Array) -> Array:
 
 
 def masked_relu(x: Array) -> Array:
-    """X where it is positive, for a maximum."""
+    """A choice, for a maximum."""
     return np.where(x > 0, x, 0.0)
 
 
@@ -136,13 +136,13 @@ def micro_batches(host: Host) -> AnyImplementation:
 
 
 def shrunk_first(tensor: Tensor, turn: Turn) -> tuple[Floats, Floats | None]:
-    """P (1 - lr wd) - lr g, which is the coupled decay where there is no momentum."""
+    """The step p (1 - lr wd) - lr g, which is the coupled decay where there is no momentum."""
     sgd = turn.sgd
     return tensor.value * (1 - sgd.lr * sgd.weight_decay) - sgd.lr * tensor.gradient, None
 
 
 def two_part_nesterov(tensor: Tensor, turn: Turn) -> tuple[Floats, Floats]:
-    """P - lr mu b - lr g, for one sum."""
+    """The step p - lr mu b - lr g, in two differences for one."""
     mu, lr, g = turn.sgd.momentum, turn.sgd.lr, tensor.gradient
     b = g if tensor.buffer is None else mu * tensor.buffer + g
     return (tensor.value - lr * mu * b) - lr * g, b

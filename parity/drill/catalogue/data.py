@@ -24,19 +24,26 @@ CIFAR10_DEVIATION = np.array([0.2470, 0.2435, 0.2616])
 
 
 def images_of(arrays: Arrays) -> NDArray[np.generic]:
-    """The first array, if it holds images, channels last.
+    """The first array, if it holds images, as (N, H, W, C) whichever axis its channels are.
 
     Raises:
         Inapplicable: it does not.
     """
-    if arrays[0].ndim != 4 or arrays[0].shape[-1] != 3:
-        raise Inapplicable("its data are not images with three channels last")
-    return arrays[0]
+    images = arrays[0]
+    if images.ndim != 4 or 3 not in (images.shape[1], images.shape[3]):
+        raise Inapplicable("its data are not images of three channels")
+    return images if images.shape[3] == 3 else np.moveaxis(images, 1, 3)
+
+
+def with_images(arrays: Arrays, images: NDArray[np.generic]) -> Arrays:
+    """The arrays with these images, (N, H, W, C), in place of the first."""
+    last = arrays[0].shape[3] == 3
+    return (np.ascontiguousarray(images if last else np.moveaxis(images, 3, 1)), *arrays[1:])
 
 
 def reversed_channels(arrays: Arrays) -> Arrays:
     """BGR for RGB."""
-    return (np.ascontiguousarray(images_of(arrays)[..., ::-1]), *arrays[1:])
+    return with_images(arrays, images_of(arrays)[..., ::-1])
 
 
 def transposed(arrays: Arrays) -> Arrays:
@@ -44,13 +51,13 @@ def transposed(arrays: Arrays) -> Arrays:
     images = images_of(arrays)
     if images.shape[1] != images.shape[2]:
         raise Inapplicable("its images are not square")
-    return (np.ascontiguousarray(images.swapaxes(1, 2)), *arrays[1:])
+    return with_images(arrays, images.swapaxes(1, 2))
 
 
 def planar(arrays: Arrays) -> Arrays:
     """(C, H, W) bytes read as (H, W, C): a reshape where a transpose is meant."""
     images = images_of(arrays)
-    return (images.transpose(0, 3, 1, 2).reshape(images.shape), *arrays[1:])
+    return with_images(arrays, images.transpose(0, 3, 1, 2).reshape(images.shape))
 
 
 def labels_of(arrays: Arrays) -> NDArray[np.generic]:
@@ -70,12 +77,11 @@ def rolled_labels(arrays: Arrays, step: int) -> Arrays:  # noqa: ARG001  as `Fee
 
 
 def next_class(arrays: Arrays) -> Arrays:
-    """(y + 1) mod 10: classes counted from 1, the last one wrapped round."""
+    """(y + 1) mod the number of classes that there are: counted from 1, the last one wrapped round."""
     labels = labels_of(arrays)
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise Inapplicable("its labels are not class numbers")
-    classes = int(labels.max()) + 1  # of the CNN's batches ten, of another program's as many as there are
-    return (*arrays[:-1], (labels + 1) % max(classes, 10 if classes <= 10 else classes))
+    return (*arrays[:-1], (labels + 1) % (labels.max() + 1))
 
 
 def one_hot_from_one() -> tuple[Any, Any]:
@@ -243,7 +249,7 @@ DATA = (
     ),
     Fault(
         key="label-plus-one",
-        title="labels are (y + 1) mod 10",
+        title="labels are counted from 1, the last wrapped round",
         stage="batch",
         first=0,
         scope=ANY,

@@ -84,7 +84,7 @@ class Dropout:
         self.mask: Array = np.ones(1, np.float64)
 
     def relu(self, x: Array) -> Array:
-        """Y = 2 m max(x, 0), with m = 0 or 1."""
+        """2 m max(x, 0), with m = 0 or 1."""
         if x.shape[1:] != FC1:
             return layers.relu(x)
         self.calls += 1
@@ -153,7 +153,7 @@ class Penalised(Optimized):
 
 
 def penalised(gradients: Arrays, turn: Turn) -> Arrays:
-    """G + wd p."""
+    """Each gradient with wd p added."""
     return {name: g + DECAY * turn.weights[name] for name, g in gradients.items()}
 
 

@@ -32,7 +32,7 @@ WEIGHTS_DECAYED = Probe(sgd=SGD(lr=LR, weight_decay=5e-4, decay_biases=False))
 
 
 def averaged(tensor: Tensor, turn: Turn) -> tuple[Array, Array]:
-    """B <- mu b + (1 - mu) g, from b = 0."""
+    """A moving average: b <- mu b + (1 - mu) g, from b = 0."""
     mu = turn.sgd.momentum
     before = 0.0 if tensor.buffer is None else tensor.buffer
     b = mu * before + (1 - mu) * tensor.gradient
@@ -46,7 +46,7 @@ def decay_biases_only(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
 
 
 def decoupled(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
-    """P <- p - lr (b + wd p): the decay does not pass through the momentum."""
+    """AdamW's form, p <- p - lr (b + wd p): the decay does not pass through the momentum."""
     moved, buffer = sgd_rule(tensor, replace(turn, sgd=replace(turn.sgd, weight_decay=0.0)))
     return moved - turn.sgd.lr * turn.sgd.weight_decay * tensor.value, buffer
 
@@ -62,7 +62,7 @@ def every_second_step(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
 
 
 def adam(tensor: Tensor, turn: Turn) -> tuple[Array, Array]:
-    """M <- .9 m + .1 g, v <- .999 v + .001 g^2, both corrected for their start; the buffer shown is m."""
+    """Adam: m <- .9 m + .1 g, v <- .999 v + .001 g^2, both corrected for their start; the buffer shown is m."""
     t, g = turn.number + 1, tensor.gradient
     m = 0.1 * g if tensor.buffer is None else 0.9 * tensor.buffer + 0.1 * g
     v = 0.999 * turn.memory.get(f"v {tensor.name}", 0.0) + 0.001 * g * g
@@ -96,12 +96,12 @@ def with_state(change: Callable[[Left], tuple[Arrays, Arrays]]) -> Mutation:
 
 
 def backwards(left: Left) -> tuple[Arrays, Arrays]:
-    """P <- p - u for p + u."""
+    """The update u taken off, not added."""
     return {name: 2 * before - left.moved[name] for name, before in left.weights.items()}, left.kept
 
 
 def twice(left: Left) -> tuple[Arrays, Arrays]:
-    """P <- p + 2 u."""
+    """The update u added twice."""
     return {name: 2 * left.moved[name] - before for name, before in left.weights.items()}, left.kept
 
 

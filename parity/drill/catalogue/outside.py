@@ -37,7 +37,8 @@ from typing import Any
 import numpy as np
 
 from parity.contract import SGD
-from parity.drill.fault import ORACLE, UNKNOWN, Fault, Mutation, Probe
+from parity.drill.catalogue.data import images_of, with_images
+from parity.drill.fault import ANY, ORACLE, UNKNOWN, Fault, Mutation, Probe
 from parity.drill.feeding import Choice, Order, feed, reorder
 from parity.drill.operating import log_softmax, operate, scaled_pixels
 from parity.drill.reporting import average_evaluated, mean_of_losses
@@ -179,9 +180,9 @@ def standardised(images: Pixels) -> Array:
 
 def mirrored(arrays: Arrays, step: int) -> Arrays:  # noqa: ARG001  as `Feeding` has it
     """Every second image, left for right."""
-    images = np.array(arrays[0])
+    images = np.array(images_of(arrays))
     images[::2] = images[::2, :, ::-1]
-    return (images, *arrays[1:])
+    return with_images(arrays, images)
 
 
 def halved(gradients: Gradients, turn: Turn) -> Gradients:  # noqa: ARG001  as `Gradients` has it
@@ -216,12 +217,12 @@ def warming_up(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
 
 
 def towards_start(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
-    """G + 0.01 (p - p0)."""
+    """Each gradient with 0.01 (p - p0) added."""
     return sgd_rule(replace(tensor, gradient=tensor.gradient + 0.01 * (tensor.value - tensor.start)), turn)
 
 
 def debiased(tensor: Tensor, turn: Turn) -> tuple[Array, Array]:
-    """B <- mu b + (1 - mu) g, p <- p - lr b / (1 - mu^t)."""
+    """Adam's first moment alone: b <- mu b + (1 - mu) g, p <- p - lr b / (1 - mu^t)."""
     mu = turn.sgd.momentum
     b = (1 - mu) * tensor.gradient + (0.0 if tensor.buffer is None else mu * tensor.buffer)
     return tensor.value - turn.sgd.lr * b / (1 - mu ** (turn.number + 1)), b
@@ -256,7 +257,9 @@ def _in_model(key: str, title: str, stage: str, plant: Mutation, names: tuple[st
 OUTSIDE = (
     _in_model("label-smoothing", "the loss smooths the labels by 0.1", "loss", operate(**weighted(smoothed))),
     _in_model("class-weighted-loss", "the loss weighs the classes", "loss", operate(**weighted(by_class))),
-    _outside("running-mean-loss", "the recorded loss is the mean of all so far", "loss", mean_of_losses, first=1),
+    _outside(
+        "running-mean-loss", "the recorded loss is the mean of all so far", "loss", mean_of_losses, first=1, scope=ANY
+    ),
     _in_model("logits-scaled", "the outputs are divided by sqrt(84)", "logits", operate(**scaled_logits())),
     _in_model("fc3-bias-missing", "the last layer has no bias", "logits", operate(linear=linear_without_last_bias)),
     _in_model(
@@ -287,9 +290,9 @@ OUTSIDE = (
         operate(linear=columns_first_linear, linear_backward=columns_first_backward),
         names=("flatten-order", "flatten-order-by-layout"),  # it is one more wrong order of fc1's features
     ),
-    _outside("next-image", "each label has the next row's image", "batch", reorder(next_image)),
+    _outside("next-image", "each label has the next row's image", "batch", reorder(next_image), scope=ANY),
     _in_model("batch-statistics", "images are normalised by their own batch", "batch", operate(normalise=standardised)),
-    _outside("flip-left-on", "every second image is mirrored", "batch", feed(mirrored)),
+    _outside("flip-left-on", "every second image is mirrored", "batch", feed(mirrored), scope=ANY),
     _outside("world-size", "gradients are averaged over two workers", "gradients", optimize(gradients=halved)),
     _outside("gradients-centred", "each filter's gradient is centred", "gradients", optimize(gradients=centred)),
     _in_model("stop-gradient", "nothing flows back from fc1", "gradients", operate(linear_backward=detached)),
@@ -318,5 +321,6 @@ OUTSIDE = (
         "evaluation",
         average_evaluated,
         first=Probe().steps,
+        scope=ANY,
     ),
 )
