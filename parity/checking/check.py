@@ -108,12 +108,13 @@ def check(sides: tuple[Side, Side], problem: Problem, settings: Settings, *, ste
     small, batches = _gather(problem, batches)
     exact = start_pair(sides, small, replace(settings, dtype="float64"), device)
     double = compare_double(exact, batches, settings, standings=ROUNDING_STEPS)
-    finding, single, refusal = double.finding, Single(), None
+    finding, explanation, single, refusal = double.finding, double.explanation, Single(), None
     if finding is None:
         pair, refusal = start_single(sides, small, settings, device)
         if pair:
             single = compare_single(pair, double.climb, batches, settings.seed)
             finding = single.finding(exact.names)
+            explanation = single.explain(finding, exact.names, is_cnn=problem.is_cnn) if finding else None
     return Check(
         descriptions=(exact.lanes[0].description, exact.lanes[1].description),
         device=device,
@@ -124,7 +125,7 @@ def check(sides: tuple[Side, Side], problem: Problem, settings: Settings, *, ste
         refusal=refusal,
         finding=finding,
         blame=double.blame,
-        explanation=double.explanation,
+        explanation=explanation,
         seconds=time.perf_counter() - begin,
     )
 

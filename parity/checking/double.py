@@ -33,7 +33,7 @@ from parity.compare import (
 )
 from parity.compare.formula import EPS, ULPS
 from parity.contract import StepTrace
-from parity.explain import Explanation
+from parity.explain import Explanation, explain_repeat, explain_score
 from parity.lane import Lane
 from parity.matching import first_unmatched, matched_pairs
 from parity.pair import Pair
@@ -77,7 +77,8 @@ def compare_double(start: Pair, batches: Sequence[Batch], settings: Settings, *,
     if evaluation.broken or evaluation.vacuous:
         return Double(climb=climbed, others=(evaluation,), finding=formula_finding(evaluation))
     if misstated := score_finding(climbed.end, len(batches)):
-        return Double(climb=climbed, others=(evaluation,), finding=misstated)
+        explanation = _explain_score(climbed.end, misstated, settings)
+        return Double(climb=climbed, others=(evaluation,), finding=misstated, explanation=explanation)
     probed = _probe_ties(start, batches[0], settings)
     others = (*_matched(climbed, start), evaluation, *(probed.climb.rungs if probed else ()))
     if probed and probed.finding:
@@ -86,7 +87,17 @@ def compare_double(start: Pair, batches: Sequence[Batch], settings: Settings, *,
     unlike = fast_finding(start.names, fast)
     if unlike is None and climbed.opening:
         unlike = repeat_finding(start, batches[0], climbed.opening)
-    return Double(climb=climbed, others=others, fast=fast, finding=unlike)
+    repeated = explain_repeat(unlike) if unlike and unlike.phase == "repeat" else None
+    return Double(climb=climbed, others=others, fast=fast, finding=unlike, explanation=repeated)
+
+
+def _explain_score(end: Pair, finding: Finding, settings: Settings) -> Explanation:
+    """Why a side's accuracy is not that of its own outputs."""
+    number = end.names.index(finding.off[0])
+    lane, state = end.lanes[number], end.states[number]
+    stated = lane.accuracy(state)
+    labels = np.asarray(end.problem.test[1], np.int64)
+    return explain_score(finding, stated or 0.0, lane.logits(state), labels, settings.batch_size)
 
 
 def _described(finding: Finding, broken: Broken, names: tuple[str, str]) -> Finding:

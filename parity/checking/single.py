@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,8 @@ from parity.compare import (
     precision_finding,
     vacuous_finding,
 )
-from parity.contract import InputError, Weights
+from parity.contract import InputError, StepTrace, Weights
+from parity.explain import Explanation, explain_precision
 from parity.pair import Pair, start_pair
 from parity.problem import Problem
 from parity.settings import Settings, Side
@@ -38,10 +39,21 @@ Batch = NDArray[np.int32]
 
 @dataclass(frozen=True, kw_only=True)
 class Single:
-    """Every tensor's float32 errors: as `observe` shows them, and as each side's `run` does beside its `observe`."""
+    """Every tensor's float32 errors: as `observe` shows them, and as each side's `run` does beside its `observe`.
+
+    `opening` is the first step on both sides.
+    """
 
     observed: tuple[Rounding, ...] = ()
     fast: tuple[tuple[Rounding, ...], tuple[Rounding, ...]] = ((), ())
+    opening: tuple[StepTrace, StepTrace] | None = field(default=None, repr=False)
+
+    def explain(self, finding: Finding, names: tuple[str, str], *, is_cnn: bool) -> Explanation | None:
+        """Why a side is less precise; None where nothing of that kind was found."""
+        if finding.kind != "precision" or self.opening is None:
+            return None
+        trace = dict(zip(names, self.opening, strict=True))[finding.off[0]]
+        return explain_precision(finding, trace if is_cnn and finding.phase == "" else None)
 
     def finding(self, names: tuple[str, str]) -> Finding | None:
         """The first tensor that one side computes with less precision; or a stage of which nothing was judged."""
@@ -71,6 +83,7 @@ def compare_single(single: Pair, exact: Climb, batches: Sequence[Batch], seed: i
     Then each side's `run` over two steps, where the next has as many examples.
     """
     observed: list[dict[Stage, Errors]] = []
+    opening = None
     fast: list[tuple[dict[Stage, Errors], dict[Stage, Errors]]] = []
     left_out: list[frozenset[str]] = []
     unjudged = [taken.unjudged for taken in exact.taken[: len(exact.standings)]]
@@ -82,13 +95,14 @@ def compare_single(single: Pair, exact: Climb, batches: Sequence[Batch], seed: i
         steps = [pair.observe(rows) for pair in (start, double, null)]
         single = steps[0][0]  # kept, so that step counts go on
         (a32, b32), (a64, b64), (a_null, b_null) = (traces for _, traces in steps)
+        opening = opening or (a32, b32)
         trials = Trials(a32=a32, b32=b32, a64=a64, b64=b64, a_null=a_null, b_null=b_null)
         observed.append(measure_rounding(trials, unjudged=unjudged[step], by_name=single.problem.is_cnn))
         if step in plans:
             left_out.append(frozenset.union(*unjudged[step : step + len(plans[step])]))
             fast.append(fast_rounding(start, steps, plans[step], unjudged=left_out[-1]))
     first, second = (judge_rounding([pair[number] for pair in fast], left_out) for number in (0, 1))
-    return Single(observed=judge_rounding(observed, unjudged), fast=(first, second))
+    return Single(observed=judge_rounding(observed, unjudged), fast=(first, second), opening=opening)
 
 
 def fast_plans(batches: Sequence[Batch]) -> dict[int, Batch]:

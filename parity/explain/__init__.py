@@ -6,7 +6,17 @@ all of them where several do, and where none does the answer is "unknown". Start
 """
 
 from parity.explain.cause import Cause, Explanation, Unknown
+from parity.explain.claims import explain_precision, explain_repeat, explain_score
 from parity.explain.evidence import Evidence
 from parity.explain.side import explain_side
 
-__all__ = ["Cause", "Evidence", "Explanation", "Unknown", "explain_side"]
+__all__ = [
+    "Cause",
+    "Evidence",
+    "Explanation",
+    "Unknown",
+    "explain_precision",
+    "explain_repeat",
+    "explain_score",
+    "explain_side",
+]

@@ -25,9 +25,22 @@ def explain_batch(evidence: Evidence) -> list[Cause | Unknown]:
     """Causes of the images, then of the labels."""
     images = [np.asarray(trace.batch["images"], np.float64) for trace in evidence.traces]
     labels = [np.asarray(trace.batch["labels"]) for trace in evidence.traces]
-    given = [np.asarray(rows, np.int64) for rows in evidence.rows]
+    # Equal images count as one: an image comes once in each epoch.
+    known: dict[bytes, int] = {}
+    first = np.array([known.setdefault(image.tobytes(), row) for row, image in enumerate(evidence.images)], np.int64)
+    given = [first[np.asarray(rows, np.int64)] for rows in evidence.rows]
     rows = [_reordered(evidence, *step) for step in zip(given, images, labels, strict=True)]
-    return [*_explain_images(evidence, images, rows), *_explain_labels(evidence, labels, images, rows)]
+    everything = np.arange(len(evidence.images))
+    seen = [_rows_of(evidence, batch, among=everything) for batch in images]
+    found = _explain_images(evidence, images, rows, seen, labels)
+    # Labels belong to the images that were taken, be they those whose turn it is or not; of an overwritten buffer they
+    # are the ones that are due.
+    reused = any(isinstance(cause, Cause) and cause.key == REUSED for cause in found)
+    taken = [each if own is None or reused else own for own, each in zip(seen, rows, strict=True)]
+    return [*found, *_explain_labels(evidence, labels, [evidence.labels[each] for each in taken])]
+
+
+REUSED = "buffer-reused"
 
 
 def _reordered(
@@ -54,7 +67,13 @@ def _rows_of(evidence: Evidence, images: Array, *, among: NDArray[np.int64]) -> 
     return np.array(rows, np.int64)
 
 
-def _explain_images(evidence: Evidence, images: Sequence[Array], rows: Rows) -> list[Cause | Unknown]:
+def _explain_images(
+    evidence: Evidence,
+    images: Sequence[Array],
+    rows: Rows,
+    seen: Sequence[NDArray[np.int64] | None],
+    labels: Sequence[NDArray[np.generic]],
+) -> list[Cause | Unknown]:
     deviations = [
         Deviation(
             side=evidence.side,
@@ -67,18 +86,27 @@ def _explain_images(evidence: Evidence, images: Sequence[Array], rows: Rows) -> 
     deviation = first_deviation(deviations)
     if deviation is None:
         return []
-    fits = [*_other_rows(evidence, images, rows), *_changed_images(evidence, images, rows)]
+    fits = [*_other_rows(evidence, seen, rows, labels), *_changed_images(evidence, images, rows)]
     return [settle(deviation, fits)]
 
 
-def _other_rows(evidence: Evidence, images: Sequence[Array], rows: Rows) -> Iterator[Fit]:
+def _other_rows(
+    evidence: Evidence,
+    seen: Sequence[NDArray[np.int64] | None],
+    rows: Rows,
+    labels: Sequence[NDArray[np.generic]],
+) -> Iterator[Fit]:
     """The images are the set's, but not those whose turn it is."""
-    everything = np.arange(len(evidence.images))
-    found = [_rows_of(evidence, batch, among=everything) for batch in images]
-    if any(each is None for each in found):
+    found = [each for each in seen if each is not None]
+    if len(found) < len(seen):
         return
-    seen = [each for each in found if each is not None]
-    key, sentence = _order(evidence, seen, rows)
+    due = all(np.array_equal(own, evidence.labels[each]) for own, each in zip(labels, rows, strict=True))
+    own = all(np.array_equal(own, evidence.labels[each]) for own, each in zip(labels, found, strict=True))
+    if due and not own:
+        sentence = "has the images of other batches beside the labels that are due: its buffer is overwritten in use"
+        yield Fit(key=REUSED, sentence=sentence, residual=0.0)
+        return
+    key, sentence = _order(evidence, found, rows)
     yield Fit(key=key, sentence=sentence, residual=0.0)
 
 
@@ -86,9 +114,9 @@ def _order(evidence: Evidence, seen: Rows, rows: Rows) -> tuple[str, str]:
     """In which order the batches come instead."""
 
     def same(first: Sequence[NDArray[np.int64]], second: Sequence[NDArray[np.int64]]) -> bool:
-        return len(first) > 0 and all(
-            np.array_equal(np.sort(a), np.sort(b)) for a, b in zip(first, second, strict=True)
-        )
+        # One may be a part of the other: where the batches' sizes differ, for example after a shift.
+        pairs = [(set(a.tolist()), set(b.tolist())) for a, b in zip(first, second, strict=True)]
+        return len(pairs) > 0 and all(a <= b or b <= a for a, b in pairs)
 
     full = [batch for batch in rows if len(batch) == evidence.batch_size]
     if len(full) < len(rows) and same(seen[: len(full)], full):
@@ -101,7 +129,7 @@ def _order(evidence: Evidence, seen: Rows, rows: Rows) -> tuple[str, str]:
     if same(seen[1:], rows[:-1]):
         return "other-order", "is one batch behind: it has seen one twice"
     for length in range(1, len(rows)):
-        if same(seen[:length], rows[:length]) and same(seen[length:], rows[: len(rows) - length]):
+        if same(seen, [rows[step % length] for step in range(len(rows))]):
             return "no-reshuffle", f"takes the images in the order of the first epoch again, from its step {length} on"
     step = next(step for step, (a, b) in enumerate(zip(seen, rows, strict=True)) if not np.array_equal(a, b))
     a, b = (", ".join(map(str, batch[:4])) for batch in (seen[step], rows[step]))
@@ -188,12 +216,8 @@ def _scale(slope: Array, shift: Array) -> tuple[str, str] | None:
 
 
 def _explain_labels(
-    evidence: Evidence, labels: Sequence[NDArray[np.generic]], images: Sequence[Array], rows: Rows
+    evidence: Evidence, labels: Sequence[NDArray[np.generic]], expected: Sequence[NDArray[np.integer]]
 ) -> list[Cause | Unknown]:
-    # Labels belong to the images that were taken, be they those whose turn it is or not.
-    everything = np.arange(len(evidence.images))
-    taken = [_rows_of(evidence, batch, among=everything) for batch in images]
-    expected = [evidence.labels[each if own is None else own] for own, each in zip(taken, rows, strict=True)]
     deviations = [
         Deviation(
             side=evidence.side,

@@ -57,6 +57,11 @@ def buffer_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
     for inside in (1.0, -1.0):
         sentence = "keeps the learning rate inside the momentum buffer (Keras' form); torch's stays outside"
         yield Candidate(key="lr-inside-buffer", sentence=sentence, change=_set(inside=inside))
+    changing = [n for n in range(1, len(steps)) if rule.rates[n] != rule.rates[n - 1] and rule.rates[n]]
+    if changing:
+        ratios = [1.0, *(rule.rates[n - 1] / rule.rates[n] if rule.rates[n] else 1.0 for n in range(1, len(steps)))]
+        scaled = tuple(m * ratio for m, ratio in zip(rule.momenta, ratios, strict=True))
+        yield Candidate(key="lr-inside-buffer", sentence=sentence, change=_set(momenta=scaled))
     for name, bits in FORMATS.items():
         key = f"momentum-in-{name}".replace(" or ", "-or-")
         yield Candidate(key=key, sentence=f"keeps the momentum in {name}", change=_set(bits=bits))
@@ -280,11 +285,6 @@ def _named_rates(rule: Rule, found: Array, meant: Array) -> Iterator[tuple[str, 
         yield "lr-late", "changes the learning rate one step late", found
     if changes and same(found[:-1], meant[1:]):
         yield "lr-early", "changes the learning rate one step early", found
-        yield (
-            "first-lr-skipped",
-            "steps its scheduler before the first update: the first learning rate is skipped",
-            found,
-        )
     for key, sentence, rates in rule.other_rates:
         if same(found, np.array(rates)) and not same(meant, np.array(rates)):
             yield key, sentence, np.array(rates)

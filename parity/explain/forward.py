@@ -120,8 +120,12 @@ def _affine_variants(name: str, part: Convolution | Linear) -> Iterator[Variant]
     kind = type(part)
     yield "bias-left-out", f"leaves out the bias of {part.layer}", (kind(layer=part.layer, bias=False),)
     if isinstance(part, Convolution):
-        same = Convolution(layer=part.layer, padding=2)
-        yield "padding-same", f"pads {name} with zeros to the same size (SAME)", (same,)
+        same = Convolution(layer=part.layer, padding=(2, 2))
+        yield "padding-same", f"pads {name} with zeros, so that its size stays the same (SAME)", (same,)
+        for before in range(1, 5):
+            shifted = Convolution(layer=part.layer, padding=(before, 0), size=_SIZES[name])
+            sentence = f"pads {name} with {before} zeros before each axis, and cuts it to its size"
+            yield "padding-same", sentence, (shifted,)
     weight = f"{part.layer}.weight"
     for reading in weight_readings(weight, _SHAPES[weight]):
         key = reading_key(part.layer, reading)
@@ -129,6 +133,9 @@ def _affine_variants(name: str, part: Convolution | Linear) -> Iterator[Variant]
 
 
 _BEFORE_RELU = {"pool1": "conv1", "pool2": "conv2", "relu3": "fc1", "relu4": "fc2"}
+
+_SIZES = {"conv1": 32, "conv2": 14}
+"""Height and width of the images that it reads."""
 
 _SHAPES = {
     "conv1.weight": (6, 3, 5, 5),

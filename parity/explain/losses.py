@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from parity.contract import StepTrace
 from parity.explain.network import softmax
-from parity.oracle import layers
 from parity.oracle.layers import Array, Labels
 
 __all__ = ["HONEST", "Guess", "Loss", "loss_guesses"]
@@ -55,9 +54,23 @@ class Loss:
         }
 
 
+def _targets(z: Array, targets: Array) -> tuple[float, Array]:
+    """Cross-entropy against any targets, and its gradient by the logits."""
+    shifted = z - z.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    by_logits = (np.exp(log_p) * targets.sum(axis=1, keepdims=True) - targets) / len(z)
+    return float(-(targets * log_p).sum() / len(z)), by_logits
+
+
+def _onehot(z: Array, y: NDArray[np.integer]) -> Array:
+    """A label that is no class has no target."""
+    targets: Array = (y[:, np.newaxis] == np.arange(z.shape[1])).astype(np.float64)
+    return targets
+
+
 HONEST = Loss(
-    value=lambda z, y: float(layers.cross_entropy(z, y)),
-    gradient=layers.cross_entropy_backward,
+    value=lambda z, y: _targets(z, _onehot(z, y))[0],
+    gradient=lambda z, y: _targets(z, _onehot(z, y))[1],
 )
 
 
@@ -141,18 +154,6 @@ def _labelled(offset: int) -> Loss:
     )
 
 
-def _targets(z: Array, targets: Array) -> tuple[float, Array]:
-    """Cross-entropy against any targets, and its gradient by the logits."""
-    log_p = np.log(softmax(z))
-    by_logits = (softmax(z) * targets.sum(axis=1, keepdims=True) - targets) / len(z)
-    return float(-(targets * log_p).sum() / len(z)), by_logits
-
-
-def _onehot(z: Array, y: NDArray[np.integer]) -> Array:
-    targets: Array = (y[:, np.newaxis] == np.arange(z.shape[1])).astype(np.float64)
-    return targets
-
-
 _one_based = Loss(
     value=lambda z, y: _targets(z, _onehot(z, y - 1))[0],
     gradient=lambda z, y: _targets(z, _onehot(z, y - 1))[1],
@@ -204,7 +205,7 @@ def _chosen(z: Array, y: Labels) -> Array:
 
 def _epsilon(found: float, z: Array, y: Labels) -> float:
     """The e for which -mean log(p + e) is what was found, by Newton's method: the mean is convex in e."""
-    p = _chosen(z, y)
+    p = np.maximum(_chosen(z, y), float(np.finfo(np.float64).tiny))
     epsilon, least = 0.0, -0.5 * float(p.min())
     for _ in range(NEWTON_STEPS):
         excess = -float(np.mean(np.log(p + epsilon))) - found

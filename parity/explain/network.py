@@ -99,9 +99,10 @@ class _Affine:
 
 @dataclass(frozen=True, kw_only=True)
 class Convolution(_Affine):
-    """`parity.oracle.layers.conv2d`, with zeros around the images."""
+    """`parity.oracle.layers.conv2d`, with so many zeros before and after each axis of the images, cut to `size`."""
 
-    padding: int = 0
+    padding: tuple[int, int] = (0, 0)
+    size: int | None = None
 
     def forward(self, x: Array, weights: Weights) -> Array:
         """(batch, channels, height, width) to (batch, filters, height', width')."""
@@ -110,12 +111,13 @@ class Convolution(_Affine):
     def backward(self, upstream: Array, x: Array, weights: Weights) -> tuple[Array, Gradients]:
         """See `Part`."""
         by_x, *by_parameters = layers.conv2d_backward(upstream, self._padded(x), self.parameters(weights)[0])
-        height, width = x.shape[2:]
-        inner = by_x[:, :, self.padding : self.padding + height, self.padding : self.padding + width]
-        return inner, self.gradients(*by_parameters)
+        before, (height, width) = self.padding[0], x.shape[2:]
+        whole = np.zeros((*x.shape[:2], height + sum(self.padding), width + sum(self.padding)))
+        whole[:, :, : by_x.shape[2], : by_x.shape[3]] = by_x  # what was cut off has no gradient
+        return whole[:, :, before : before + height, before : before + width], self.gradients(*by_parameters)
 
     def _padded(self, x: Array) -> Array:
-        return np.pad(x, ((0, 0), (0, 0), (self.padding,) * 2, (self.padding,) * 2))
+        return np.pad(x, ((0, 0), (0, 0), self.padding, self.padding))[:, :, : self.size, : self.size]
 
 
 @dataclass(frozen=True, kw_only=True)

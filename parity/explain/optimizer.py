@@ -24,7 +24,7 @@ from parity.explain.cause import Cause, Unknown
 from parity.explain.constants import Candidate, buffer_candidates, update_candidates
 from parity.explain.evidence import Evidence
 from parity.explain.fit import ALLOWED, Deviation, Fit, far, settle
-from parity.explain.rule import Rule, Step, meant_rule, steps_of
+from parity.explain.rule import DOUBLE, Rule, Step, meant_rule, steps_of
 
 __all__ = ["explain_optimizer"]
 
@@ -40,6 +40,9 @@ def explain_optimizer(evidence: Evidence) -> list[Cause | Unknown]:
     for stage in ("momentum", "update"):
         if deviation := _first(evidence, stage, rule, steps):
             causes, rule = _settled(deviation, list(CANDIDATES[stage](rule, steps)), rule, steps)
+            if stage == "momentum" and _first(evidence, "update", rule, steps):
+                before = replace(rule, fresh=True)  # a buffer may be rounded after its use
+                rule = rule if rule.bits == DOUBLE or _first(evidence, "update", before, steps) else before
             found += causes
             if any(isinstance(cause, Unknown) for cause in causes):
                 break  # an update cannot be judged by a rule that is not known
@@ -119,7 +122,7 @@ def _buffer_distance(rule: Rule, name: str, step: Step) -> float:
     found = step.buffers.get(name)
     if not rule.has_buffer:
         return 0.0 if found is None or not found.any() else float("inf")
-    expected = rule.buffer(name, step)
+    expected = rule.kept(name, step)
     # A buffer that a side does not keep stands at zero.
     return far(np.zeros_like(expected) if found is None else found, expected)
 

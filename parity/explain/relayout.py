@@ -14,14 +14,15 @@ from parity.oracle.layers import Array
 __all__ = [
     "FORMATS",
     "image_readings",
-    "is_rounded",
     "kernel_readings",
     "linear_readings",
     "round_to",
     "rounded_format",
 ]
 
-FORMATS = {"float32": 24, "float16 or TF32": 11, "bfloat16": 8}
+HALF_BITS = 11
+
+FORMATS = {"float32": 24, "float16 or TF32": HALF_BITS, "bfloat16": 8}
 """Significant bits, the hidden one included."""
 
 Order = NDArray[np.intp]
@@ -120,18 +121,44 @@ def round_to(values: Array, bits: int) -> Array:
     return rounded
 
 
-def is_rounded(values: Array, bits: int) -> bool:
-    """Whether so many significant bits hold every value."""
-    return bool(np.array_equal(round_to(values, bits), values))
+def rounded_near(found: Array, expected: Array, bits: int) -> Array:
+    """What is expected, rounded to so many bits; where that hangs on expected's own rounding, as it was found.
+
+    A number that falls next to the middle between two values may go either way, and is often rounded twice, through
+    float32.
+    """
+    low, high = round_to(expected * (1 - DOUBLE_ROUNDING), bits), round_to(expected * (1 + DOUBLE_ROUNDING), bits)
+    near: Array = np.where(found == low, low, np.where(found == high, high, round_to(expected, bits)))
+    return near
 
 
-def rounded_format(found: Array, expected: Array) -> str | None:
+DOUBLE_ROUNDING = 2.0**-24
+
+
+def rounded_format(found: Array, expected: Array, *, sums: bool = True) -> str | None:
     """The coarsest format that holds every value found, and explains how far they are from what is expected.
 
-    Each must be within two roundings of what is expected: one of the result, one of what it was computed from.
+    Each must be within one rounding of what is expected; of `sums`, which are computed from rounded values, within two
+    of the largest.
     """
+    size = float(np.abs(expected).max(initial=0.0))
     for name, bits in sorted(FORMATS.items(), key=lambda item: item[1]):
-        near = np.abs(found - expected) <= 2.0 ** (1 - bits) * np.maximum(np.abs(found), np.abs(expected))
-        if is_rounded(found, bits) and bool(near.all()):
+        if not _holds(found, bits):
+            continue
+        rounded = rounded_near(found, expected, bits)
+        if np.array_equal(found, rounded) or _half(found, expected, bits):
+            return name
+        if sums and float(np.abs(found - expected).max(initial=0.0)) <= 2.0 ** (1 - bits) * size:
             return name
     return None
+
+
+def _holds(found: Array, bits: int) -> bool:
+    """Whether so many significant bits hold every value; float16 has fewer for small ones."""
+    return bool(np.array_equal(round_to(found, bits), found))
+
+
+def _half(found: Array, expected: Array, bits: int) -> bool:
+    """Whether it is what float16 makes of it, whose small values are multiples of 2^-24."""
+    with np.errstate(over="ignore"):
+        return bits == HALF_BITS and bool(np.array_equal(expected.astype(np.float16).astype(np.float64), found))

@@ -10,11 +10,11 @@ import numpy as np
 
 from parity.contract import StepLR
 from parity.explain.evidence import Evidence
-from parity.explain.relayout import round_to
+from parity.explain.relayout import rounded_near
 from parity.oracle.layers import Array
 from parity.oracle.schedule import rates
 
-__all__ = ["Rule", "Step", "meant_rule", "steps_of"]
+__all__ = ["DOUBLE", "Rule", "Step", "meant_rule", "steps_of"]
 
 Tensors = Mapping[str, Array]
 
@@ -76,6 +76,7 @@ class Rule:
         has_buffer: whether there is one.
         inside: see above; 0 for torch's form.
         bits: significant bits that the buffer is kept in.
+        fresh: whether the update is made with the buffer before it is rounded to them.
         factors: of the learning rate, by tensor; 1 where not listed.
         accumulated: steps to one update; between, nothing changes.
         other_rates: learning rates by which ports get the schedule wrong: key, sentence, and one for each step.
@@ -93,6 +94,7 @@ class Rule:
     has_buffer: bool = True
     inside: float = 0.0
     bits: int = DOUBLE
+    fresh: bool = False
     factors: Mapping[str, float] = field(default_factory=lambda: _ALIKE)
     accumulated: int = 1
     other_rates: tuple[tuple[str, str, tuple[float, ...]], ...] = ()
@@ -109,20 +111,24 @@ class Rule:
         return g
 
     def buffer(self, name: str, step: Step) -> Array:
-        """B after the step."""
+        """What it is after the step, before it is rounded."""
         before = None if step.before is None else step.before.get(name)
         if self.idle(step):
             return np.zeros_like(step.parameters[name]) if before is None else before
         g = self.gradient(name, step) * (self.inside * self.rates[step.number] if self.inside else 1.0)
-        b = self.first_gain * g if before is None else self.momenta[step.number] * before + self.gain * g
-        return round_to(b, self.bits) if self.bits < DOUBLE else b
+        return self.first_gain * g if before is None else self.momenta[step.number] * before + self.gain * g
+
+    def kept(self, name: str, step: Step) -> Array:
+        """B as it is kept: rounded, where `bits` are fewer than float64's."""
+        b = self.buffer(name, step)
+        return rounded_near(step.buffers.get(name, b), b, self.bits) if self.bits < DOUBLE else b
 
     def direction(self, name: str, step: Step) -> Array:
         """d, of the buffer that was recorded."""
         g = self.gradient(name, step)
         if not self.has_buffer:
             return g
-        b = step.buffers.get(name, np.zeros_like(g))
+        b = self.buffer(name, step) if self.fresh else step.buffers.get(name, np.zeros_like(g))
         return g + self.momenta[step.number] * b if self.nesterov else b
 
     def update(self, name: str, step: Step) -> Array:
@@ -161,6 +167,9 @@ def _other_rates(evidence: Evidence) -> Iterator[tuple[str, str, tuple[float, ..
     steps = range(first, first + len(evidence.traces))
     if sgd.schedule is None:
         return
+    later = replace(sgd, schedule=replace(sgd.schedule, taken=sgd.schedule.taken + sgd.schedule.every))
+    sentence = "steps its scheduler before the first update: the first learning rate is skipped"
+    yield "first-lr-skipped", sentence, tuple(rates(later, step).lr for step in steps)
     if sgd.schedule.every > 1:
         counted = replace(sgd, schedule=replace(sgd.schedule, every=1))
         sentence = f"steps its scheduler after every batch, not after every {sgd.schedule.every} (an epoch)"

@@ -36,9 +36,45 @@ def explain_weights(evidence: Evidence) -> list[Cause | Unknown]:
             if not deviation.difference <= ALLOWED:
                 fits = list(_fits(name, held, meant)) if held.shape == meant.shape else []
                 settled = settle(deviation, fits)
+                if isinstance(settled, Unknown) and (cause := _unrelated(deviation, held, meant, step)):
+                    settled = cause
                 kind = settled.key if isinstance(settled, Cause) else "unknown"
                 found.setdefault((step, kind), []).append(settled)
     return [_together(each) for each in found.values()]
+
+
+def _unrelated(deviation: Deviation, held: Array, meant: Array, step: int) -> Cause | None:
+    """What can be said without a formula: something else has written to a tensor, or it was never the one given."""
+    name = deviation.place.tensor
+    if step:
+        key, sentence = "biases-aliased", f"has {name} changed between two steps: something else writes to its memory"
+    elif held.shape == meant.shape and held.size >= FEWEST and abs(_correlation(held, meant)) < UNRELATED:
+        key = "own-initialiser"
+        ratio = f"{np.std(held) / np.std(meant):.3g}"
+        sentence = (
+            f"begins with weights of its own, unrelated to those given (standard deviation times {ratio}): {name}"
+        )
+    else:
+        return None
+    return Cause(
+        key=key,
+        side=deviation.side,
+        place=deviation.place,
+        step=deviation.step,
+        sentence=sentence,
+        residual=deviation.difference,
+        before=deviation.difference,
+        keys=(key,),
+    )
+
+
+FEWEST, UNRELATED = 100, 0.5
+"""Of 100 independent draws a correlation of 0.5 is five standard deviations away from 0."""
+
+
+def _correlation(held: Array, meant: Array) -> float:
+    spread = float(np.std(held) * np.std(meant))
+    return float(np.mean((held - held.mean()) * (meant - meant.mean()))) / spread if spread else 1.0
 
 
 def _broke_before(evidence: Evidence, name: str, step: int) -> bool:
@@ -76,7 +112,7 @@ def weight_readings(name: str, shape: tuple[int, ...]) -> Iterator[Reading]:
 
 
 def _fits(name: str, held: Array, meant: Array) -> Iterator[Fit]:
-    if format_ := rounded_format(held, meant):
+    if format_ := rounded_format(held, meant, sums=False):
         yield Fit(key="weights-rounded", sentence=f"holds {name} rounded to {format_}", residual=0.0)
     if not held.any():
         yield Fit(key="weights-zero", sentence=f"begins with {name} at 0", residual=0.0)
