@@ -31,11 +31,12 @@ VARIANTS = {
 
 # What an implementation may refuse, by InputError, but not leave out.
 REFUSABLE = {
-    "a schedule": replace(HYPER, schedule=StepLR(step_size=1, gamma=0.5)),
-    "a schedule of the momentum": SGD(momentum=0.0, schedule=OneCycleLR(max_lr=0.02, total_steps=6)),
-    "clipped norms": replace(HYPER, clip_norm=0.5),
-    "clipped values": replace(HYPER, clip_value=0.01),
-    "biases that do not decay": replace(HYPER, decay_biases=False),
+    "a schedule, clipped norms and biases that do not decay": replace(
+        HYPER, schedule=StepLR(step_size=1, gamma=0.5), clip_norm=0.5, decay_biases=False
+    ),
+    "a schedule of the momentum and clipped values": SGD(
+        momentum=0.0, schedule=OneCycleLR(max_lr=0.02, total_steps=6), clip_value=0.01
+    ),
 }
 
 

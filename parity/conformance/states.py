@@ -14,8 +14,8 @@ from parity.conformance.promise import (
     require_close,
     require_equal,
 )
-from parity.conformance.subject import STEPS, Subject
-from parity.contract import DTYPES, SGD, InputError, StepLR, Weights
+from parity.conformance.subject import Subject
+from parity.contract import DTYPES, SGD, InputError, Weights
 
 __all__ = ["STATES"]
 
@@ -188,22 +188,6 @@ def restore_round_trip(subject: Subject) -> None:
 
 
 @promise(after=(restore_round_trip,))
-def restore_keeps_count(subject: Subject) -> None:
-    """restore() leaves the step count, by which a schedule goes on."""
-    if not subject.is_cnn:
-        raise Unoffered("its schedule is its own")
-    # After as many steps the learning rate is 0.
-    sgd = SGD(lr=0.01, momentum=0.0, schedule=StepLR(step_size=STEPS, gamma=0.0))
-    if not subject.takes(sgd):
-        raise Unoffered("it refuses schedules")
-    for state, moves in ((subject.start(sgd=sgd), True), (subject.stepped(sgd), False)):
-        restored = subject.restore(state, subject.given_weights(), {})
-        before, after = subject.weights(restored), subject.weights(subject.run(restored, subject.plan[:1])[0])
-        moved = any((after[name] != value).any() for name, value in before.items())
-        require(moved == moves, "a schedule does not go on where it was")
-
-
-@promise(after=(restore_round_trip,))
 def restore_first_step(subject: Subject) -> None:
     """restore() without momentum makes the next step a first one."""
     start = subject.start()
@@ -281,7 +265,6 @@ STATES = (
     momentum_at_first,
     momentum_empty,
     restore_round_trip,
-    restore_keeps_count,
     restore_first_step,
     restore_copies,
     restore_rounds,
