@@ -266,6 +266,7 @@ def show(data: str, data_dir: Path | None, batch_size: int, seed: int, out: Path
 
 
 cli.add_command(check.check)
+cli.add_command(check.explain)
 cli.add_command(drill.drill)
 cli.add_command(trace.record)
 cli.add_command(trace.compare)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from parity import oracle
 from parity.checking.claims import repeat_finding, score_finding
-from parity.checking.evidence import explain_steps
+from parity.checking.evidence import explain_outputs, explain_statement, explain_steps
 from parity.checking.fast_path import fast_finding, fast_formulas, group_ends, make_rung
 from parity.checking.ladder import Broken, Climb, climb
 from parity.checking.probes import tie_probe
@@ -33,7 +33,7 @@ from parity.compare import (
 )
 from parity.compare.formula import EPS, ULPS
 from parity.contract import StepTrace
-from parity.explain import Explanation, explain_repeat, explain_score
+from parity.explain import Explanation, explain_fast_path, explain_repeat
 from parity.lane import Lane
 from parity.matching import first_unmatched, matched_pairs
 from parity.pair import Pair
@@ -75,9 +75,11 @@ def compare_double(start: Pair, batches: Sequence[Batch], settings: Settings, *,
         return Double(climb=climbed, finding=unproved)
     evaluation = _evaluation(climbed, len(batches))
     if evaluation.broken or evaluation.vacuous:
-        return Double(climb=climbed, others=(evaluation,), finding=formula_finding(evaluation))
+        finding = formula_finding(evaluation)
+        explanation = explain_outputs(climbed.end, finding) if evaluation.broken and start.problem.is_cnn else None
+        return Double(climb=climbed, others=(evaluation,), finding=finding, explanation=explanation)
     if misstated := score_finding(climbed.end, len(batches)):
-        explanation = _explain_score(climbed.end, misstated, settings)
+        explanation = explain_statement(climbed.end, misstated, settings)
         return Double(climb=climbed, others=(evaluation,), finding=misstated, explanation=explanation)
     probed = _probe_ties(start, batches[0], settings)
     others = (*_matched(climbed, start), evaluation, *(probed.climb.rungs if probed else ()))
@@ -87,17 +89,14 @@ def compare_double(start: Pair, batches: Sequence[Batch], settings: Settings, *,
     unlike = fast_finding(start.names, fast)
     if unlike is None and climbed.opening:
         unlike = repeat_finding(start, batches[0], climbed.opening)
-    repeated = explain_repeat(unlike) if unlike and unlike.phase == "repeat" else None
-    return Double(climb=climbed, others=others, fast=fast, finding=unlike, explanation=repeated)
+    return Double(climb=climbed, others=others, fast=fast, finding=unlike, explanation=_unlike_itself(unlike))
 
 
-def _explain_score(end: Pair, finding: Finding, settings: Settings) -> Explanation:
-    """Why a side's accuracy is not that of its own outputs."""
-    number = end.names.index(finding.off[0])
-    lane, state = end.lanes[number], end.states[number]
-    stated = lane.accuracy(state)
-    labels = np.asarray(end.problem.test[1], np.int64)
-    return explain_score(finding, stated or 0.0, lane.logits(state), labels, settings.batch_size)
+def _unlike_itself(finding: Finding | None) -> Explanation | None:
+    """The cause, where a side differs from itself."""
+    if finding is None or not finding.off:
+        return None
+    return explain_repeat(finding) if finding.phase == "repeat" else explain_fast_path(finding)
 
 
 def _described(finding: Finding, broken: Broken, names: tuple[str, str]) -> Finding:

@@ -7,14 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.compare import Finding, stage_tensors
 from parity.contract import ParityError, StepTrace
-from parity.explain import Cause, Evidence, Explanation, Unknown, explain_side
+from parity.explain import (
+    Cause,
+    Evidence,
+    Explanation,
+    Unknown,
+    explain_evaluation,
+    explain_score,
+    explain_side,
+)
 from parity.lane import Lane
 from parity.oracle.layers import normalise
 from parity.pair import Pair
 from parity.settings import Settings
 
-__all__ = ["explain_steps"]
+__all__ = ["explain_outputs", "explain_statement", "explain_steps"]
 
 Batch = NDArray[np.int32]
 
@@ -30,9 +39,27 @@ def explain_steps(start: Pair, batches: Sequence[Batch], settings: Settings) -> 
     found: list[Cause | Unknown] = []
     for lane, state, placed in zip(start.lanes, start.states, start.data, strict=True):
         traces = _observed(lane, state, placed, batches)
+        if not traces:
+            continue
         found += explain_side(_evidence(start, lane, state, traces, batches, settings=settings))
-    causes = tuple(each for each in found if isinstance(each, Cause))
-    return Explanation(causes=causes, unknown=tuple(each for each in found if isinstance(each, Unknown)))
+    return Explanation.of(found)
+
+
+def explain_outputs(end: Pair, finding: Finding) -> Explanation:
+    """Why the outputs for test examples differ, though everything before them matched."""
+    images = normalise(np.asarray(end.problem.test[0]))
+    return Explanation.of(
+        explain_evaluation(finding, lane.side.name, lane.logits(state), images, lane.weights(state))
+        for lane, state in zip(end.lanes, end.states, strict=True)
+    )
+
+
+def explain_statement(end: Pair, finding: Finding, settings: Settings) -> Explanation:
+    """Why a side's accuracy is not that of its own outputs."""
+    number = end.names.index(finding.off[0])
+    lane, state = end.lanes[number], end.states[number]
+    labels = np.asarray(end.problem.test[1], np.int64)
+    return explain_score(finding, lane.accuracy(state) or 0.0, lane.logits(state), labels, settings.batch_size)
 
 
 def _evidence(
@@ -60,8 +87,13 @@ def _observed(lane: Lane, state: object, placed: object, batches: Sequence[Batch
         try:
             state, trace = lane.observe(state, rows, placed)
         except ParityError:
-            if not traces:
-                raise
+            break
+        if not _finite(trace):
             break
         traces.append(trace)
     return traces
+
+
+def _finite(trace: StepTrace) -> bool:
+    """No formula can be fitted to what is not a number."""
+    return all(np.isfinite(value).all() for value in stage_tensors(trace).values())

@@ -1,10 +1,11 @@
-"""`parity check`: a verdict on two programs within seconds."""
+"""`parity check`: a verdict on two programs within seconds; `parity explain`: why they differ."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -21,24 +22,36 @@ from parity.commands.options import (
 
 if TYPE_CHECKING:
     from parity.prepare import Prepared
+    from parity.result import CheckReport
     from parity.settings import Settings, Side
 
-__all__ = ["check"]
+__all__ = ["check", "explain"]
 
 
-@click.command()
-@click.argument("a", default="torch_impl")
-@click.argument("b", default="jax_impl")
-@click.option("--data", metavar="auto|cifar10|embedded|FILE.npz", help="What the CNN sees.  [default: auto]")
-@click.option("--data-dir", type=FILE, help="Where CIFAR-10 is kept.  [default: the user's cache folder]")
-@batch_options
-@click.option("--steps", type=click.IntRange(2, 100), default=6, help="How many steps to observe.")
-@sgd_options
-@device_option
-@weights_option
-@click.option("--map", "mapping", multiple=True, metavar="A=B", help="B's name of A's tensor; repeatable.")
-@json_option
-def check(a: str, b: str, steps: int, json_file: Path | None, mapping: tuple[str, ...], **arguments: Any) -> None:
+def _checked(command: Callable[..., None]) -> click.Command:
+    """A command with the options of a check."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return click.command()(command)
+
+
+_OPTIONS = (
+    click.argument("a", default="torch_impl"),
+    click.argument("b", default="jax_impl"),
+    click.option("--data", metavar="auto|cifar10|embedded|FILE.npz", help="What the CNN sees.  [default: auto]"),
+    click.option("--data-dir", type=FILE, help="Where CIFAR-10 is kept.  [default: the user's cache folder]"),
+    batch_options,
+    click.option("--steps", type=click.IntRange(2, 100), default=6, help="How many steps to observe."),
+    sgd_options,
+    device_option,
+    weights_option,
+    click.option("--map", "mapping", multiple=True, metavar="A=B", help="B's name of A's tensor; repeatable."),
+    json_option,
+)
+
+
+@_checked
+def check(**arguments: Any) -> None:
     """Compare every stage of a few steps of A and B, and say where they part.
 
     A and B are implementations, named MODULE or MODULE:ATTRIBUTE: of the CNN, or programs that bring their own data and
@@ -46,19 +59,42 @@ def check(a: str, b: str, steps: int, json_file: Path | None, mapping: tuple[str
 
     Example: parity check torch_impl jax_impl
     """
+    from parity.render.check import check_lines
+
+    _run(arguments, check_lines)
+
+
+@_checked
+def explain(**arguments: Any) -> None:
+    """Say why A and B differ: the causes, in the order of the stages, with what each leaves unexplained.
+
+    It checks them as `parity check` does. Each stage of either side is predicted from what the same side recorded
+    before it; faults that ports are known to have are fitted to what deviates, and are causes if they predict it to
+    rounding.
+
+    Example: parity explain torch_impl jax_impl
+    """
+    from parity.render.explanation import explanation_lines
+
+    _run(arguments, explanation_lines)
+
+
+def _run(arguments: dict[str, Any], lines: Callable[[CheckReport], Iterator[str]]) -> NoReturn:
+    """Check, print, write the report, and end with the verdict's exit code."""
     from parity.checking import check as run_check
     from parity.commands.schedule import scheduled
     from parity.data import Loader, check_writable
     from parity.environment import describe_environment
-    from parity.render.check import check_lines
     from parity.result import CheckReport, write_json
     from parity.run import resolve_sides
 
+    json_file: Path | None = arguments.pop("json_file")
+    steps: int = arguments.pop("steps")
     settings = settings_from(arguments)
     if json_file is not None:
         check_writable(json_file, argument="json")
-    first, second = resolve_sides((a, b))
-    prepared = _prepare((first, second), settings, mapping, arguments)
+    first, second = resolve_sides((arguments["a"], arguments["b"]))
+    prepared = _prepare((first, second), settings, arguments["mapping"], arguments)
     loader = Loader(size=prepared.problem.size, batch_size=settings.batch_size, seed=settings.seed)
     settings = scheduled(settings, loader, per=arguments["per"], steps=steps)
     click.echo(f"data: {prepared.data}")
@@ -71,7 +107,7 @@ def check(a: str, b: str, steps: int, json_file: Path | None, mapping: tuple[str
         notes=prepared.notes,
         check=run_check(prepared.sides, prepared.problem, settings, steps=steps),
     )
-    echo(check_lines(report))
+    echo(lines(report))
     if json_file is not None:
         write_json(json_file, report)
         click.echo(f"wrote {json_file}: the report")

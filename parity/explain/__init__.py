@@ -6,7 +6,8 @@ all of them where several do, and where none does the answer is "unknown". Start
 """
 
 from parity.explain.cause import Cause, Explanation, Unknown
-from parity.explain.claims import explain_precision, explain_repeat, explain_score
+from parity.explain.claims import explain_fast_path, explain_precision, explain_repeat, explain_score
+from parity.explain.evaluation import explain_evaluation
 from parity.explain.evidence import Evidence
 from parity.explain.side import explain_side
 
@@ -15,6 +16,8 @@ __all__ = [
     "Evidence",
     "Explanation",
     "Unknown",
+    "explain_evaluation",
+    "explain_fast_path",
     "explain_precision",
     "explain_repeat",
     "explain_score",

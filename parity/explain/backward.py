@@ -164,6 +164,9 @@ def _fits(
     clip: Callable[[Gradients], Gradients],
 ) -> Iterator[Fit]:
     meant = [clip(each) for each in raw]
+    mean = [clip(predicted_gradients(nodes, HONEST, trace)) for trace in evidence.traces]
+    text = "takes the gradients of the mean cross-entropy, whatever loss it reports"
+    yield Fit(key="loss-only-reported", sentence=text, residual=_left(found, mean))
     for key, sentence, changed in _tie_rules(nodes):
         expected = [clip(predicted_gradients(changed, loss, trace)) for trace in evidence.traces]
         yield Fit(key=key, sentence=sentence, residual=_left(found, expected))
@@ -303,7 +306,7 @@ def _scaled(gradients: Gradients, factor: float) -> Gradients:
 
 def _rounding_fits(found: Sequence[Gradients], meant: Sequence[Gradients]) -> Iterator[Fit]:
     names = [
-        {rounded_format(seen[name], value) for name, value in each.items() if name in seen and np.any(value)}
+        {rounded_format(seen[n], value, sums=False) for n, value in each.items() if n in seen and np.any(value)}
         for seen, each in zip(found, meant, strict=True)
     ]
     formats: set[str | None] = set()

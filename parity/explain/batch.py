@@ -13,7 +13,7 @@ from parity.explain.cause import Cause, Unknown
 from parity.explain.evidence import Evidence
 from parity.explain.fit import ALLOWED, Deviation, Fit, far, first_deviation, settle
 from parity.explain.network import Reading
-from parity.explain.relayout import image_readings, rounded_format
+from parity.explain.relayout import FORMATS, image_readings, round_to
 from parity.oracle.layers import Array
 
 __all__ = ["explain_batch"]
@@ -35,12 +35,12 @@ def explain_batch(evidence: Evidence) -> list[Cause | Unknown]:
     found = _explain_images(evidence, images, rows, seen, labels)
     # Labels belong to the images that were taken, be they those whose turn it is or not; of an overwritten buffer they
     # are the ones that are due.
-    reused = any(isinstance(cause, Cause) and cause.key == REUSED for cause in found)
+    reused = any(isinstance(cause, Cause) and cause.key in (REUSED, MISALIGNED) for cause in found)
     taken = [each if own is None or reused else own for own, each in zip(seen, rows, strict=True)]
     return [*found, *_explain_labels(evidence, labels, [evidence.labels[each] for each in taken])]
 
 
-REUSED = "buffer-reused"
+REUSED, MISALIGNED = "buffer-reused", "images-beside-other-labels"
 
 
 def _reordered(
@@ -103,11 +103,22 @@ def _other_rows(
     due = all(np.array_equal(own, evidence.labels[each]) for own, each in zip(labels, rows, strict=True))
     own = all(np.array_equal(own, evidence.labels[each]) for own, each in zip(labels, found, strict=True))
     if due and not own:
-        sentence = "has the images of other batches beside the labels that are due: its buffer is overwritten in use"
-        yield Fit(key=REUSED, sentence=sentence, residual=0.0)
+        yield _beside_labels(found, rows)
         return
     key, sentence = _order(evidence, found, rows)
     yield Fit(key=key, sentence=sentence, residual=0.0)
+
+
+def _beside_labels(seen: Rows, rows: Rows) -> Fit:
+    """Images that are not those of the labels: a buffer that is written to again holds another whole batch."""
+    others = [set(batch.tolist()) for batch in rows]
+    moved = [(set(a.tolist()), set(b.tolist())) for a, b in zip(seen, rows, strict=True) if not np.array_equal(a, b)]
+    if all(any(batch <= other for other in others if other != due) for batch, due in moved):
+        sentence = "has the images of another batch beside the labels that are due: its buffer is overwritten in use"
+        return Fit(key=REUSED, sentence=sentence, residual=0.0)
+    a, b = (", ".join(map(str, batch[:4])) for batch in (seen[0], rows[0]))
+    sentence = f"has the images of rows {a} beside the labels of rows {b}"
+    return Fit(key=MISALIGNED, sentence=sentence, residual=0.0)
 
 
 def _order(evidence: Evidence, seen: Rows, rows: Rows) -> tuple[str, str]:
@@ -160,15 +171,34 @@ def _changed_images(evidence: Evidence, images: Sequence[Array], rows: Rows) -> 
     broken = next(n for n, (x, y) in enumerate(zip(images, expected, strict=True)) if far(x, y) > ALLOWED)
     if any(x.shape != y.shape for x, y in zip(images, expected, strict=True)):
         return
-    formats = {rounded_format(x, y) for x, y in zip(images, expected, strict=True)}
-    if len(formats) == 1 and (name := formats.pop()):
+    for name, bits in FORMATS.items():
+        made = [_normalised_in(bits, y) for y in expected]
         key = f"{name}-preprocessing".replace(" or ", "-or-")
-        yield Fit(key=key, sentence=f"normalises the images in {name}", residual=0.0)
+        ways = zip(*made, strict=True)
+        residual = min(max(far(x, each) for x, each in zip(images, way, strict=True)) for way in ways)
+        yield Fit(key=key, sentence=f"normalises the images in {name}", residual=residual)
     for reading in image_readings(expected[0].shape[1:]):
         change = _fitted(reading, images[broken], expected[broken])
         residual = max(far(x, change.of(y)) for x, y in zip(images, expected, strict=True))
         key, sentence = _described(change)
         yield Fit(key=key, sentence=sentence, residual=residual)
+
+
+def _normalised_in(bits: int, images: Array) -> list[Array]:
+    """(x/255 - 0.5) / 0.5 with each operation rounded, in the ways in which that is written; and the result rounded."""
+
+    def to(values: Array) -> Array:
+        return round_to(values, bits)
+
+    pixels = np.rint((images + 1) * 127.5)
+    inverse = float(to(np.array(1 / 255)))
+    return [
+        to(images),
+        to(to(to(pixels / 255) - 0.5) / 0.5),
+        to(to(to(pixels * inverse) - 0.5) / 0.5),
+        to(to(pixels / 127.5) - 1),
+        to(to(to(pixels / 255) * 2) - 1),
+    ]
 
 
 def _fitted(reading: Reading, found: Array, expected: Array) -> _Change:

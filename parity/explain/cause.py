@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from parity.compare import Stage
@@ -77,6 +78,15 @@ class Explanation:
 
     causes: tuple[Cause, ...] = ()
     unknown: tuple[Unknown, ...] = ()
+
+    @classmethod
+    def of(cls, found: Iterable[Cause | Unknown | None]) -> Explanation:
+        """What was found, in order."""
+        known = list(found)
+        return cls(
+            causes=tuple(each for each in known if isinstance(each, Cause)),
+            unknown=tuple(each for each in known if isinstance(each, Unknown)),
+        )
 
     @property
     def line(self) -> str:

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from parity.compare import Finding
 from parity.contract import StepTrace
-from parity.explain.cause import Cause, Explanation, Unknown
+from parity.explain.cause import Cause, Explanation
 from parity.explain.fit import Deviation, Fit, far, settle
 from parity.explain.network import NODES, output_of
 from parity.explain.relayout import round_to
 from parity.oracle.layers import Array
 
-__all__ = ["explain_precision", "explain_repeat", "explain_score"]
+__all__ = ["explain_fast_path", "explain_precision", "explain_repeat", "explain_score"]
 
 
 def explain_score(
@@ -40,11 +40,7 @@ def explain_score(
         Fit(key=key, sentence=sentence, residual=abs(value - stated) / max(abs(stated), 1.0))
         for key, sentence, value in _metrics(logits, labels, batch_size)
     ]
-    return _alone(settle(deviation, fits))
-
-
-def _alone(found: Cause | Unknown) -> Explanation:
-    return Explanation(causes=(found,)) if isinstance(found, Cause) else Explanation(unknown=(found,))
+    return Explanation.of([settle(deviation, fits)])
 
 
 def _metrics(
@@ -67,6 +63,21 @@ def _metrics(
         if whole and whole < len(right):
             sentence = f"leaves out the last batch, which has fewer than {number}"
             yield "metric-last-batch-dropped", sentence, float(right[:whole].mean())
+
+
+def explain_fast_path(finding: Finding) -> Explanation:
+    """A program whose `run` is another than its `observe`: each by itself may be right."""
+    cause = Cause(
+        key="fast-path",
+        side=finding.off[0],
+        place=finding.place,
+        step=finding.step or 0,
+        sentence="computes something else in run() than in observe()",
+        residual=0.0,
+        before=finding.difference,
+        keys=("fast-path",),
+    )
+    return Explanation(causes=(cause,))
 
 
 def explain_repeat(finding: Finding) -> Explanation:

@@ -46,7 +46,7 @@ def explain_optimizer(evidence: Evidence) -> list[Cause | Unknown]:
             found += causes
             if any(isinstance(cause, Unknown) for cause in causes):
                 break  # an update cannot be judged by a rule that is not known
-    return _coupled(found, rule)
+    return _coupled(found, rule, meant_rule(evidence).decay)
 
 
 def _settled(
@@ -81,14 +81,15 @@ def _two(
     return None
 
 
-def _coupled(causes: list[Cause | Unknown], rule: Rule) -> list[Cause | Unknown]:
+def _coupled(causes: list[Cause | Unknown], rule: Rule, meant: float) -> list[Cause | Unknown]:
     """One cause for a decay that has moved from the gradient to the parameter."""
     keys = [cause.key if isinstance(cause, Cause) else "" for cause in causes]
     if COUPLED not in keys or DECOUPLED not in keys or rule.decay:
         return causes
     lost, moved = causes[keys.index(COUPLED)], causes[keys.index(DECOUPLED)]
     assert isinstance(lost, Cause) and isinstance(moved, Cause)  # noqa: S101, PT018  their keys say so
-    one = replace(moved, place=lost.place, step=lost.step, before=lost.before)
+    sentence = moved.sentence.replace("where no decay is meant", f"where {meant:.6g} before it (L2) is meant")
+    one = replace(moved, place=lost.place, step=lost.step, before=lost.before, sentence=sentence)
     return [one if cause is lost else cause for cause in causes if cause is not moved]
 
 

@@ -73,6 +73,7 @@ def _linear_readings(shape: tuple[int, ...], features: tuple[int, ...] | None) -
             order = "".join("CHW"[axis] for axis in axes)
             columns = _numbers(features).transpose(axes).reshape(-1)
             yield _reading(f"with its inputs in {','.join(order)} order", numbers[:, columns])
+            yield _reading(f"with its inputs taken for {','.join(order)} order", numbers[:, np.argsort(columns)])
 
 
 def _image_readings(shape: tuple[int, ...]) -> Iterator[Reading]:

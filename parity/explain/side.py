@@ -26,6 +26,11 @@ FORWARD = ("batch", "weights", "activations", "logits", "loss")
 
 def explain_side(evidence: Evidence) -> list[Cause | Unknown]:
     """Every cause, in the order of the stages; [] where the side follows its formulas."""
+    with np.errstate(all="ignore"):  # a guess that is wrong may overflow, and then does not fit
+        return _explain(evidence)
+
+
+def _explain(evidence: Evidence) -> list[Cause | Unknown]:
     if single := _in_float32(evidence):
         return [single]
     found = [*explain_batch(evidence), *explain_weights(evidence)]

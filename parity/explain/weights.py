@@ -48,7 +48,7 @@ def _unrelated(deviation: Deviation, held: Array, meant: Array, step: int) -> Ca
     name = deviation.place.tensor
     if step:
         key, sentence = "biases-aliased", f"has {name} changed between two steps: something else writes to its memory"
-    elif held.shape == meant.shape and held.size >= FEWEST and abs(_correlation(held, meant)) < UNRELATED:
+    elif held.shape == meant.shape and held.size >= FEWEST and _unlike(held, meant):
         key = "own-initialiser"
         ratio = f"{np.std(held) / np.std(meant):.3g}"
         sentence = (
@@ -70,6 +70,12 @@ def _unrelated(deviation: Deviation, held: Array, meant: Array, step: int) -> Ca
 
 FEWEST, UNRELATED = 100, 0.5
 """Of 100 independent draws a correlation of 0.5 is five standard deviations away from 0."""
+
+
+def _unlike(held: Array, meant: Array) -> bool:
+    """Neither the same values in another order, nor values that follow the ones given."""
+    same = np.array_equal(np.sort(held, axis=None), np.sort(meant, axis=None))
+    return not same and abs(_correlation(held, meant)) < UNRELATED
 
 
 def _correlation(held: Array, meant: Array) -> float:
@@ -129,7 +135,7 @@ def _fits(name: str, held: Array, meant: Array) -> Iterator[Fit]:
 def reading_key(layer: str, reading: Reading) -> str:
     """The key of a weight that is held, or read, in that order."""
     name = reading.name
-    if name.startswith("with its inputs in"):
+    if name.startswith(("with its inputs in ", "with its inputs taken for ")):
         return "flatten-order"
     if name.startswith("reshaped"):
         return "kernel-reshaped" if layer.startswith("conv") else "linear-reshaped"

@@ -9,6 +9,7 @@ from parity.checking import Check
 from parity.compare import Rounding, Rung
 from parity.compare.formula import EPS
 from parity.contract import STAGES
+from parity.render.explanation import cause_lines
 from parity.result import CheckReport
 
 __all__ = ["check_lines", "stage_table"]
@@ -26,6 +27,7 @@ def check_lines(report: CheckReport) -> Iterator[str]:
     yield from stage_table(check, report.names)
     if check.blame:
         yield str(check.blame)
+    yield from cause_lines(report)
     yield f"{check.seconds:.1f} s"
     yield f"verdict: {check.line}"
 

@@ -1,0 +1,65 @@
+"""Steps of an oracle in which one operation is another, as evidence for the explainer."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from parity.contract import SGD, initial_weights
+from parity.explain import Evidence, Explanation, explain_side
+from parity.lane import Lane
+from parity.oracle import Operations, Oracle, impl
+from parity.oracle.layers import normalise
+from parity.oracle.sgd import sgd_update
+from parity.problem import cnn_problem
+from parity.settings import Settings, Side
+
+SIZES = (4, 4, 2, 4, 4, 2)  # an epoch ends after the third
+
+
+def oracle(**operations):
+    return Oracle(operations=replace(Operations(), **operations))
+
+
+def stepping(change):
+    """The oracle with `change(p, g, b, sgd, step)` for its update."""
+    return oracle(sgd_update=change)
+
+
+def sgd_with(**changes):
+    """SGD with other hyper-parameters than it was asked for; a function gives one that hangs on the parameter."""
+
+    def update(p, g, b, sgd, step):
+        own = {name: value(p) if callable(value) else value for name, value in changes.items()}
+        return sgd_update(p, g, b, replace(sgd, **own), step)
+
+    return stepping(update)
+
+
+def evidence(implementation, dataset, *, sgd=None, weights=None, sizes=SIZES):
+    sgd, weights = sgd or SGD(), weights or initial_weights(0)
+    rows = np.split(np.arange(sum(sizes), dtype=np.int32), np.cumsum(sizes)[:-1])
+    problem = cnn_problem(dataset, weights)
+    lane = Lane(side=Side(name="b", implementation=implementation))
+    state = lane.start(problem, Settings(sgd=sgd, dtype="float64", device="cpu"), "cpu")
+    traces = []
+    for batch in rows:
+        state, trace = lane.observe(state, batch)
+        traces.append(trace)
+    return Evidence(
+        side="b",
+        traces=tuple(traces),
+        rows=tuple(rows),
+        images=normalise(dataset.train_images),
+        labels=dataset.train_labels,
+        weights=weights,
+        momentum={},
+        sgd=sgd,
+        batch_size=4,
+    )
+
+
+def explained(implementation, dataset, **keywords):
+    return Explanation.of(explain_side(evidence(implementation, dataset, **keywords)))
+
+
+HONEST = impl
