@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from parity.commands import check, trace
+from parity.commands import check, identify, trace
 from parity.commands.options import (
     FILE,
     Printer,
@@ -266,3 +266,4 @@ def show(data: str, data_dir: Path | None, batch_size: int, seed: int, out: Path
 cli.add_command(check.check)
 cli.add_command(trace.record)
 cli.add_command(trace.compare)
+cli.add_command(identify.identify)

@@ -51,7 +51,7 @@ def _drawn(run: KnownRun) -> dict[str, Any]:
         name: getattr(truth, name)
         for name in ("family", "form", "decay", "clip", "nesterov", "maximize", "centered", "every", "summed")
     }
-    plain = {name: value for name, value in shown.items() if value not in ("none", False, 1)}
+    plain = {name: value for name, value in shown.items() if value != "none" and value is not False}
     return plain | {name: round(value, 12) for name, value in truth.constants.items()}
 
 
@@ -165,26 +165,38 @@ def _constant_errors(member: Member, run: KnownRun) -> dict[str, float]:
     """Relative errors of all constants, and of the learning rates relative to the largest."""
     truth = run.truth
     expected = _expected(truth)
+    rates = np.array(run.rates) * _rate_factor(truth)
+    if "max_norm" in expected and member.errors.get("max_norm", 0.0) is None:
+        # Every step is clipped: a multiple of the bound is the same rule with other constants.
+        factor = member.constants["max_norm"] / expected["max_norm"]
+        expected = {name: value * factor ** _POWERS.get(name, 0) for name, value in expected.items()}
+        if truth.decay == "coupled":
+            expected["weight_decay"] *= factor
+        if truth.decay == "decoupled" and truth.family == "sgd":
+            expected["weight_decay"] *= factor
+        rates = rates / factor if truth.family == "sgd" else rates
     errors = {
         name: abs(member.constants[name] / value - 1) for name, value in expected.items() if name in member.constants
     }
-    rates = np.array(run.rates) * _rate_factor(truth)
-    if errors.get("max_norm") and member.errors.get("max_norm") is None:  # every step is clipped: only their product
-        rates, errors["max_norm"] = rates * expected["max_norm"] / member.constants["max_norm"], 0.0
     known = np.array([error is not None for error in member.lr_errors])
     off = np.abs(np.array(member.lr) - rates[: len(member.lr)])[known]
     return errors | {"lr": float(off.max(initial=0.0) / np.abs(rates).max())}
 
 
+_POWERS = {"eps": 1, "eps_root": 2, "initial_accumulator": 2, "max_norm": 1, "clip_value": 1}
+"""How constants grow with the gradients."""
+
+
 def _expected(truth: Truth) -> Mapping[str, float]:
     """The constants in the terms of means of gradients."""
     k = truth.every if truth.summed else 1
-    powers = {"eps": 1, "eps_root": 2, "initial_accumulator": 2, "max_norm": 1, "clip_value": 1}
-    expected = {name: value / k ** powers.get(name, 0) for name, value in truth.constants.items()}
+    expected = {name: value / k ** _POWERS.get(name, 0) for name, value in truth.constants.items()}
     if truth.form in ("scaled", "averaged", "debiased"):
         expected.pop("dampening", None)
     if truth.decay == "coupled":
         expected["weight_decay"] /= k
+    if truth.decay == "decoupled":
+        expected["weight_decay"] /= _rate_factor(truth)
     if truth.family == "adagrad" and "eps_root" in expected:
         total = expected.pop("eps_root") + expected.pop("initial_accumulator", 0.0)
         expected |= {"eps_root": total, "initial_accumulator": total}

@@ -133,7 +133,9 @@ class Optimizer:
         slots["m"] = one(b1) * slots.get("m", one(0)) + one(1 - b1) * g
         slots["v"] = one(b2) * slots.get("v", one(0)) + one(1 - b2) * g * g
         mean, square = slots["m"] / one(1 - b1**t), slots["v"] / one(1 - b2**t)
-        return np.asarray(-one(lr) * _ratio(mean, np.sqrt(square + one(self.truth["eps_root"])) + one(self.truth["eps"])))
+        return np.asarray(
+            -one(lr) * _ratio(mean, np.sqrt(square + one(self.truth["eps_root"])) + one(self.truth["eps"]))
+        )
 
     def _rmsprop(self, slots: dict[str, Any], g: Floats, lr: float) -> Floats:
         one, alpha = g.dtype.type, self.truth["alpha"]

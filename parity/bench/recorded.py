@@ -41,7 +41,7 @@ def draw_run(number: int, dtype: str, dataset: Dataset) -> KnownRun:
     """Run number so and so: every fourth on the CNN, the others on least squares and logistic regression."""
     stream = Stream(number, _PURPOSE)
     problem = ("cnn", "least squares", "logistic", "least squares")[number % 4]
-    begin, gradients = (_cnn(stream, dataset) if problem == "cnn" else _convex(stream, problem))
+    begin, gradients = _cnn(stream, dataset) if problem == "cnn" else _convex(stream, problem)
     start = {name: value.astype(dtype) for name, value in begin.items()}
     truth, lr = _draw_rule(stream, tuple(start), math.sqrt(sum(np.square(g).sum() for g in gradients(start).values())))
     schedule, rates = _draw_schedule(stream, STEPS // truth.every)
@@ -52,9 +52,7 @@ def draw_run(number: int, dtype: str, dataset: Dataset) -> KnownRun:
             break
         lr /= 4  # it diverges
     scaled = tuple(lr * rate for rate in rates)
-    return KnownRun(
-        problem=problem, truth=truth, schedule=schedule, rates=scaled, parameters=run[0], gradients=run[1]
-    )
+    return KnownRun(problem=problem, truth=truth, schedule=schedule, rates=scaled, parameters=run[0], gradients=run[1])
 
 
 def _recorded(
@@ -179,7 +177,9 @@ def _draw_schedule(stream: Stream, updates: int) -> tuple[str, list[float]]:
         "constant": np.ones(updates),
         "step": (0.2 + 0.6 * draw[0]) ** (t // max(3, int((5 + 20 * draw[1]) * share))),
         "multi-step": (0.2 + 0.6 * draw[0])
-        ** np.searchsorted([int(updates * (0.2 + 0.2 * draw[1])), int(updates * (0.65 + 0.2 * draw[2]))], t, side="right"),
+        ** np.searchsorted(
+            [int(updates * (0.2 + 0.2 * draw[1])), int(updates * (0.65 + 0.2 * draw[2]))], t, side="right"
+        ),
         "exponential": (0.92 + 0.07 * draw[0]) ** t,
         "linear": 1 - (0.3 + 0.5 * draw[0]) * np.minimum(t / rise, 1),
         "warm-up": 0.1 + 0.5 * draw[0] + (0.9 - 0.5 * draw[0]) * np.minimum(t / rise, 1),

@@ -23,7 +23,11 @@ def torch_line(found: Found, names: Sequence[str], every: int) -> str:
     rate = float(found.schedule.rates[0]) if len(found.schedule.rates) else 0.0
     arguments = {"lr": abs(rate)}
     if rule.scaling == "none":
-        if rule.buffer not in ("none", "torch") or rule.decay == "constant" or (rule.decay == "decoupled" and c.get("momentum")):
+        if (
+            rule.buffer not in ("none", "torch")
+            or rule.decay == "constant"
+            or (rule.decay == "decoupled" and c.get("momentum"))
+        ):
             return "none: torch.optim.SGD has no such form"
         name = "SGD"
         arguments |= {key: c[key] for key in ("momentum", "dampening") if key in c}
@@ -143,7 +147,7 @@ def _optax_decay(found: Found, names: Sequence[str], sign: int = 1) -> list[str]
     lines = []
     for value in sorted(set(decays.values())):
         masked = [name for name, decay in decays.items() if decay == value]
-        mask = "" if len(masked) == len(names) else f", mask={ {name: name in masked for name in names} !r}"
+        mask = "" if len(masked) == len(names) else f", mask={ {name: name in masked for name in names}!r}"
         lines.append(f"optax.add_decayed_weights({sign * value!r}{mask})")
     return lines
 

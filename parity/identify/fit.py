@@ -60,7 +60,6 @@ class Fit:
         return float(_levels(self).max(initial=0.0))
 
 
-
 def _levels(found: Fit) -> Array:
     """(steps, tensors): root mean squares of the residuals."""
     run = found.observed.run
@@ -74,6 +73,7 @@ def fit(
     *,
     groups: Array | None = None,
     evaluations: int = 30,
+    tolerance: float = 1e-6,
     jacobian: bool = True,
 ) -> Fit:
     """The constants that leave the least.
@@ -84,6 +84,7 @@ def fit(
         observed: the run.
         groups: (tensors, decays): what each searched decay adds to each tensor's; None for one of its own for each.
         evaluations: of the Jacobian, at most.
+        tolerance: relative, of the sum of squares: towards rounding it falls by orders in every step.
         jacobian: whether the standard errors are wanted.
     """
     # Here and not at the top: SciPy takes a fifth of a second to import, and other commands do without it.
@@ -107,7 +108,7 @@ def fit(
                 jac=lambda x: _jacobian(residual, x),
                 method="lm",
                 x_scale="jac",
-                ftol=1e-6,  # towards rounding the sum falls by orders in every step
+                ftol=tolerance,
                 xtol=1e-15,
                 gtol=1e-15,
                 max_nfev=evaluations,
@@ -189,10 +190,11 @@ def _spread(rule: Rule, x: Array, errors: Array, groups: Array) -> Constants:
     place = 0
     for name in _searched(rule):
         if name == DECAY:
-            constants[name] = np.where(groups.any(axis=1), np.abs(groups) @ np.nan_to_num(errors[place:], posinf=1e300), 0)
+            constants[name] = np.where(
+                groups.any(axis=1), np.abs(groups) @ np.nan_to_num(errors[place:], posinf=1e300), 0
+            )
             continue
         slope = 1.0 if name in _LINEAR else float(np.exp(min(x[place], 300.0)))
         constants[name] = float(errors[place] * slope)
         place += 1
     return constants
-

@@ -168,7 +168,13 @@ def _member(found: Found, run: RecordedRun) -> Member:
     rule, fit, schedule = found.rule, found.fit, found.schedule
     names = fit.observed.run.names
     constants = {name: float(value) for name, value in fit.constants.items() if name != DECAY}
-    errors = {name: _error(float(np.max(value)), constants[name], run.eps) for name, value in fit.errors.items() if name != DECAY}
+    errors = {
+        name: _error(float(np.max(value)), constants[name], run.eps)
+        for name, value in fit.errors.items()
+        if name != DECAY
+    }
+    if "max_norm" in constants and constants["max_norm"] <= run.norms[run.norms > 0].min(initial=np.inf):
+        errors["max_norm"] = None  # every step is clipped: it is known only together with the constants it scales
     decays, undecided = _decays(found, names)
     if decays:
         constants[DECAY] = next(iter(decays.values()))

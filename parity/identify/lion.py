@@ -115,8 +115,9 @@ def _centred(betas: Array, signs: Array, g: Array) -> tuple[Array, Array] | None
     blend, _, _, size = _blend(betas, g)
     if np.any((np.sign(blend) != signs) & (np.abs(blend) > SIGN_EPS * size)):
         return None
-    edges = [
-        [linprog(sign * np.eye(2)[axis], rows, room, bounds=box) for sign in (1, -1)] for axis in range(2)
+    edges = [[linprog(sign * np.eye(2)[axis], rows, room, bounds=box) for sign in (1, -1)] for axis in range(2)]
+    widths = [
+        abs(high.x[axis] - low.x[axis]) / 2 if low.success and high.success else np.inf
+        for axis, (low, high) in enumerate(edges)
     ]
-    widths = [abs(high.x[axis] - low.x[axis]) / 2 if low.success and high.success else np.inf for axis, (low, high) in enumerate(edges)]
     return betas, np.array(widths)

@@ -66,6 +66,6 @@ def settle_decay(found: Fit) -> tuple[Fit, Decay] | None:
 
 def _rate(found: Fit) -> float:
     """What a decay is multiplied by: typically the learning rate."""
-    if found.rule.decay == "constant" or found.rule.scaling == "adam" and found.rule.decay == "coupled":
+    if found.rule.decay == "constant" or (found.rule.scaling == "adam" and found.rule.decay == "coupled"):
         return 1.0
     return float(np.median(np.abs(found.replay.lr))) or 1.0

@@ -147,8 +147,9 @@ def _in_own_steps(part: Callable[[Array], Array], x: Array, observed: Observed) 
 def _projected(target: Array, direction: Array, weights: Array) -> tuple[Array, Array]:
     """(steps,) the learning rates that fit best, and what one unit of rounding makes of them."""
     along = weights * direction
-    whole = np.einsum("ti,ti->t", along, along)
-    part = np.einsum("ti,ti->t", along, weights * target)
+    # np.sum adds in pairs: a plain sum of 62,006 terms would lose more digits than a recording has.
+    whole = np.sum(along * along, axis=1)
+    part = np.sum(along * (weights * target), axis=1)
     rates = np.divide(-part, whole, out=np.zeros_like(whole), where=whole > 0)
     return rates, np.divide(1.0, np.sqrt(whole), out=np.full_like(whole, np.inf), where=whole > 0)
 
@@ -162,7 +163,7 @@ def _keras(
     target: Array,
     lr: Array | None,
 ) -> tuple[Array, Array, Array]:
-    """v = mu v - lr q; the step is v, with nesterov mu v - lr q. Step by step: v has the earlier rates in it."""
+    """V = mu v - lr q; the step is v, with nesterov mu v - lr q. Step by step: v has the earlier rates in it."""
     mu = number(constants, "momentum")
     v, count = np.zeros_like(q[0]), len(q)
     rates, errors, left = np.zeros(count), np.full(count, np.inf), np.empty_like(q)
@@ -170,9 +171,9 @@ def _keras(
         offset, direction = (mu * mu * v, (1 + mu) * q[t]) if rule.nesterov else (mu * v, q[t])
         direction = direction + decay[t] if rule.decay == "decoupled" else direction
         along, rest = observed.weights[t] * direction, observed.weights[t] * (target[t] - offset)
-        whole = float(along @ along)
+        whole = float(np.sum(along * along))
         if whole > 0:
-            rates[t], errors[t] = -float(along @ rest) / whole, whole**-0.5
+            rates[t], errors[t] = -float(np.sum(along * rest)) / whole, whole**-0.5
         rates[t] = rates[t] if lr is None else lr[t]
         left[t] = rest + rates[t] * along
         moved = mu * v - rates[t] * q[t]

@@ -131,16 +131,25 @@ def clipped_schedule(
         schedule = name_schedule(rates, known, eps=eps, quick=quick)
         if schedule.name == "free":
             continue
-        # Where the bound is lower than was tried, a step's own norm comes out; where it is not, the bound does.
         seen = over[np.abs(schedule.rates[over]) > 1e-3 * np.abs(rates).max()]
         limits = rates[seen] / schedule.rates[seen] * (norms[seen] + offset)
-        limits = limits[limits > limits.max(initial=0.0) * (1 - 1e-6)]
-        limit = float(np.median(limits)) if len(limits) else np.inf
-        factors = clip_factors(rule, {"max_norm": limit}, norms)
-        if np.any(factors < 1) and name_schedule(rates / factors, errors / factors, eps=eps).name != "free":
-            share = np.median(errors[seen] / np.abs(rates[seen])) / np.sqrt(len(limits))
-            return limit, float(limit * np.hypot(share, eps))
+        for limit, count in _repeated(limits, tolerance=max(1e-9, 64 * eps)):
+            factors = clip_factors(rule, {"max_norm": limit}, norms)
+            if np.any(factors < 1) and name_schedule(rates / factors, errors / factors, eps=eps).name != "free":
+                share = np.median(errors[seen] / np.abs(rates[seen])) / np.sqrt(count)
+                return limit, float(limit * np.hypot(share, eps))
     return None
+
+
+def _repeated(values: Array, *, tolerance: float) -> list[tuple[float, int]]:
+    """Values that come more than once, or a single one, with how often they come: the three most frequent.
+
+    A step that is clipped shows the bound, one that is not its own norm.
+    """
+    ordered = np.sort(values[values > 0])
+    groups = np.split(ordered, np.flatnonzero(np.diff(ordered) > tolerance * ordered[1:]) + 1) if len(ordered) else []
+    frequent = sorted(groups, key=len, reverse=True)[:3]
+    return [(float(np.median(group)), len(group)) for group in frequent if len(group) > 1 or len(values) == 1]
 
 
 def _simplest(measured: _Measured, *, quick: bool) -> _Candidate | None:
@@ -199,7 +208,11 @@ def _refined(
 
 
 def _named(
-    measured: _Measured, name: str, names: Sequence[str], formula: Callable[[Array, Array], Array], start: Sequence[float]
+    measured: _Measured,
+    name: str,
+    names: Sequence[str],
+    formula: Callable[[Array, Array], Array],
+    start: Sequence[float],
 ) -> Iterator[_Candidate]:
     if found := _refined(measured, formula, start):
         yield name, dict(zip(names, map(float, found[0]), strict=True)), found[1]
@@ -217,7 +230,9 @@ def _inverse_time(measured: _Measured) -> Iterator[_Candidate]:
     t, rates, _ = _points(measured)
     if len(t) > 1 and rates[0] > rates[-1] > 0:
         decay = (rates[0] / rates[-1] - 1) / (t[-1] - t[0])
-        yield from _named(measured, "inverse time", ("lr", "decay"), lambda t, x: x[0] / (1 + x[1] * t), (rates[0], decay))
+        yield from _named(
+            measured, "inverse time", ("lr", "decay"), lambda t, x: x[0] / (1 + x[1] * t), (rates[0], decay)
+        )
 
 
 def _linear(measured: _Measured) -> Iterator[_Candidate]:
@@ -269,7 +284,9 @@ def _polynomial(measured: _Measured) -> Iterator[_Candidate]:
             if not len(zero):
                 yield from _named(measured, "polynomial", names, polynomial, (rates[0], power, total))
             elif found := _refined(measured, lambda t, x, n=total: polynomial(t, np.array([*x, n])), (rates[0], power)):
-                constants: dict[str, float | tuple[int, ...]] = dict(zip(names, [*map(float, found[0]), float(total)], strict=True))
+                constants: dict[str, float | tuple[int, ...]] = dict(
+                    zip(names, [*map(float, found[0]), float(total)], strict=True)
+                )
                 yield "polynomial", constants, found[1]
 
 

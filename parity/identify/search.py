@@ -48,6 +48,9 @@ GRID = 150
 PROMISING = 1e-2
 """A fit that leaves more than this share of the updates after a few iterations is not continued, nor one at a minimum."""
 
+CLOSE = 1e-5
+"""A fit that leaves less than this share is continued even where it hardly improves: valleys can be long."""
+
 _HOPELESS = 1e6
 """Units that no amplification of rounding explains."""
 
@@ -108,8 +111,8 @@ def search(run: RecordedRun, moving: Sequence[str]) -> tuple[list[Found], list[F
     if not found:
         return [], [_verified(each, observed, None) for each in sorted(nearest, key=lambda each: each.chi2)[:1]]
     least = min(each.complexity for each in found)
-    best = [each for each in found if each.complexity == least]
-    return sorted(best, key=lambda each: each.rule.complexity), []
+    best = {each.rule: each for each in found if each.complexity == least}
+    return sorted(best.values(), key=lambda each: each.rule.complexity), []
 
 
 def _lion(observed: Observed, lead: Observed) -> list[list[Fit]]:
@@ -203,11 +206,11 @@ def _fitted(rule: Rule, observed: Observed, simpler_fits: Sequence[Fit]) -> Fit:
 
 def _refined(rule: Rule, start: Constants, observed: Observed) -> Fit:
     """A short fit, and a long one where the short one explains nearly all of the updates."""
-    groups = np.ones((len(observed.run.names), 1))
-    tried = fit(rule, start, observed, groups=groups, evaluations=8, jacobian=False)
+    tried = fit(rule, start, observed, evaluations=8, jacobian=False)
     whole = float(np.sum(np.square(observed.updates * observed.weights)))
-    if tried.level > LIMIT and not tried.converged and tried.chi2 < PROMISING**2 * whole:
-        return fit(rule, tried.constants, observed, groups=groups, evaluations=40, jacobian=False)
+    close = tried.chi2 < CLOSE**2 * whole
+    if tried.level > LIMIT and (close or (not tried.converged and tried.chi2 < PROMISING**2 * whole)):
+        return fit(rule, tried.constants, observed, evaluations=40, tolerance=1e-12 if close else 1e-6, jacobian=False)
     return tried
 
 

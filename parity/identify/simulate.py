@@ -46,7 +46,7 @@ def scaled(rule: Rule, constants: Constants, g: Array) -> Array:
 
 
 def _adam(rule: Rule, constants: Constants, g: Array) -> Array:  # noqa: ARG001
-    """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; q = m^ / (sqrt(v^ + eps_root) + eps), both debiased."""
+    """M = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; q = m^ / (sqrt(v^ + eps_root) + eps), both debiased."""
     b1, b2, count = number(constants, "b1"), number(constants, "b2"), _counts(g)
     mean = decaying_sum(b1, (1 - b1) * g) / (1 - b1**count)
     square = decaying_sum(b2, (1 - b2) * g * g) / (1 - b2**count)
@@ -54,7 +54,7 @@ def _adam(rule: Rule, constants: Constants, g: Array) -> Array:  # noqa: ARG001
 
 
 def _rms(rule: Rule, constants: Constants, g: Array) -> Array:
-    """v = alpha v + (1 - alpha) g^2; q = g / (sqrt(v + eps_root) + eps); centered: v less the squared mean of g."""
+    """V = alpha v + (1 - alpha) g^2; q = g / (sqrt(v + eps_root) + eps); centered: v less the squared mean of g."""
     alpha = number(constants, "alpha")
     square = decaying_sum(alpha, (1 - alpha) * g * g)
     if rule.centered:
@@ -63,7 +63,7 @@ def _rms(rule: Rule, constants: Constants, g: Array) -> Array:
 
 
 def _adagrad(rule: Rule, constants: Constants, g: Array) -> Array:  # noqa: ARG001
-    """s = s + g^2, from the initial accumulator; q = g / (sqrt(s + eps_root) + eps)."""
+    """S = s + g^2, from the initial accumulator; q = g / (sqrt(s + eps_root) + eps)."""
     return _quotient(g, number(constants, "initial_accumulator") + np.cumsum(g * g, axis=0), constants)
 
 
@@ -80,7 +80,7 @@ def _lion(rule: Rule, constants: Constants, g: Array) -> Array:  # noqa: ARG001
 
 
 def directions(rule: Rule, constants: Constants, q: Array) -> Array:
-    """b = mu b + (1 - dampening) q, on the first step b = q; the direction is b, with nesterov q + mu b.
+    """B = mu b + (1 - dampening) q, on the first step b = q; the direction is b, with nesterov q + mu b.
 
     Debiased: times (1 - mu) / (1 - mu^t).
     """
@@ -116,6 +116,6 @@ def _counts(g: Array) -> Array:
 
 
 def _quotient(a: Array, square: Array, constants: Constants) -> Array:
-    """a / (sqrt(square + eps_root) + eps); 0 where the denominator is: no gradient yet, no step."""
+    """A / (sqrt(square + eps_root) + eps); 0 where the denominator is: no gradient yet, no step."""
     denominator = np.sqrt(square + number(constants, "eps_root")) + number(constants, "eps")
     return np.divide(a, denominator, out=np.zeros_like(a), where=denominator > 0)
