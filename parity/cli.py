@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from parity.commands import check, drill, trace
+from parity.commands import check, drill, identify, trace
 from parity.commands.options import (
     FILE,
     Printer,
@@ -270,3 +270,4 @@ cli.add_command(check.explain)
 cli.add_command(drill.drill)
 cli.add_command(trace.record)
 cli.add_command(trace.compare)
+cli.add_command(identify.identify)

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
+from parity.bench import identification as identified
 from parity.bench.clean import CLEAN, FIT
 from parity.bench.long import FLOAT32, FLOAT64
 from parity.bench.members import MEMBERS
@@ -124,6 +125,33 @@ def calibration(  # noqa: PLR0917  click passes them by name
         results_of(part, bench, out).trials()
     met = []
     for part in chosen:
+        numbers = part.quick if quick else range(first, first + (trials or part.count))
+        entry = measure_part(part, bench, numbers, out, command=("python", "-m", "parity.bench", *sys.argv[1:]))
+        click.echo(f"{part.name}: {'met' if entry['met'] else 'NOT MET'}; {entry['summary']}")
+        met.append(entry["met"])
+    sys.exit(0 if all(met) else 1)
+
+
+@cli.command()
+@click.option(
+    "--part", "names", multiple=True, type=click.Choice([p.name for p in identified.PARTS]), help="Repeatable."
+)
+@click.option("--out", type=_FILE, default="identification.json", help="The JSON file that trials are added to.")
+@click.option("--quick", is_flag=True, help="A few traces of each part.")
+@click.option("--trials", type=click.IntRange(min=1), help="How many.  [default: the part's own]")
+@click.option("--first", type=click.IntRange(min=0), default=0, help="Number of the first trace.")
+@click.option("--data", default="auto", metavar="auto|cifar10|embedded|FILE.npz", help="The CNN's images.")
+def identification(names: tuple[str, ...], out: Path, quick: bool, trials: int | None, first: int, data: str) -> None:
+    """Identify the rule of random traces, and count how often that is right; trials in the file are not repeated.
+
+    Exit code 1 if a bar is missed.
+
+    Example: python -m parity.bench identification --data cifar10 --out results/identification.json
+    """
+    check_writable(out, argument="out")
+    bench = Bench(dataset=load_data(data))
+    met = []
+    for part in (part for part in identified.PARTS if not names or part.name in names):
         numbers = part.quick if quick else range(first, first + (trials or part.count))
         entry = measure_part(part, bench, numbers, out, command=("python", "-m", "parity.bench", *sys.argv[1:]))
         click.echo(f"{part.name}: {'met' if entry['met'] else 'NOT MET'}; {entry['summary']}")

@@ -19,7 +19,10 @@ __all__ = ["compare", "record"]
 @click.option("--out", type=FILE, metavar="DIR", required=True, help="Write the trace into this new folder.")
 @click.option("--every", type=int, default=1, help="Steps between two recorded states.")
 @click.option("--nudge", type=int, metavar="SEED", help="Move each initial weight by one ulp, for a null run.")
-def record(implementation: str, out: Path, every: int, nudge: int | None, **arguments: Any) -> None:
+@click.option(
+    "--gradients", type=int, default=0, metavar="N", help="Keep the first N steps' gradients, for parity identify."
+)
+def record(implementation: str, out: Path, every: int, nudge: int | None, gradients: int, **arguments: Any) -> None:
     """Train one IMPLEMENTATION and write a trace of it.
 
     Example: parity record torch_impl --dtype float64 --out torch-trace
@@ -54,6 +57,7 @@ def record(implementation: str, out: Path, every: int, nudge: int | None, **argu
         weights_origin=source,
         nudge=nudge,
         every=every,
+        gradients=gradients,
         watcher=Printer((side.name,)),
         command=("parity", *sys.argv[1:]),
     )

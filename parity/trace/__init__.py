@@ -28,12 +28,14 @@ difference of its norms, held in float64, is a lower bound on its distance, and 
     writer.py       files that are each complete or absent
     reader.py       reads a trace, and refuses what is not whole
     record.py       trains one side and writes
+    gradients.py    the first steps in full, gradients and all
     distances.py    how far two traces are apart at each step
     same_run.py     refuses traces of different runs
     compare.py      whether that is noise, and where it stops to be
 """
 
 from parity.trace.compare import Break, TraceComparison, TraceOutcome, compare_traces
+from parity.trace.gradients import MANIFEST, read_gradients
 from parity.trace.manifest import FORMAT, Manifest
 from parity.trace.reader import Trace, read_trace
 from parity.trace.record import Recording, record
@@ -41,6 +43,7 @@ from parity.trace.writer import check_folder
 
 __all__ = [
     "FORMAT",
+    "MANIFEST",
     "Break",
     "Manifest",
     "Recording",
@@ -49,6 +52,7 @@ __all__ = [
     "TraceOutcome",
     "check_folder",
     "compare_traces",
+    "read_gradients",
     "read_trace",
     "record",
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from parity.result import WeightsReport, data_report
 from parity.running.history import NonFiniteLossError, Silent, Watcher, window
 from parity.running.lockstep import window_ends
 from parity.settings import Settings, Side, require_cnn, resolve_device
+from parity.trace.gradients import write_gradients
 from parity.trace.manifest import Manifest
 from parity.trace.schedule import Schedule
 from parity.trace.writer import Writer, check_folder
@@ -53,6 +54,7 @@ def record(
     weights_origin: str | None = None,
     nudge: int | None = None,
     every: int = 1,
+    gradients: int = 0,
     watcher: Watcher | None = None,
     command: Sequence[str] = (),
 ) -> Recording:
@@ -69,6 +71,7 @@ def record(
         weights_origin: where they come from, for the manifest.
         nudge: move each initial weight by one ulp, in directions drawn from this seed; None to leave them.
         every: distance of recorded states, in steps.
+        gradients: of so many of the first steps, keep all parameters and gradients too.
         watcher: told of progress.
         command: the command line that asked for it, for the manifest.
 
@@ -79,6 +82,8 @@ def record(
     """
     if nudge is not None and nudge < 0:
         raise InputError("nudge", nudge, "it is negative", "give 0 or more")
+    if gradients < 0:
+        raise InputError("gradients", gradients, "it is negative", "give 0 or more")
     loader = Loader(size=len(dataset.train_labels), batch_size=settings.batch_size, seed=settings.seed)
     # More steps than the epochs have are not planned: they would never come.
     total = settings.epochs * loader.steps_per_epoch
@@ -106,8 +111,22 @@ def record(
         every=every,
     )
     writer = Writer(folder, manifest, lane.weights(state))
+    extra = _write_first_steps(lane, state, loader, min(gradients, schedule.limit), folder) if gradients else 0
     recorder = _Recorder(lane, writer, schedule, _row_hashes(dataset), watcher or Silent())
-    return recorder.record(state, loader)
+    recording = recorder.record(state, loader)
+    return replace(recording, bytes=recording.bytes + extra)
+
+
+def _write_first_steps(lane: Lane, state: Any, loader: Loader, count: int, folder: Path) -> int:
+    """Observe the first steps, and keep their parameters and gradients; the state stays as it was."""
+    states, steps = [dict(lane.weights(state))], []
+    for epoch in range(-(-count // loader.steps_per_epoch)):
+        for plan in loader.plans(epoch):
+            for rows in plan[: count - len(steps)]:
+                state, trace = lane.observe(state, rows)
+                steps.append(dict(trace.gradients))
+                states.append({name: trace.parameters[name] for name in states[0]})
+    return write_gradients(folder, states, steps)
 
 
 class _Recorder:

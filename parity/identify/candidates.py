@@ -1,0 +1,117 @@
+"""Which rules are tried, in order of how many constants they have, and where the search for the constants begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+
+from parity.identify.rule import DECAY, Constants, Rule
+from parity.identify.run import Array, RecordedRun
+
+__all__ = ["candidates", "decayed", "simpler", "starts"]
+
+DECAYS = ("none", "coupled", "decoupled", "constant")
+CLIPS = ("none", "norm", "value")
+
+_SGD = (
+    Rule(),
+    Rule(buffer="torch"),
+    Rule(buffer="torch", nesterov=True),
+    Rule(buffer="keras"),
+    Rule(buffer="keras", nesterov=True),
+    Rule(buffer="debiased"),
+    Rule(buffer="torch", dampened=True),
+)
+_EPSILONS = ("none", "outside", "inside", "both")
+_ADAM = tuple(Rule(scaling="adam", epsilon=epsilon) for epsilon in _EPSILONS)
+_RMS_BUFFERS = (("none", False), ("torch", False), ("keras", False), ("keras", True))
+_RMS = tuple(
+    Rule(scaling="rms", epsilon=epsilon, centered=centered, buffer=buffer, nesterov=nesterov)
+    for epsilon, centered, (buffer, nesterov) in product(_EPSILONS[:3], (False, True), _RMS_BUFFERS)
+)
+_ADAGRAD = tuple(
+    Rule(scaling="adagrad", epsilon=epsilon, initial=initial)
+    for epsilon, initial in product(_EPSILONS[:3], (False, True))
+)
+
+FAMILIES: dict[str, tuple[Rule, ...]] = {"sgd": _SGD, "adam": _ADAM, "rms": _RMS, "adagrad": _ADAGRAD}
+
+
+def candidates(linear: bool | None) -> list[Rule]:
+    """All rules worth trying, the simplest first.
+
+    Args:
+        linear: whether each update is a linear combination of gradients and states, which all of SGD's are unless they
+            are clipped by value; None if that is not known.
+    """
+    rules = [
+        replace(rule, clip=clip, decay=decay)
+        for clip, family in product(CLIPS, FAMILIES)
+        if clip == "value" or linear is None or (family == "sgd") == linear
+        for rule in FAMILIES[family]
+        if clip == "none" or not _rarely_clipped(rule)
+        for decay in (DECAYS if family == "sgd" or clip == "none" else DECAYS[:3])
+    ]
+    return sorted(rules, key=lambda rule: (*rule.complexity, rule.clip != "none", rule.decay == "constant"))
+
+
+def _rarely_clipped(rule: Rule) -> bool:
+    """Rules that are not tried with clipping: they would be most of the candidates."""
+    scaled_keras = rule.scaling == "rms" and rule.buffer == "keras" and rule.nesterov
+    return rule.centered or rule.initial or rule.epsilon == "both" or scaled_keras
+
+
+def simpler(rule: Rule) -> Iterator[Rule]:
+    """The rules with one constant less, whose fits are where a search for this one's may begin."""
+    if rule.decay != "none":
+        yield replace(rule, decay="none")
+    if rule.clip != "none":
+        yield replace(rule, clip="none")
+    if rule.epsilon != "none":
+        smaller = ("outside", "inside") if rule.epsilon == "both" else ("none",)
+        yield from (replace(rule, epsilon=epsilon) for epsilon in smaller)
+    if rule.dampened:
+        yield replace(rule, dampened=False)
+    if rule.initial:
+        yield replace(rule, initial=False)
+
+
+def decayed(rule: Rule) -> Iterator[Rule]:
+    """The rule with each kind of decay, and clipping by norm with and without torch's epsilon."""
+    clips = ("norm", "exact") if rule.clip == "norm" else (rule.clip,)
+    for clip, decay in product(clips, DECAYS):
+        yield replace(rule, clip=clip, decay=decay)
+
+
+_STARTS: dict[str, Sequence[float]] = {
+    "momentum": (0.9, 0.5, 0.98),
+    "dampening": (0.3,),
+    "b1": (0.9, 0.6),
+    "b2": (0.999, 0.97, 0.9),
+    "alpha": (0.99, 0.9),
+    "eps": (1e-8, 1e-5, 1e-3),
+    "eps_root": (1e-8, 1e-5),
+    "initial_accumulator": (0.1, 1e-3),
+    DECAY: (0.0,),
+}
+_QUANTILES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.82, 0.92, 0.98)
+
+
+def starts(rule: Rule, run: RecordedRun, known: Constants) -> list[Constants]:
+    """A grid of starting values for the constants that are not known; where clipping begins, from the gradients."""
+    sizes = np.abs(run.gradients[run.gradients != 0])
+    grids = _STARTS | {
+        "max_norm": tuple(np.quantile(run.norms, _QUANTILES)),
+        "clip_value": tuple(np.quantile(sizes, _QUANTILES)) if len(sizes) else (1.0,),
+    }
+    names = [name for name in rule.constants if name not in known]
+    rows = product(*(grids[name] for name in names))
+    grid = [{name: _whole(name, value, run) for name, value in zip(names, row, strict=True)} for row in rows]
+    return [{name: {**known, **row}[name] for name in rule.constants} for row in grid]
+
+
+def _whole(name: str, value: float, run: RecordedRun) -> float | Array:
+    return np.full(len(run.names), value) if name == DECAY else float(value)

@@ -1,0 +1,123 @@
+"""Lion: the one rule whose constants are seen through signs alone.
+
+    -u_t = lr_t (s_t + decay p_t),  s_t = sign(b1 m + (1 - b1) g_t),  then m = b2 m + (1 - b2) g_t
+
+Every sign is an inequality for b1 and b2. What satisfies all of them is a small region of the plane; its centre is
+given as the constants, half its width as their errors. No run says more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+
+from parity.identify.fit import Fit
+from parity.identify.replay import Observed
+from parity.identify.rule import Constants
+from parity.identify.run import Array
+from parity.identify.simulate import SIGN_EPS, decaying_sum
+
+__all__ = ["beta_errors", "lion_betas"]
+
+LIMIT = 4.0
+"""Units of rounding, root mean square in a step, that a constant length of all updates may leave."""
+
+TIGHTEST = 4000
+"""Inequalities that are kept: those nearest to being violated."""
+
+
+def lion_betas(observed: Observed, lead: Observed) -> Constants | None:
+    """Both rates, where every update is a sign times a length, plus decay, and some rates explain every sign.
+
+    Args:
+        observed: all elements.
+        lead: elements with one decay.
+    """
+    if observed.skipped is not None or not _are_signs(lead):
+        return None
+    signs, g = -np.sign(observed.updates), observed.run.gradients
+    grid = product((0.0, 0.5, 0.8, 0.9, 0.95, 0.99), (0.0, 0.5, 0.9, 0.95, 0.99, 0.995, 0.999))
+    ranked = sorted(grid, key=lambda betas: _violated(betas, signs, g))
+    for betas in ranked[:3]:
+        found = _centred(np.array(betas), signs, g)
+        if found is not None:
+            return {"b1": float(found[0][0]), "b2": float(found[0][1])}
+    return None
+
+
+def beta_errors(found: Fit, observed: Observed) -> Fit:
+    """The fit with the centre and the half widths of what these elements leave of both rates."""
+    start = np.array([found.constants["b1"], found.constants["b2"]], np.float64)
+    centred = _centred(start, -np.sign(observed.updates), observed.run.gradients)
+    if centred is None:
+        return found
+    (b1, b2), (e1, e2) = centred
+    constants = {**found.constants, "b1": float(b1), "b2": float(b2)}
+    return replace(found, constants=constants, errors={**found.errors, "b1": float(e1), "b2": float(e2)})
+
+
+def _are_signs(observed: Observed) -> bool:
+    """Whether -u is lr sign + decay p in every step, with two numbers a step."""
+    u, p, w = observed.updates, observed.run.parameters, observed.weights
+    for t in range(len(u)):
+        moved = u[t] != 0
+        if not moved.any():
+            continue
+        columns = np.stack([-np.sign(u[t]), -p[t]])[:, moved] * w[t, moved]
+        scale = np.maximum(np.abs(columns).max(axis=1, keepdims=True), 1e-300)
+        target = u[t, moved] * w[t, moved]
+        left = target - (columns / scale).T @ np.linalg.lstsq((columns / scale).T, target, rcond=None)[0]
+        if moved.sum() < 4 or np.sqrt(np.mean(left**2)) > LIMIT:
+            return False
+    return True
+
+
+def _blend(betas: Array, g: Array) -> tuple[Array, Array, Array, Array]:
+    """b1 m + (1 - b1) g, its derivatives by both rates, and the size of its terms."""
+    b1, b2 = betas
+    m = decaying_sum(b2, (1 - b2) * g)
+    before = np.concatenate([np.zeros_like(g[:1]), m[:-1]])
+    # m = (1 - b2) sum: its derivative follows the same recursion, driven by what b2 multiplies.
+    slope = decaying_sum(b2, before - g)
+    slope = np.concatenate([np.zeros_like(g[:1]), slope[:-1]])
+    return b1 * before + (1 - b1) * g, before - g, b1 * slope, np.abs(b1 * before) + np.abs((1 - b1) * g)
+
+
+def _violated(betas: tuple[float, float], signs: Array, g: Array) -> float:
+    blend = _blend(np.array(betas), g)[0]
+    return float(np.mean(np.sign(blend) != signs))
+
+
+def _centred(betas: Array, signs: Array, g: Array) -> tuple[Array, Array] | None:
+    """The centre of the region around here where every sign is right, and its half widths; None if there is none.
+
+    The inequalities are linearised, and solved by linear programs, a few times over.
+    """
+    from scipy.optimize import linprog
+
+    for _ in range(8):
+        blend, by1, by2, size = _blend(betas, g)
+        told = (size > 0) & (signs != 0)
+        rows = np.stack([by1[told], by2[told]], axis=1) * -signs[told, None]
+        room = (signs * blend)[told]
+        lengths = np.maximum(np.hypot(rows[:, 0], rows[:, 1]), 1e-300)
+        keep = np.argsort(room / lengths)[:TIGHTEST]
+        rows, room = rows[keep] / lengths[keep, None], room[keep] / lengths[keep]
+        box = [(max(-b, -0.2), min(1 - 1e-9 - b, 0.2)) for b in betas]
+        inner = linprog([0, 0, -1], np.column_stack([rows, np.ones(len(rows))]), room, bounds=[*box, (None, 1)])
+        if not inner.success:
+            return None
+        betas = betas + inner.x[:2]
+        if inner.x[2] > 0 and np.abs(inner.x[:2]).max() < 1e-2 * inner.x[2]:
+            break
+    blend, _, _, size = _blend(betas, g)
+    if np.any((np.sign(blend) != signs) & (np.abs(blend) > SIGN_EPS * size)):
+        return None
+    edges = [[linprog(sign * np.eye(2)[axis], rows, room, bounds=box) for sign in (1, -1)] for axis in range(2)]
+    widths = [
+        abs(high.x[axis] - low.x[axis]) / 2 if low.success and high.success else np.inf
+        for axis, (low, high) in enumerate(edges)
+    ]
+    return betas, np.array(widths)

@@ -1,0 +1,352 @@
+"""Name a sequence of learning rates: which schedule has these values at steps 0, 1, 2, ... ?
+
+    constant      lr
+    step          lr gamma^(t // size)
+    multi-step    lr gamma^(milestones <= t)
+    exponential   lr gamma^t
+    linear        from lr start to lr end over so many steps, then constant; "warm-up" where it rises
+    cosine        end + (lr - end) (1 + cos(pi t / period)) / 2
+    polynomial    lr (1 - t / total)^power, then 0
+    one-cycle     a cosine up from initial to lr over `rise` steps, a cosine down to final at the last of `total`
+    inverse time  lr / (1 + decay t)
+
+Source: https://docs.pytorch.org/docs/stable/optim.html, the formulas of torch.optim.lr_scheduler. A warm-up may be
+followed by any of the others. The first that fits to rounding is taken, in the order of how many constants they have;
+a schedule that was computed in float32 (as optax's are where they divide a step count) fits to float32's rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from parity.identify.rule import Rule
+from parity.identify.run import Array
+from parity.identify.simulate import CLIP_EPS, clip_factors
+
+__all__ = ["Schedule", "clipped_schedule", "name_schedule"]
+
+SIGMAS = 8
+"""How many of its errors a rate may lie from its schedule; the errors are those of one unit of rounding."""
+ULPS = 64
+"""Roundings of a schedule's own arithmetic, in eps of float64; torch's recursive forms gather one or two a step."""
+FLOAT32_ULPS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A schedule by its name and constants.
+
+    Args:
+        name: as above; "free" where none fits.
+        constants: by name.
+        float32: whether it fits only to float32's rounding.
+        rates: (steps,) what it says; the measured rates for "free".
+    """
+
+    name: str
+    constants: Mapping[str, float | tuple[int, ...]]
+    float32: bool = False
+    rates: Array = field(repr=False)
+
+    @property
+    def complexity(self) -> int:
+        """Constants that it takes."""
+        if self.name == "free":
+            return len(self.rates)
+        return sum(len(value) if isinstance(value, tuple) else 1 for value in self.constants.values())
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """Rates with what they may be off by, and which of them are known."""
+
+    rates: Array
+    allowed: Array
+    known: Array
+
+    def fits(self, values: Array) -> bool:
+        off = np.abs(values - self.rates) <= self.allowed
+        return bool(np.all(off | (self.known == 0)))
+
+    @property
+    def steps(self) -> Array:
+        return np.arange(len(self.rates), dtype=np.float64)
+
+
+_Candidate = tuple[str, dict[str, "float | tuple[int, ...]"], Array]
+
+
+def name_schedule(rates: Array, errors: Array, *, eps: float, quick: bool = False) -> Schedule:
+    """The simplest schedule with these rates.
+
+    Args:
+        rates: (steps,).
+        errors: (steps,) of one unit of rounding each; infinite where a rate is not known.
+        eps: of the dtype that the run was computed in: rates are rounded to it.
+        quick: whether to try only those with two constants.
+    """
+    known = np.isfinite(errors)
+    if not known.any():
+        return Schedule(name="free", constants={}, rates=rates)
+    size = float(np.abs(rates[known]).max(initial=0.0))
+    safe = np.where(known, errors, 0.0)
+    exact = SIGMAS * safe + (ULPS * np.finfo(np.float64).eps + (eps if eps > 1e-10 else 0)) * size
+    single = SIGMAS * safe + FLOAT32_ULPS * float(np.finfo(np.float32).eps) * size
+    for allowed, float32 in ((exact, False), (single, True)):
+        measured = _Measured(rates, allowed, known.astype(np.float64))
+        if found := _simplest(measured, quick=quick):
+            name, constants, values = found
+            return Schedule(name=name, constants=constants, float32=float32, rates=values)
+        if eps > 1e-10:
+            break
+    return Schedule(name="free", constants={}, rates=rates)
+
+
+def clipped_schedule(
+    rates: Array, errors: Array, norms: Array, rule: Rule, *, eps: float
+) -> tuple[float, float] | None:
+    """Where clipping by norm begins, if that leaves a schedule of the rates: the bound and its standard error.
+
+    Args:
+        rates: (steps,) each a learning rate times the step's clipping factor.
+        errors: (steps,) of them.
+        norms: (steps,) of the gradients.
+        rule: with its clipping.
+        eps: of the run's dtype.
+    """
+    order = np.argsort(norms)
+    offset = CLIP_EPS if rule.clip == "norm" else 0.0
+    always = float(norms.min()) + offset  # every step is clipped: then lr times the bound is all that is known
+    if name_schedule(rates * (norms + offset), errors * (norms + offset), eps=eps, quick=True).name != "free":
+        return always, np.inf
+    few = [(count, True) for count in range(1, len(rates) - 1)]
+    many = [(len(rates) * quarter // 4, False) for quarter in (1, 2, 3)]
+    for clipped, quick in (*few, *many):
+        over = order[-clipped:]
+        known = errors.copy()
+        known[over] = np.inf
+        schedule = name_schedule(rates, known, eps=eps, quick=quick)
+        if schedule.name == "free":
+            continue
+        seen = over[np.abs(schedule.rates[over]) > 1e-3 * np.abs(rates).max()]
+        limits = rates[seen] / schedule.rates[seen] * (norms[seen] + offset)
+        for limit, count in _repeated(limits, tolerance=max(1e-9, 64 * eps)):
+            factors = clip_factors(rule, {"max_norm": limit}, norms)
+            if np.any(factors < 1) and name_schedule(rates / factors, errors / factors, eps=eps).name != "free":
+                share = np.median(errors[seen] / np.abs(rates[seen])) / np.sqrt(count)
+                return limit, float(limit * np.hypot(share, eps))
+    return None
+
+
+def _repeated(values: Array, *, tolerance: float) -> list[tuple[float, int]]:
+    """Values that come more than once, or a single one, with how often they come: the three most frequent.
+
+    A step that is clipped shows the bound, one that is not its own norm.
+    """
+    ordered = np.sort(values[values > 0])
+    groups = np.split(ordered, np.flatnonzero(np.diff(ordered) > tolerance * ordered[1:]) + 1) if len(ordered) else []
+    frequent = sorted(groups, key=len, reverse=True)[:3]
+    return [(float(np.median(group)), len(group)) for group in frequent if len(group) > 1 or len(values) == 1]
+
+
+def _simplest(measured: _Measured, *, quick: bool) -> _Candidate | None:
+    """The first that fits."""
+    if quick:
+        few = [each for family in (_constant, _exponential, _linear) for each in family(measured)]
+        return next((each for each in few if measured.fits(each[2])), None)
+    for plain in _plain(measured):
+        if measured.fits(plain[2]):
+            return plain
+    for warm in _warmed_up(measured):
+        if measured.fits(warm[2]):
+            return warm
+    return None
+
+
+def _plain(measured: _Measured) -> Iterator[_Candidate]:
+    for family in (_constant, _exponential, _inverse_time, _linear, _cosine, _polynomial, _steps, _one_cycle):
+        yield from family(measured)
+
+
+def _points(measured: _Measured) -> tuple[Array, Array, Array]:
+    """Step, rate and weight of those that are known."""
+    known = measured.known > 0
+    return measured.steps[known], measured.rates[known], 1 / np.maximum(measured.allowed[known], 1e-300)
+
+
+def _constant(measured: _Measured) -> Iterator[_Candidate]:
+    _, rates, weights = _points(measured)
+    lr = float(np.sum(rates * weights**2) / np.sum(weights**2)) if np.isfinite(np.sum(weights**2)) else float(rates[0])
+    yield "constant", {"lr": lr}, np.full(len(measured.rates), lr)
+
+
+def _refined(
+    measured: _Measured, formula: Callable[[Array, Array], Array], start: Sequence[float], minimum: int = 1
+) -> tuple[Array, Array] | None:
+    """Constants and values of a formula of (steps, constants), by least squares; None with too few rates."""
+    from scipy.optimize import least_squares
+
+    t, rates, weights = _points(measured)
+    if len(t) < len(start) + minimum or not np.isfinite(start).all():
+        return None
+    scale = weights.max()
+    with np.errstate(all="ignore"):
+        solved = least_squares(
+            lambda x: np.nan_to_num((formula(t, x) - rates) * (weights / scale) / np.abs(rates).max(), nan=1e3),
+            np.asarray(start),
+            method="lm",
+            x_scale="jac",
+            ftol=1e-15,
+            xtol=1e-15,
+            gtol=1e-15,
+            max_nfev=80,
+        )
+        return solved.x, formula(measured.steps, solved.x)
+
+
+def _named(
+    measured: _Measured,
+    name: str,
+    names: Sequence[str],
+    formula: Callable[[Array, Array], Array],
+    start: Sequence[float],
+) -> Iterator[_Candidate]:
+    if found := _refined(measured, formula, start):
+        yield name, dict(zip(names, map(float, found[0]), strict=True)), found[1]
+
+
+def _exponential(measured: _Measured) -> Iterator[_Candidate]:
+    t, rates, _ = _points(measured)
+    if len(t) > 1 and rates[0] * rates[-1] > 0:
+        gamma = (rates[-1] / rates[0]) ** (1 / (t[-1] - t[0]))
+        start = (rates[0] / gamma ** t[0], gamma)
+        yield from _named(measured, "exponential", ("lr", "gamma"), lambda t, x: x[0] * x[1] ** t, start)
+
+
+def _inverse_time(measured: _Measured) -> Iterator[_Candidate]:
+    t, rates, _ = _points(measured)
+    if len(t) > 1 and rates[0] > rates[-1] > 0:
+        decay = (rates[0] / rates[-1] - 1) / (t[-1] - t[0])
+        yield from _named(
+            measured, "inverse time", ("lr", "decay"), lambda t, x: x[0] / (1 + x[1] * t), (rates[0], decay)
+        )
+
+
+def _linear(measured: _Measured) -> Iterator[_Candidate]:
+    """A ramp from the first rate, then constant; the length is the last step that still moves."""
+    t, rates, _ = _points(measured)
+    moving = np.flatnonzero(np.abs(rates - rates[-1]) > measured.allowed[measured.known > 0])
+    if not len(moving) or len(t) < 4:
+        return
+    length = t[min(moving[-1] + 1, len(t) - 1)]
+    ends = moving[-1] + 1 < len(t) - 1
+
+    def ramp(t: Array, x: Array) -> Array:
+        values: Array = x[0] + (x[1] - x[0]) * np.minimum(t / length, 1.0)
+        return values
+
+    if found := _refined(measured, ramp, (rates[0], rates[-1])):
+        first, last = map(float, found[0])
+        name = "warm-up" if abs(last) > abs(first) else "linear"
+        constants: dict[str, float | tuple[int, ...]] = {"start": first, "end": last}
+        yield name, constants | ({"steps": float(length)} if ends else {"steps at least": float(length)}), found[1]
+
+
+def _cosine(measured: _Measured) -> Iterator[_Candidate]:
+    _, rates, _ = _points(measured)
+    names = ("lr", "end", "period")
+
+    def cosine(t: Array, x: Array) -> Array:
+        values: Array = x[1] + (x[0] - x[1]) * (1 + np.cos(np.pi * t / x[2])) / 2
+        return values
+
+    for share in (1.0, 0.7, 1.5, 0.4, 2.5):
+        for end in (0.0, rates.min()):
+            yield from _named(measured, "cosine", names, cosine, (rates[0], end, share * len(measured.rates)))
+
+
+def _polynomial(measured: _Measured) -> Iterator[_Candidate]:
+    t, rates, _ = _points(measured)
+    if not rates[0]:
+        return
+    names = ("lr", "power", "total")
+
+    def polynomial(t: Array, x: Array) -> Array:
+        values: Array = x[0] * np.maximum(1 - t / x[2], 0.0) ** x[1]
+        return values
+
+    zero = np.flatnonzero(np.abs(rates) <= measured.allowed[measured.known > 0])
+    for total in (t[zero[0]],) if len(zero) else (t[-1] + 1, t[-1] + 5, 1.5 * t[-1] + 1, 3 * t[-1]):
+        for power in (1.0, 2.0, 0.5):
+            if not len(zero):
+                yield from _named(measured, "polynomial", names, polynomial, (rates[0], power, total))
+            elif found := _refined(measured, lambda t, x, n=total: polynomial(t, np.array([*x, n])), (rates[0], power)):
+                constants: dict[str, float | tuple[int, ...]] = dict(
+                    zip(names, [*map(float, found[0]), float(total)], strict=True)
+                )
+                yield "polynomial", constants, found[1]
+
+
+def _steps(measured: _Measured) -> Iterator[_Candidate]:
+    """Constant pieces, each gamma times the one before; milestones at equal distances are a step schedule."""
+    t, rates, _ = _points(measured)
+    jumps = np.flatnonzero(np.abs(np.diff(rates)) > 2 * measured.allowed[measured.known > 0][1:]) + 1
+    if not 0 < len(jumps) <= len(t) / 3 or not rates.all():
+        return
+    milestones = t[jumps]
+    pieces = np.array([np.mean(piece) for piece in np.split(rates, jumps)])
+    if np.any(pieces[1:] / pieces[:-1] <= 0):
+        return
+
+    def stairs(t: Array, x: Array) -> Array:
+        values: Array = x[0] * x[1] ** np.searchsorted(milestones, t, side="right")
+        return values
+
+    if found := _refined(measured, stairs, (pieces[0], pieces[1] / pieces[0])):
+        lr, gamma = map(float, found[0])
+        even = np.allclose(milestones, milestones[0] * np.arange(1, len(milestones) + 1)) and (
+            2 * milestones[-1] > t[-1] or len(milestones) > 1
+        )
+        size = float(milestones[0])
+        if even and milestones[0] * (len(milestones) + 1) > t[-1]:
+            yield "step", {"lr": lr, "gamma": gamma, "size": size}, found[1]
+        else:
+            places = tuple(int(value) for value in milestones)
+            yield "multi-step", {"lr": lr, "gamma": gamma, "milestones": places}, found[1]
+
+
+def _one_cycle(measured: _Measured) -> Iterator[_Candidate]:
+    t, rates, _ = _points(measured)
+    top = int(np.argmax(np.abs(rates)))
+    if not 0 < top < len(t) - 1:
+        return
+    names = ("initial", "lr", "final", "rise", "total")
+
+    def cycle(t: Array, x: Array) -> Array:
+        up = x[1] + (x[0] - x[1]) * (1 + np.cos(np.pi * t / x[3])) / 2
+        down = x[2] + (x[1] - x[2]) * (1 + np.cos(np.pi * (t - x[3]) / (x[4] - 1 - x[3]))) / 2
+        return np.where(t <= x[3], up, down)
+
+    for total in (t[-1] + 1, 1.5 * t[-1], 2.5 * t[-1]):
+        for rise in (t[top], t[top] - 0.4, t[top] + 0.4):
+            yield from _named(measured, "one-cycle", names, cycle, (rates[0], rates[top], rates[-1] / 2, rise, total))
+
+
+def _warmed_up(measured: _Measured) -> Iterator[_Candidate]:
+    """A straight rise over the first steps, then any other schedule, counted from its end."""
+    t, rates, _ = _points(measured)
+    top = int(np.argmax(np.abs(rates)))
+    for rise in (top, top - 1, top + 1):
+        if not 2 <= rise < len(t) - 6 or len(t) != len(measured.rates):
+            continue
+        slope = (rates[rise - 1] - rates[0]) / (rise - 1)
+        ramp = rates[0] + slope * t[:rise]
+        tail = _Measured(rates[rise:], measured.allowed[rise:], measured.known[rise:])
+        for name, constants, values in _plain(tail):
+            if tail.fits(values):
+                constants = {"warm-up from": float(rates[0]), "warm-up steps": float(rise), **constants}
+                yield f"warm-up, then {name}", constants, np.concatenate([ramp, values])
+                break

@@ -1,0 +1,328 @@
+"""Find the rule of a run: fit, then simulate. The simplest rule that explains every step to rounding is taken.
+
+1. On some elements of the largest tensor, rules are fitted in the order of how many constants they have, until one
+   leaves nothing but rounding. One tensor has one decay, so masks do not disturb; clipping reads the norms of all.
+2. On elements of all tensors, the rules that passed are fitted with every kind of decay, each tensor with its own; a
+   constant stays if leaving it out makes the fit worse, a tensor decays if its decay is not 0.
+3. On every element, the rule must leave nothing but rounding in any tensor at any step.
+
+A learning rate of its own at every step can explain away much: a rule whose rates follow a schedule is preferred to one
+whose rates do not, by the number of constants that the schedule takes. Rules with as many constants are all kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+
+from parity.identify.candidates import candidates, decayed, simpler, starts
+from parity.identify.fit import Fit, fit
+from parity.identify.lion import beta_errors, lion_betas
+from parity.identify.masks import Decay, settle_decay
+from parity.identify.replay import Observed, group_levels, nudged, replay, rounding_units
+from parity.identify.rule import DECAY, Constants, Rule
+from parity.identify.run import Array, RecordedRun
+from parity.identify.schedules import Schedule, clipped_schedule, name_schedule
+
+__all__ = ["LIMIT", "Found", "search"]
+
+LIMIT = 2.0
+"""The largest root mean square of a tensor's residuals in a step, in units of rounding, that is rounding. A unit is a
+bound on one rounding of the parameter and several of the update, so that honest rules stay below 1."""
+
+LEAD, SETTLE, REFINE = 160, 1500, 6000
+"""Elements that are looked at: in the first search, with all tensors, and for the final constants."""
+
+SIGNIFICANT = 60.0
+"""A constant stays if without it the sum of squares grows by so many times its level: 8 standard errors."""
+
+VISIBLE = 0.1
+"""... and by so much of a unit, root mean square: below it systematic rounding could be the cause."""
+
+GRID = 150
+"""A larger grid of starts is not looked at where a simpler rule's fit is at hand."""
+
+PROMISING = 1e-2
+"""A fit that leaves more than this share of the updates after a few iterations is not continued, nor one at a minimum."""
+
+CLOSE = 1e-5
+"""A fit that leaves less than this share is continued even where it hardly improves: valleys can be long."""
+
+_HOPELESS = 1e6
+"""Units that no amplification of rounding explains."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A rule that explains every step.
+
+    Args:
+        fit: on the elements of the last refinement.
+        decay: which tensors decay.
+        schedule: of its learning rates.
+        lr: (updates,) as measured.
+        lr_error: (updates,) standard errors.
+        level: the largest root mean square of any tensor in any step over all elements, in units of rounding.
+        worst: the tensor and the update where that is.
+    """
+
+    fit: Fit
+    decay: Decay
+    schedule: Schedule
+    lr: Array
+    lr_error: Array
+    level: float
+    worst: tuple[str, int]
+
+    @property
+    def rule(self) -> Rule:
+        """Its form."""
+        return self.fit.rule
+
+    @property
+    def complexity(self) -> int:
+        """Constants, the schedule's among them."""
+        return self.rule.complexity[0] + self.schedule.complexity
+
+
+def search(run: RecordedRun, moving: Sequence[str]) -> tuple[list[Found], list[Found]]:
+    """The rules that explain the run equally well and simply, and the nearest of those that do not explain it.
+
+    Args:
+        run: as recorded.
+        moving: the tensors that are trained.
+    """
+    trained = run.tensors(moving)
+    observed = Observed(trained, rounding_units(trained))
+    lead = observed.of(_largest_tensor(trained))
+    settle = observed.of(_spread_elements(trained, SETTLE))
+    found: list[Found] = []
+    nearest: list[Fit] = []
+    for passed in _lion(observed, lead) or _passing(lead, _is_linear(observed), nearest):
+        finished = [_finished(each, decay, observed) for each, decay in _settled(passed, settle)]
+        fitting = [each for each in finished if each.level <= LIMIT]
+        found += [variant for each in fitting for variant in _clipped(each, observed)]
+        nearest += [each.fit for each in finished if each.level > LIMIT]
+        if any(each.schedule.name != "free" for each in found):
+            break
+    if not found:
+        return [], [_verified(each, observed, None) for each in sorted(nearest, key=lambda each: each.chi2)[:1]]
+    least = min(each.complexity for each in found)
+    best = {each.rule: each for each in found if each.complexity == least}
+    return sorted(best.values(), key=lambda each: each.rule.complexity), []
+
+
+def _lion(observed: Observed, lead: Observed) -> list[list[Fit]]:
+    """Lion, if every update is a sign times a length; no other rule's are."""
+    betas = lion_betas(observed, lead)
+    return [[fit(Rule(scaling="lion"), betas, lead, evaluations=0, jacobian=False)]] if betas is not None else []
+
+
+def _passing(lead: Observed, linear: bool | None, missed: list[Fit]) -> Iterator[list[Fit]]:
+    """Rules that explain the lead elements, those with equally many constants together; others are put into `missed`.
+
+    After the first that pass, none with more than one further constant is tried: it would fit too.
+    """
+    fits: dict[Rule, Fit] = {}
+    first: int | None = None
+    for count, rules in groupby(candidates(linear), key=lambda rule: len(rule.constants)):
+        if first is not None and count > first + 1:
+            return
+        passed = []
+        for rule in rules:
+            tried = _fitted(rule, lead, [fits[smaller] for smaller in simpler(rule) if smaller in fits])
+            fits[rule] = tried
+            (passed if _passes(tried) else missed).append(tried)
+        if passed:
+            first = count if first is None else first
+            yield passed
+
+
+def _largest_tensor(run: RecordedRun) -> Array:
+    """Elements of the tensor with most, those with a gradient at most steps; of all tensors where that has few."""
+    counts = np.bincount(run.tensor, minlength=len(run.names))
+    elements = np.flatnonzero(run.tensor == np.argmax(counts)) if counts.max() >= 48 else np.arange(len(run.tensor))
+    return _liveliest(run, elements, LEAD)
+
+
+def _liveliest(run: RecordedRun, elements: Array, count: int) -> Array:
+    """So many of these elements, drawn at random from those with a gradient at most steps."""
+    alive = np.count_nonzero(run.gradients[:, elements], axis=0)
+    draw = np.random.default_rng(0).random(len(elements))
+    chosen: Array = np.sort(elements[np.lexsort((draw, -alive))[:count]])
+    return chosen
+
+
+def _spread_elements(run: RecordedRun, count: int) -> Array:
+    """Elements of every tensor: equal numbers, as far as the small ones go, the rest from the large."""
+    sizes = np.bincount(run.tensor, minlength=len(run.names))
+    share = np.zeros_like(sizes)
+    for left, number in enumerate(np.argsort(sizes)[::1]):
+        share[number] = min(sizes[number], (count - share.sum()) // (len(sizes) - left))
+    parts = [_liveliest(run, np.flatnonzero(run.tensor == n), max(share[n], 1)) for n in range(len(sizes))]
+    return np.sort(np.concatenate(parts))
+
+
+def _is_linear(observed: Observed) -> bool | None:
+    """Whether each update is a linear combination of the last, two gradients and two states, as all of SGD's are.
+
+    None where there are too few elements to tell.
+    """
+    run = observed.run
+    elements = _largest_tensor(run)
+    if len(elements) < 40 or len(np.unique(run.tensor[elements])) > 1 or not run.active.all():
+        return None
+    u, g, p, units = observed.updates, run.gradients, run.parameters, observed.units
+    levels = []
+    for t in range(1, run.steps):
+        columns = np.stack([u[t - 1], g[t], g[t - 1], p[t], p[t - 1]])[:, elements] / units[t, elements]
+        scale = np.maximum(np.abs(columns).max(axis=1, keepdims=True), 1e-300)
+        solution = np.linalg.lstsq((columns / scale).T, u[t, elements] / units[t, elements], rcond=None)[0]
+        left = u[t, elements] / units[t, elements] - (columns / scale).T @ solution
+        levels.append(np.sqrt(np.mean(left**2)))
+    # The last update has its own rounding, which enters with a factor of order one.
+    return bool(np.median(levels) < 16 * LIMIT)
+
+
+def _fitted(rule: Rule, observed: Observed, simpler_fits: Sequence[Fit]) -> Fit:
+    """The best fit from the best of the starts: a grid, and what was found with one constant less."""
+    known = [each.constants for each in simpler_fits]
+    points = [point for constants in known for point in starts(rule, observed.run, constants)]
+    grid = starts(rule, observed.run, {}) if not known or rule.clip != "none" else []
+    points += grid if len(grid) <= GRID or not known else []
+    points.sort(key=lambda start: replay(rule, start, observed).chi2)
+    best: Fit | None = None
+    for start in points[:2]:
+        tried = _refined(rule, start, observed)
+        best = tried if best is None or tried.chi2 < best.chi2 else best
+        if best.level <= LIMIT:
+            break
+    assert best is not None  # noqa: S101  there is always a start; for the type checker
+    return best
+
+
+def _refined(rule: Rule, start: Constants, observed: Observed) -> Fit:
+    """A short fit, and a long one where the short one explains nearly all of the updates."""
+    tried = fit(rule, start, observed, evaluations=8, jacobian=False)
+    whole = float(np.sum(np.square(observed.updates * observed.weights)))
+    close = tried.chi2 < CLOSE**2 * whole
+    if tried.level > LIMIT and (close or (not tried.converged and tried.chi2 < PROMISING**2 * whole)):
+        return fit(rule, tried.constants, observed, evaluations=40, tolerance=1e-12 if close else 1e-6, jacobian=False)
+    return tried
+
+
+def _passes(found: Fit) -> bool:
+    """Whether what is left is rounding, the rule's own amplification of it included."""
+    if found.level <= LIMIT:
+        return True
+    if found.level > _HOPELESS:
+        return False
+    wider = nudged(found.rule, found.constants, found.observed)
+    run = found.observed.run
+    again = replay(found.rule, found.constants, wider)
+    return float(group_levels(again.residual, run.tensor, len(run.names)).max()) <= LIMIT
+
+
+def _settled(passed: Sequence[Fit], observed: Observed) -> list[tuple[Fit, Decay]]:
+    """The rules that passed, with every kind of decay, on all tensors: those that fit as well as the best."""
+    settled: list[tuple[Fit, Decay]] = []
+    for rule in dict.fromkeys(variant for each in passed for variant in decayed(each.rule)):
+        source = next(each for each in passed if rule in decayed(each.rule))
+        tried = _on_all(rule, source, observed)
+        if tried is not None:
+            settled.append(tried)
+    if not settled:
+        return []
+    best = min(each.chi2 for each, _ in settled)
+    return [(each, decay) for each, decay in settled if _as_good(each, best)]
+
+
+def _on_all(rule: Rule, source: Fit, observed: Observed) -> tuple[Fit, Decay] | None:
+    constants = dict(source.constants)
+    if rule.decay != "none":
+        given = np.asarray(constants.get(DECAY, 0.0))
+        constants[DECAY] = np.full(len(observed.run.names), float(np.mean(given)))
+    start = {name: constants[name] for name in rule.constants}
+    tried = fit(rule, start, observed, evaluations=12, jacobian=rule.decay != "none")
+    if tried.level > LIMIT and not _passes(tried):
+        tried = fit(rule, tried.constants, observed, evaluations=30, jacobian=rule.decay != "none")
+        if not _passes(tried):
+            return None
+    return settle_decay(tried)
+
+
+def _as_good(found: Fit, best: float) -> bool:
+    """Whether what this leaves more than the best does is no more than chance and systematic rounding."""
+    size = found.replay.residual.size
+    level = max(best / size, 0.01)
+    return found.chi2 - best <= max(SIGNIFICANT * level, VISIBLE**2 * size)
+
+
+def _finished(found: Fit, decay: Decay, observed: Observed) -> Found:
+    """The constants on many elements, and what they leave on all."""
+    many = observed.of(_spread_elements(observed.run, REFINE))
+    refined = _descending(fit(found.rule, found.constants, many, groups=decay.groups, evaluations=6))
+    if found.rule.scaling == "lion":
+        refined = beta_errors(refined, observed)
+    return _verified(refined, observed, decay)
+
+
+def _descending(found: Fit) -> Fit:
+    """Negative learning rates are an ascent; what decays with them decays the other way."""
+    rule = found.rule
+    if found.replay.lr.sum() >= 0:
+        return found
+    constants = dict(found.constants)
+    if rule.decay in ("coupled", "decoupled"):
+        constants[DECAY] = -np.asarray(constants[DECAY])
+    return replace(found, rule=replace(rule, ascent=True), constants=constants)
+
+
+def _clipped(found: Found, observed: Observed) -> list[Found]:
+    """SGD whose rates follow no schedule, but would if clipping by norm is in them; itself where not.
+
+    Without a buffer, and in Keras' form, each gradient meets one rate alone, which takes up any factor.
+    """
+    rule, run = found.rule, observed.run
+    absorbed = rule.buffer in ("none", "keras") and rule.decay in ("none", "constant")
+    if found.schedule.name != "free" or rule.scaling != "none" or rule.clip != "none" or not absorbed:
+        return [found]
+    variants = []
+    for clip in ("norm", "exact"):
+        unit = replace(rule, clip=clip)
+        clipping = clipped_schedule(found.lr, found.lr_error, run.norms, unit, eps=run.eps)
+        if clipping is not None:
+            limit, error = clipping
+            constants = {**found.fit.constants, "max_norm": limit}
+            errors = {**found.fit.errors, "max_norm": error}
+            held = replace(found.fit, rule=unit, constants=constants, errors=errors)
+            variants.append(_verified(held, observed, found.decay))
+    return variants or [found]
+
+
+def _verified(found: Fit, observed: Observed, decay: Decay | None) -> Found:
+    """Hold a fit against every element of every tensor."""
+    run = observed.run
+    constants: Constants = found.constants
+    if found.rule.decay != "none" and len(np.atleast_1d(constants[DECAY])) != len(run.names):
+        constants = {**constants, DECAY: np.full(len(run.names), float(np.mean(constants[DECAY])))}
+    whole = replay(found.rule, constants, observed)
+    levels = group_levels(whole.residual, run.tensor, len(run.names))
+    if levels.max() > LIMIT:
+        whole = replay(found.rule, constants, nudged(found.rule, constants, observed))
+        levels = group_levels(whole.residual, run.tensor, len(run.names))
+    step, tensor = np.unravel_index(int(np.argmax(levels)), levels.shape)
+    error = whole.lr_error * max(float(np.sqrt(np.mean(np.square(whole.residual)))), 0.5)
+    schedule = name_schedule(whole.lr, whole.lr_error, eps=run.eps)
+    return Found(
+        fit=replace(found, constants=constants),
+        decay=decay or Decay.unknown(len(run.names)),
+        schedule=schedule,
+        lr=whole.lr,
+        lr_error=error,
+        level=float(levels.max()),
+        worst=(run.names[tensor], int(step)),
+    )

@@ -1,0 +1,121 @@
+"""The parts of an update rule, each as its defining recursion, for all steps at once. Sources: torch.optim, optax
+0.2.8, Keras 3.
+
+A scaling turns the gradients g into q, a buffer turns q into directions: p_{t+1} = p_t - lr_t direction_t. Keras' form,
+which has the earlier learning rates in its buffer, is `replay.py`'s.
+
+All arrays are (steps, elements); an element's steps are those at which it has a gradient: where it has none, its state
+stays and its count does not grow (torch's rule).
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+
+from parity.identify.rule import Constants, Rule
+from parity.identify.run import Array
+
+__all__ = ["CLIP_EPS", "clip_factors", "directions", "number", "scaled"]
+
+CLIP_EPS = 1e-6
+"""Added to the norm by torch.nn.utils.clip_grad_norm_."""
+
+SIGN_EPS = 1e-5
+"""Lion's sign is compared where its argument is larger than this share of its terms: 80 eps of float32."""
+
+
+def clip_factors(rule: Rule, constants: Constants, norms: Array) -> Array:
+    """(steps,): what each step's gradient is multiplied by.
+
+    torch:  min(1, max_norm / (norm + 1e-6))
+    optax:  min(1, max_norm / norm)
+    """
+    if rule.clip not in ("norm", "exact"):
+        return np.ones_like(norms)
+    norms = norms + (CLIP_EPS if rule.clip == "norm" else 0)
+    limit = number(constants, "max_norm")
+    return np.minimum(1.0, np.divide(limit, norms, out=np.ones_like(norms), where=norms > 0))
+
+
+def scaled(rule: Rule, constants: Constants, g: Array) -> Array:
+    """What enters the buffer: q."""
+    scaling = {"adam": _adam, "rms": _rms, "adagrad": _adagrad, "lion": _lion}.get(rule.scaling)
+    return scaling(rule, constants, g) if scaling else g
+
+
+def _adam(rule: Rule, constants: Constants, g: Array) -> Array:  # noqa: ARG001
+    """M = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; q = m^ / (sqrt(v^ + eps_root) + eps), both debiased."""
+    b1, b2, count = number(constants, "b1"), number(constants, "b2"), _counts(g)
+    mean = decaying_sum(b1, (1 - b1) * g) / (1 - b1**count)
+    square = decaying_sum(b2, (1 - b2) * g * g) / (1 - b2**count)
+    return _quotient(mean, square, constants)
+
+
+def _rms(rule: Rule, constants: Constants, g: Array) -> Array:
+    """V = alpha v + (1 - alpha) g^2; q = g / (sqrt(v + eps_root) + eps); centered: v less the squared mean of g."""
+    alpha = number(constants, "alpha")
+    square = decaying_sum(alpha, (1 - alpha) * g * g)
+    if rule.centered:
+        square = np.maximum(square - np.square(decaying_sum(alpha, (1 - alpha) * g)), 0.0)
+    return _quotient(g, square, constants)
+
+
+def _adagrad(rule: Rule, constants: Constants, g: Array) -> Array:  # noqa: ARG001
+    """S = s + g^2, from the initial accumulator; q = g / (sqrt(s + eps_root) + eps)."""
+    return _quotient(g, number(constants, "initial_accumulator") + np.cumsum(g * g, axis=0), constants)
+
+
+def _lion(rule: Rule, constants: Constants, g: Array) -> Array:  # noqa: ARG001
+    """Q = sign(b1 m + (1 - b1) g); then m = b2 m + (1 - b2) g.
+
+    A blend that cancels to rounding has no sign that anyone agrees on: NaN marks it as not to be compared.
+    """
+    b1, b2 = number(constants, "b1"), number(constants, "b2")
+    mean = decaying_sum(b2, (1 - b2) * g)
+    before = np.concatenate([np.zeros_like(g[:1]), mean[:-1]])
+    blend, size = b1 * before + (1 - b1) * g, np.abs(b1 * before) + np.abs((1 - b1) * g)
+    return np.where((np.abs(blend) <= SIGN_EPS * size) & (size > 0), np.nan, np.sign(blend))
+
+
+def directions(rule: Rule, constants: Constants, q: Array) -> Array:
+    """B = mu b + (1 - dampening) q, on the first step b = q; the direction is b, with nesterov q + mu b.
+
+    Debiased: times (1 - mu) / (1 - mu^t).
+    """
+    if rule.buffer == "none":
+        return q
+    mu = number(constants, "momentum")
+    entering = q
+    if rule.dampened:
+        entering = (1 - number(constants, "dampening")) * q
+        entering[:1] = q[:1]
+    b = decaying_sum(mu, entering)
+    if rule.buffer == "debiased":
+        return b * ((1 - mu) / (1 - mu ** _counts(q)))
+    return q + mu * b if rule.nesterov else b
+
+
+def decaying_sum(rate: float, x: Array) -> Array:
+    """y_t = rate y_{t-1} + x_t, from 0."""
+    # Here and not at the top: SciPy takes long to import, and other commands do without it.
+    from scipy.signal import lfilter
+
+    return cast(Array, lfilter([1.0], [1.0, -rate], x, axis=0))
+
+
+def number(constants: Constants, name: str) -> float:
+    """A constant; 0 where the rule has none of this name."""
+    return float(cast(float, constants.get(name, 0.0)))
+
+
+def _counts(g: Array) -> Array:
+    """(steps, 1): 1, 2, ..."""
+    return np.arange(1.0, len(g) + 1)[:, None]
+
+
+def _quotient(a: Array, square: Array, constants: Constants) -> Array:
+    """A / (sqrt(square + eps_root) + eps); 0 where the denominator is: no gradient yet, no step."""
+    denominator = np.sqrt(square + number(constants, "eps_root")) + number(constants, "eps")
+    return np.divide(a, denominator, out=np.zeros_like(a), where=denominator > 0)
