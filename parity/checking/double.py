@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from parity import oracle
 from parity.checking.claims import repeat_finding, score_finding
-from parity.checking.evidence import explain_outputs, explain_statement, explain_steps
+from parity.checking.evidence import explain_difference, explain_outputs, explain_statement, explain_steps
 from parity.checking.fast_path import fast_finding, fast_formulas, group_ends, make_rung
 from parity.checking.ladder import Broken, Climb, climb
 from parity.checking.probes import tie_probe
@@ -69,8 +69,10 @@ def compare_double(start: Pair, batches: Sequence[Batch], settings: Settings, *,
         )
         if not start.problem.is_cnn:
             finding = _by_value(finding, climbed.broken, start.names[1])
-        explanation = explain_steps(start, batches, settings) if start.problem.is_cnn else None
-        return Double(climb=climbed, finding=finding, blame=blame, explanation=explanation)
+        known = start.problem.is_cnn
+        broken = climbed.broken.rung
+        cause = explain_steps(start, batches, settings) if known else explain_difference(start, broken, batches)
+        return Double(climb=climbed, finding=finding, blame=blame, explanation=cause)
     if unproved := _uncompared(climbed, is_cnn=start.problem.is_cnn):
         return Double(climb=climbed, finding=unproved)
     evaluation = _evaluation(climbed, len(batches))

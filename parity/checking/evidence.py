@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.compare import Finding, stage_tensors
+from parity.compare import Finding, Rung, stage_tensors
 from parity.contract import ParityError, StepTrace
 from parity.explain import (
     Cause,
@@ -15,6 +15,7 @@ from parity.explain import (
     Explanation,
     Unknown,
     explain_evaluation,
+    explain_programs,
     explain_score,
     explain_side,
 )
@@ -23,7 +24,7 @@ from parity.oracle.layers import normalise
 from parity.pair import Pair
 from parity.settings import Settings
 
-__all__ = ["explain_outputs", "explain_statement", "explain_steps"]
+__all__ = ["explain_difference", "explain_outputs", "explain_statement", "explain_steps"]
 
 Batch = NDArray[np.int32]
 
@@ -43,6 +44,15 @@ def explain_steps(start: Pair, batches: Sequence[Batch], settings: Settings) -> 
             continue
         found += explain_side(_evidence(start, lane, state, traces, batches, settings=settings))
     return Explanation.of(found)
+
+
+def explain_difference(start: Pair, rung: Rung, batches: Sequence[Batch]) -> Explanation:
+    """What the second of two programs does otherwise than the first, whose formulas are its own."""
+    first, second = (
+        _observed(lane, state, placed, batches)
+        for lane, state, placed in zip(start.lanes, start.states, start.data, strict=True)
+    )
+    return Explanation.of(explain_programs(start.names, rung, (first, second)))
 
 
 def explain_outputs(end: Pair, finding: Finding) -> Explanation:

@@ -9,6 +9,7 @@ from parity.explain.cause import Cause, Explanation, Unknown
 from parity.explain.claims import explain_fast_path, explain_precision, explain_repeat, explain_score
 from parity.explain.evaluation import explain_evaluation
 from parity.explain.evidence import Evidence
+from parity.explain.programs import explain_programs
 from parity.explain.side import explain_side
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "explain_evaluation",
     "explain_fast_path",
     "explain_precision",
+    "explain_programs",
     "explain_repeat",
     "explain_score",
     "explain_side",

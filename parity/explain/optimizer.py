@@ -24,6 +24,7 @@ from parity.explain.cause import Cause, Unknown
 from parity.explain.constants import Candidate, buffer_candidates, update_candidates
 from parity.explain.evidence import Evidence
 from parity.explain.fit import ALLOWED, Deviation, Fit, far, settle
+from parity.explain.identified import other_rule
 from parity.explain.rule import DOUBLE, Rule, Step, meant_rule, steps_of
 
 __all__ = ["explain_optimizer"]
@@ -45,7 +46,11 @@ def explain_optimizer(evidence: Evidence) -> list[Cause | Unknown]:
                 rule = rule if rule.bits == DOUBLE or _first(evidence, "update", before, steps) else before
             found += causes
             if any(isinstance(cause, Unknown) for cause in causes):
-                break  # an update cannot be judged by a rule that is not known
+                # An update cannot be judged by a rule that is not known; but another rule may explain all of it.
+                first = found[0]
+                whole = replace(deviation, place=first.place, step=first.step)
+                other = other_rule(whole, evidence.traces, _asked(evidence))
+                return [other] if other else found
     return _coupled(found, rule, meant_rule(evidence).decay)
 
 
@@ -79,6 +84,11 @@ def _two(
                 pair = [Fit(key=each.key, sentence=each.sentence, residual=residual) for each in (first, second)]
                 return [settle(deviation, [fit]) for fit in pair], both
     return None
+
+
+def _asked(evidence: Evidence) -> str:
+    sgd = evidence.sgd
+    return f"SGD (lr {sgd.lr:.6g}, momentum {sgd.momentum:.6g})"
 
 
 def _coupled(causes: list[Cause | Unknown], rule: Rule, meant: float) -> list[Cause | Unknown]:

@@ -1,0 +1,172 @@
+"""Why two programs differ whose formulas are their own: one is held against the other.
+
+Both begin each step in their own way, so that only the first stage that differs can be compared tensor by tensor. The
+optimizers are identified each from its own gradients, and then compared, whatever came before them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from parity.compare import Rung, Stage, stage_tensors
+from parity.compare.stages import BACKWARD
+from parity.contract import StepTrace
+from parity.explain.cause import Cause, Unknown
+from parity.explain.fit import Deviation, Fit, dot, far, settle
+from parity.explain.identified import described, identified_rule
+from parity.explain.network import Reading
+from parity.explain.relayout import image_readings, kernel_readings, linear_readings, rounded_format
+from parity.identify import Member
+from parity.oracle.layers import Array
+
+__all__ = ["explain_programs"]
+
+SAME = 1e-9
+"""Identified constants that are so close are the same."""
+
+
+def explain_programs(
+    names: tuple[str, str], rung: Rung, traces: tuple[Sequence[StepTrace], Sequence[StepTrace]]
+) -> list[Cause | Unknown]:
+    """What the second program does otherwise than the first.
+
+    Args:
+        names: the sides'.
+        rung: the first tensor that differs.
+        traces: both sides' steps from a common beginning, under the same names and in the same layout.
+    """
+    rules = _compared_rules(names, rung, traces)
+    if rung.place.stage in ("momentum", "update") and rules:
+        return [*rules]
+    first = _explain_tensor(names, rung, traces)
+    return [first, *rules]
+
+
+def _explain_tensor(
+    names: tuple[str, str], rung: Rung, traces: tuple[Sequence[StepTrace], Sequence[StepTrace]]
+) -> Cause | Unknown:
+    """The first tensor that differs, from the other side's; gradients all together."""
+    deviation = Deviation(
+        side=names[1], step=rung.step, place=rung.place, difference=rung.difference, allowed=max(rung.allowed, SAME**2)
+    )
+    if min(len(each) for each in traces) <= rung.step:
+        return settle(deviation, [])
+    a, b = (stage_tensors(each[rung.step]) for each in traces)
+    fits = list(_tensor_fits(names[0], rung.place, a, b))
+    return settle(deviation, fits)
+
+
+def _tensor_fits(other: str, place: Stage, a: dict[Stage, Array], b: dict[Stage, Array]) -> Iterator[Fit]:
+    """How one side's tensor follows from the other's."""
+    x, y = a.get(place), b.get(place)
+    if x is None or y is None or x.shape != y.shape:
+        return
+    if name := rounded_format(y, x, sums=False):
+        yield Fit(key="rounded", sentence=f"has {place} rounded to {name}", residual=0.0)
+    if place.stage == "statistics":
+        yield from _statistics_fits(other, a, b)
+    if x.size > 1:
+        yield from _scaled(other, place, a, b)
+        for reading in _readings(place, x):
+            moved = _read(place, reading, x)
+            yield Fit(key="relaid", sentence=f"has {place} {reading.name}", residual=far(y, moved))
+    if place.stage == "loss":
+        yield from _loss_fits(other, a, b)
+
+
+def _scaled(other: str, place: Stage, a: dict[Stage, Array], b: dict[Stage, Array]) -> Iterator[Fit]:
+    """A factor, that all gradients have in common; and a multiple of the parameters."""
+    x, y = a[place], b[place]
+    factor = dot(x, y) / dot(x, x) if x.any() else 0.0
+    places = [each for each in a if each.stage == place.stage] if place.stage in BACKWARD else [place]
+    residual = max(far(b.get(each), factor * a[each]) for each in places)
+    noun = "gradients" if place.stage == "gradients" else str(place)
+    yield Fit(key="scaled", sentence=f"has {noun} {factor:.6g} times those of {other}", residual=residual)
+    parameter = a.get(Stage(stage="weights", tensor=place.tensor))
+    if place.stage in BACKWARD and parameter is not None and parameter.any():
+        share = dot(parameter, y - x) / dot(parameter, parameter)
+        sentence = f"has {place} with {share:.6g} times the parameter added (a weight decay)"
+        yield Fit(key="decay", sentence=sentence, residual=far(y, x + share * parameter))
+
+
+def _readings(place: Stage, x: Array) -> Iterator[Reading]:
+    """Other orders of a weight's elements, or of an input's."""
+    if place.stage == "weights" and x.ndim == 4:
+        yield from kernel_readings(x.shape)
+    elif place.stage == "weights" and x.ndim == 2:
+        yield from linear_readings(x.shape)
+    elif place.stage == "batch" and x.ndim == 4:
+        yield from (reading for reading in image_readings(x.shape[1:]) if reading.order)
+
+
+def _read(place: Stage, reading: Reading, x: Array) -> Array:
+    return np.stack([reading.read(each) for each in x]) if place.stage == "batch" else reading.read(x)
+
+
+def _loss_fits(other: str, a: dict[Stage, Array], b: dict[Stage, Array]) -> Iterator[Fit]:
+    """A factor of the loss, that its gradients have too: one number alone would show any."""
+    loss = Stage(stage="loss", tensor="loss")
+    x, y = float(a[loss]), float(b[loss])
+    if not x:
+        return
+    factor = y / x
+    gradients = [place for place in a if place.stage == "gradients"]
+    residual = max((far(b.get(place), factor * a[place]) for place in gradients), default=float("inf"))
+    examples = next((len(value) for place, value in a.items() if place.stage == "batch" and value.ndim), 0)
+    summed = " (the batch's size: a sum, not a mean)" if np.isclose(factor, examples, rtol=SAME) else ""
+    sentence = f"has a loss, and gradients, {factor:.6g} times those of {other}{summed}"
+    yield Fit(key="loss-scaled", sentence=sentence, residual=residual)
+
+
+def _statistics_fits(other: str, a: dict[Stage, Array], b: dict[Stage, Array]) -> Iterator[Fit]:
+    """Running statistics that move further towards the batch's, all by one factor."""
+    places = [place for place in a if place.stage == "statistics" and place in b]
+    before = {place: a[Stage(stage="weights", tensor=place.tensor)] for place in places}
+    moved = {place: (a[place] - before[place], b[place] - before[place]) for place in places}
+    square = sum(dot(x, x) for x, _ in moved.values())
+    if not square:
+        return
+    factor = sum(dot(x, y) for x, y in moved.values()) / square
+    residual = max(far(b[place], before[place] + factor * x) for place, (x, _) in moved.items())
+    sentence = f"moves running statistics {factor:.6g} times as far as {other} in a step (the momentum of a batch norm)"
+    yield Fit(key="statistics-momentum", sentence=sentence, residual=residual)
+
+
+def _compared_rules(
+    names: tuple[str, str], rung: Rung, traces: tuple[Sequence[StepTrace], Sequence[StepTrace]]
+) -> list[Cause | Unknown]:
+    """One cause where the optimizers are not the same."""
+    a, b = (identified_rule(each) for each in traces)
+    if a is None or b is None or not _differ(a, b):
+        return []
+    sentence = f"updates by {described(b)}, where {names[0]} updates by {described(a)}"
+    place = rung.place if rung.place.stage in ("momentum", "update") else Stage(stage="update", tensor="update")
+    key = "other-optimizer" if a.name != b.name else f"other-{_first_constant(a, b)}"
+    cause = Cause(
+        key=key,
+        side=names[1],
+        place=place,
+        step=rung.step,
+        sentence=sentence,
+        residual=max(a.residual, b.residual) * float(np.finfo(np.float64).eps),
+        before=rung.difference,
+        keys=(key,),
+    )
+    return [cause]
+
+
+def _differ(a: Member, b: Member) -> bool:
+    return a.name != b.name or _first_constant(a, b) is not None
+
+
+def _first_constant(a: Member, b: Member) -> str | None:
+    """The first constant that is another on the second side."""
+    for name, value in a.constants.items():
+        other = b.constants.get(name)
+        if other is None or abs(other - value) > SAME * max(abs(value), abs(other)):
+            return name.removeprefix("schedule.")
+    if a.schedule == b.schedule == "free" and not np.allclose(a.lr, b.lr, rtol=SAME, atol=0):
+        return "lr"
+    return None
