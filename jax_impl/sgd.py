@@ -63,7 +63,7 @@ def clip_gradients(gradients: optax.Updates, sgd: SGD) -> optax.Updates:
     Not optax.clip_by_global_norm: it has no epsilon, so that its results are longer by 1e-6 / norm than torch's.
     """
     if sgd.clip_norm is not None:
-        factor = jnp.minimum(sgd.clip_norm / (optax.global_norm(gradients) + CLIP_EPS), 1.0)
+        factor = jnp.minimum(sgd.clip_norm / (optax.tree.norm(gradients) + CLIP_EPS), 1.0)
         return jax.tree.map(lambda g: g * factor, gradients)
     if sgd.clip_value is not None:
         return optax.clip(sgd.clip_value).update(gradients, optax.EmptyState())[0]

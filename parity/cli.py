@@ -147,6 +147,7 @@ def _train(
     weights_files: Callable[[Sequence[str]], list[Path]],
     arguments: dict[str, Any],
 ) -> None:
+    from parity.commands.schedule import planned_steps, scheduled
     from parity.contract import InputError
     from parity.data import Loader, check_writable, load_data, load_weights
     from parity.render import terminal
@@ -162,6 +163,7 @@ def _train(
     weights = load_weights(weights_file) if weights_file else None
     dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
     loader = Loader(size=len(dataset.train_labels), batch_size=settings.batch_size, seed=settings.seed)
+    settings = scheduled(settings, loader, per=arguments["per"], steps=planned_steps(settings, loader))
 
     click.echo(terminal.data_line(dataset))
     source = str(weights_file) if weights_file else f"drawn from seed {settings.seed}"

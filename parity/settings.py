@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
-from parity.contract import DTYPES, SGD, AnyImplementation, InputError, ParityError, SelfContained, SideError
+from parity.contract import DTYPES, SGD, AnyImplementation, InputError, ParityError, Schedule, SelfContained, SideError
 
 __all__ = ["Settings", "Side", "require_cnn", "resolve_device"]
 
@@ -47,10 +47,20 @@ class Settings:
             raise InputError("seed", self.seed, "it is negative", "give 0 or more")
         _require_one_of("dtype", self.dtype, DTYPES)
         _require_one_of("device", self.device, ("auto", "cpu", "cuda"))
-        for name in ("lr", "momentum", "dampening", "weight_decay"):
-            value = getattr(self.sgd, name)
+        for name, value in _numbers(self.sgd):
             if abs(value) > float(np.finfo(self.dtype).max):
                 raise InputError(name, value, f"{self.dtype} cannot hold it", "give a smaller number")
+
+
+def _numbers(holder: SGD | Schedule) -> Iterator[tuple[str, float]]:
+    """The floating-point arguments of an optimizer and of its schedule."""
+    for argument in fields(holder):
+        value = getattr(holder, argument.name)
+        if isinstance(value, float):
+            yield argument.name, value
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Schedule):
+                yield from _numbers(part)
 
 
 def _require_one_of(argument: str, value: str, known: Sequence[str]) -> None:

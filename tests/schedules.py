@@ -28,7 +28,7 @@ simple = st.one_of(
         LinearLR, start_factor=st.floats(1e-3, 1.0), end_factor=st.floats(0.0, 1.0), total_iters=st.integers(1, 300)
     ),
     st.builds(PolynomialLR, total_iters=st.integers(1, 300), power=st.floats(0.0, 4.0)),
-    st.builds(CosineAnnealingLR, T_max=st.integers(1, 300), eta_min=st.floats(0.0, 0.1)),
+    st.builds(CosineAnnealingLR, T_max=st.integers(1, 300), eta_min=st.floats(0.0, 0.01)),
 )
 
 

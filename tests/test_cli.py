@@ -182,8 +182,8 @@ def test_the_twins_match_in_float64(folder):
     assert out.splitlines()[-1] == f"{MATCH} in float64 (all steps)"
 
 
-def paths_match(folder, *pair):
-    code, out, _ = parity(folder, "run", *pair, "--data", "small.npz", "--dtype", "float64", "--steps", "30")
+def paths_match(folder, *arguments):
+    code, out, _ = parity(folder, "run", *arguments, "--data", "small.npz", "--dtype", "float64", "--steps", "30")
     return (code, out.splitlines()[-1]) == (0, f"{MATCH} in float64 (all steps)")
 
 
@@ -195,6 +195,24 @@ def test_plain_and_unfolded_match(folder):
 def test_eager_and_compiled_match(folder):
     """In a process of its own also because torch cannot compile functions whose annotations pytest checks."""
     assert paths_match(folder, "torch_impl:eager", "torch_impl:compiled")
+
+
+SCHEDULED = ("--schedule", "linear:total_iters=2+step:step_size=1,gamma=0.5", "--clip-norm", "0.5", "--no-decay-biases")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler for the CPU")
+def test_eager_and_compiled_match_with_a_schedule(folder):
+    assert paths_match(folder, "torch_impl:eager", "torch_impl:compiled", *SCHEDULED)
+
+
+def test_a_schedule_per_epoch_is_said_and_kept(folder):
+    data = ("--data", "small.npz", "--dtype", "float64", "--steps", "30", "--per", "epoch", "--json", "r.json")
+    code, out, err = parity(folder, "train", "parity.oracle", *data, *SCHEDULED)
+    assert (code, err) == (0, "")
+    assert "clip_norm 0.5, biases not decayed" in out
+    assert "schedule: SequentialLR(schedules=(LinearLR(" in out
+    kept = json.loads((folder / "r.json").read_text())["settings"]["sgd"]
+    assert (kept["schedule"]["every"], kept["schedule"]["milestones"]) == (26, [2])
 
 
 @pytest.mark.parametrize(
@@ -281,6 +299,16 @@ BAD = {
         "Nesterov momentum requires a momentum and zero dampening",
     ),
     "negative lr": (("--lr", "-1"), "parity: --lr -1.0: Invalid learning rate: -1.0; give a finite number"),
+    "schedule misspelt": (
+        ("--schedule", "stp:step_size=3"),
+        "parity: --schedule stp:step_size=3: there is no kind 'stp'",
+    ),
+    "schedule that ends": (
+        ("--schedule", "onecycle:max_lr=0.1,total_steps=5"),
+        "parity: --schedule onecycle: Tried to step 77 times. The specified number of total steps is 5; give it more",
+    ),
+    "per what": (("--per", "day"), "parity: --per day: unknown; give step or epoch"),
+    "two ways to clip": (("--clip-norm", "1", "--clip-value", "1"), "parity: --clip-norm 1.0: clip_value is given too"),
     "lr not a number": (("--lr", "fast"), "Invalid value for '--lr': 'fast' is not a valid float"),
     "unknown device": (("--device", "tpu"), "parity: --device tpu: unknown; give one of: auto, cpu, cuda"),
     "unknown dtype": (("--dtype", "half"), "parity: --dtype half: unknown; give one of: float32, float64"),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from parity.contract import SGD, InputError, SideError, initial_weights
+from parity.contract import SGD, CosineAnnealingLR, InputError, SequentialLR, SideError, initial_weights
 from parity.data import Dataset
 from parity.running import lockstep
 from parity.running.lockstep import CHUNK, train, window_ends
@@ -154,6 +154,11 @@ def test_auto_is_cuda_only_where_every_side_has_it():
         ({"dtype": "float16"}, "dtype float16: unknown; give one of: float32, float64"),
         ({"device": "tpu"}, "device tpu: unknown; give one of: auto, cpu, cuda"),
         ({"sgd": SGD(weight_decay=1e39)}, r"weight_decay 1e\+39: float32 cannot hold it"),
+        ({"sgd": SGD(clip_norm=1e39)}, r"clip_norm 1e\+39: float32 cannot hold it"),
+        (
+            {"sgd": SGD(schedule=SequentialLR(schedules=(CosineAnnealingLR(T_max=3, eta_min=1e39),), milestones=()))},
+            r"eta_min 1e\+39: float32 cannot hold it",
+        ),
     ],
 )
 def test_settings_refuse(arguments, problem):

@@ -47,7 +47,8 @@ def check(a: str, b: str, steps: int, json_file: Path | None, mapping: tuple[str
     Example: parity check torch_impl jax_impl
     """
     from parity.checking import check as run_check
-    from parity.data import check_writable
+    from parity.commands.schedule import scheduled
+    from parity.data import Loader, check_writable
     from parity.environment import describe_environment
     from parity.render.check import check_lines
     from parity.result import CheckReport, write_json
@@ -58,6 +59,8 @@ def check(a: str, b: str, steps: int, json_file: Path | None, mapping: tuple[str
         check_writable(json_file, argument="json")
     first, second = resolve_sides((a, b))
     prepared = _prepare((first, second), settings, mapping, arguments)
+    loader = Loader(size=prepared.problem.size, batch_size=settings.batch_size, seed=settings.seed)
+    settings = scheduled(settings, loader, per=arguments["per"], steps=steps)
     click.echo(f"data: {prepared.data}")
     report = CheckReport(
         command=("parity", *sys.argv[1:]),

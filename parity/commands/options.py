@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,11 @@ sgd_options = _together(
     click.option("--weight-decay", type=float, default=0.0, help="L2 factor, added to the gradient."),
     click.option("--nesterov", is_flag=True, help="Nesterov momentum."),
     click.option("--maximize", is_flag=True, help="Climb the loss."),
+    click.option("--schedule", metavar="KIND:NAME=VALUE,...", help="How lr changes: step:step_size=10,gamma=0.5."),
+    click.option("--per", default="step", metavar="step|epoch", help="What a schedule counts."),
+    click.option("--clip-norm", type=float, help="Largest norm of all gradients together."),
+    click.option("--clip-value", type=float, help="Largest absolute value in a gradient."),
+    click.option("--decay-biases/--no-decay-biases", default=True, help="Weight decay on biases too."),
 )
 device_option = click.option("--device", default="auto", metavar="auto|cpu|cuda")
 weights_option = click.option("--weights", type=FILE, help="Start from this safetensors file.")
@@ -73,17 +79,19 @@ json_option = click.option("--json", "json_file", type=FILE, help="Write the rep
 
 
 def settings_from(arguments: dict[str, Any]) -> Settings:
-    """The settings that the training options give.
+    """The settings that the training options give; a schedule counts steps until `scheduled` says otherwise.
 
     Raises:
         InputError: a value is out of range.
     """
+    from parity.commands.schedule import parse_schedule
     from parity.contract import SGD
     from parity.settings import Settings
 
-    sgd_names = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")
+    sgd_names = [field.name for field in fields(SGD) if field.name != "schedule"]
+    schedule = parse_schedule(arguments["schedule"]) if arguments["schedule"] is not None else None
     names = ("batch_size", "epochs", "steps", "seed", "dtype", "device")
-    sgd = SGD(**{name: arguments[name] for name in sgd_names})
+    sgd = SGD(schedule=schedule, **{name: arguments[name] for name in sgd_names})
     return Settings(sgd=sgd, **{name: arguments[name] for name in names if name in arguments})
 
 

@@ -24,6 +24,7 @@ def record(implementation: str, out: Path, every: int, nudge: int | None, **argu
 
     Example: parity record torch_impl --dtype float64 --out torch-trace
     """
+    from parity.commands.schedule import planned_steps, scheduled
     from parity.data import Loader, load_data, load_weights
     from parity.render import terminal
     from parity.render import trace as lines
@@ -37,6 +38,7 @@ def record(implementation: str, out: Path, every: int, nudge: int | None, **argu
     weights = load_weights(weights_file) if weights_file else None
     dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
     loader = Loader(size=len(dataset.train_labels), batch_size=settings.batch_size, seed=settings.seed)
+    settings = scheduled(settings, loader, per=arguments["per"], steps=planned_steps(settings, loader))
 
     click.echo(terminal.data_line(dataset))
     source = str(weights_file) if weights_file else f"drawn from seed {settings.seed}"

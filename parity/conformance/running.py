@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from parity.conformance.promise import Unoffered, promise, require, require_close, require_equal
+from parity.conformance.states import restore_round_trip
 from parity.conformance.subject import PARTIAL, STEPS, Subject
-from parity.contract import Ensemble
+from parity.contract import SGD, Ensemble, StepLR
 
 __all__ = ["RUNNING", "deterministic", "float64", "loss_of_each_step", "order_in_batch", "pieces", "trains"]
 
@@ -60,6 +61,22 @@ def pieces(subject: Subject) -> None:
         joined.append(loss)
     require_close({"loss": np.concatenate(joined)}, {"loss": losses}, subject.dtype, "it does")
     require_close(subject.tensors(state), subject.tensors(whole), subject.dtype, "it does", but=subject.noise())
+
+
+@promise(after=(restore_round_trip, deterministic, trains))
+def restore_keeps_count(subject: Subject) -> None:
+    """restore() leaves the step count, by which a schedule goes on."""
+    if not subject.is_cnn:
+        raise Unoffered("its schedule is its own")
+    # After as many steps the learning rate is 0.
+    sgd = SGD(lr=0.01, momentum=0.0, schedule=StepLR(step_size=STEPS, gamma=0.0))
+    if not subject.takes(sgd):
+        raise Unoffered("it refuses schedules")
+    for state, moves in ((subject.start(sgd=sgd), True), (subject.stepped(sgd), False)):
+        restored = subject.restore(state, subject.given_weights(), {})
+        before, after = subject.weights(restored), subject.weights(subject.run(restored, subject.plan[:1])[0])
+        moved = any((after[name] != value).any() for name, value in before.items())
+        require(moved == moves, "a schedule does not go on where it was")
 
 
 @promise(after=(loss_of_each_step, trains), dtypes=("float64",))
@@ -188,6 +205,7 @@ RUNNING = (
     trains,
     run_leaves,
     pieces,
+    restore_keeps_count,
     float64,
     place_copies,
     callers_arrays,

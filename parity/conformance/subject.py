@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from parity.compare.formula import ULPS
 from parity.compare.measure import frobenius
-from parity.contract import NUM_CLASSES, SGD, SelfContained, StepTrace, Stream, Weights, initial_weights
+from parity.contract import NUM_CLASSES, SGD, InputError, SelfContained, StepTrace, Stream, Weights, initial_weights
 from parity.contract.programs import program_data
 from parity.problem import Arrays, Problem
 from parity.settings import Side
@@ -70,6 +70,14 @@ class Subject:
         """A first state."""
         given = self.given_weights() if weights is None else weights
         return self.side.call("start", given, sgd or self.sgd, dtype=self.dtype, device=self.device)
+
+    def takes(self, sgd: SGD) -> bool:
+        """Whether it does not refuse these hyper-parameters."""
+        try:
+            self.start(sgd=sgd)
+        except InputError:
+            return False
+        return True
 
     def place(self, state: Any, arrays: Arrays | None = None) -> Any:
         """These data, or the subject's own, for the calls that read them."""

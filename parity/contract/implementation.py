@@ -49,7 +49,8 @@ class Implementation(Protocol[StateT, ResidentT]):
             device: one of `devices()`.
 
         Raises:
-            InputError: the weights are not the model's, or the device cannot be used.
+            InputError: the weights are not the model's, the device cannot be used, or a schedule, clipping or
+                decay_biases=False is asked for and not offered. Whatever else `sgd` says is to be done.
         """
         ...
 

@@ -64,6 +64,18 @@ class Schedule:
         _require_integer("every", self.every, 1)
         _require_integer("taken", self.taken, 0)
 
+    def __str__(self) -> str:
+        """As a constructor call, and how often it changes.
+
+        >>> print(StepLR(step_size=10, every=26))
+        StepLR(step_size=10, gamma=0.1) per 26 steps
+        """
+        given = (argument.name for argument in fields(self) if argument.name not in ("kind", "every", "taken"))
+        arguments = ", ".join(f"{name}={_text(getattr(self, name))}" for name in given)
+        pace = f" per {self.every} steps" if self.every > 1 else ""
+        after = f" after {self.taken} steps" if self.taken else ""
+        return f"{type(self).__name__}({arguments}){pace}{after}"
+
     @property
     def limit(self) -> int | None:
         """The last count that it is defined for; None for no end."""
@@ -346,6 +358,10 @@ def _require_arguments(kind: str, arguments: Mapping[str, Any]) -> None:
         raise InputError("schedule", kind, problem, f"give some of: {', '.join(known)}")
     if missing := [name for name, required in known.items() if required and name not in arguments]:
         raise InputError("schedule", kind, f"{missing[0]} is missing", f"give {', '.join(missing)}")
+
+
+def _text(value: object) -> str:
+    return f"({', '.join(map(str, value))})" if isinstance(value, tuple) else str(value)
 
 
 def _is_integer(value: object) -> bool:

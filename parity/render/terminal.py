@@ -17,6 +17,7 @@ __all__ = ["data_line", "epoch_line", "header", "report_lines", "settings_lines"
 _LABEL, _COLUMN = 18, 20
 _WIDTH = 80
 _FLIPS = 3  # choices of one step that are printed
+EXTRAS = ("dampening", "weight_decay", "clip_norm", "clip_value")  # printed where they are not 0 and not None
 _SHOWN = 8  # images of the first test batch: more would not fit on a screen
 
 
@@ -30,9 +31,12 @@ def settings_lines(settings: Settings, steps_per_epoch: int, weights: str) -> It
     """What is trained, and from where."""
     sgd = settings.sgd
     flags = "".join(f", {flag}" for flag in ("nesterov", "maximize") if getattr(sgd, flag))
-    extras = "".join(f", {name} {getattr(sgd, name)}" for name in ("dampening", "weight_decay") if getattr(sgd, name))
+    extras = "".join(f", {name} {getattr(sgd, name)}" for name in EXTRAS if getattr(sgd, name))
+    extras += "" if sgd.decay_biases else ", biases not decayed"
     limit = f", at most {settings.steps:,} steps" if settings.steps else ""
     yield f"SGD: lr {sgd.lr}, momentum {sgd.momentum}{extras}{flags}"
+    if sgd.schedule is not None:
+        yield from textwrap.wrap(f"schedule: {sgd.schedule}", _WIDTH, subsequent_indent="  ")
     yield (
         f"training: {settings.dtype}, batch {settings.batch_size}, {settings.epochs} epochs of "
         f"{steps_per_epoch:,} steps{limit}, seed {settings.seed}"

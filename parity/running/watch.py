@@ -135,9 +135,11 @@ class Watch:
             return finding
         if finding.step is not None and finding.step < JUDGED_STEPS:
             return replace(finding, kind="precision", detail=f"{finding.detail}; float64 matched in this step")
-        exact = start_pair(pair.sides, pair.problem, replace(self.settings, dtype="float64"), self.device)
+        step = finding.step or 0
+        settings = replace(self.settings, dtype="float64", sgd=self.settings.sgd.resumed(step))
+        exact = start_pair(pair.sides, pair.problem, settings, self.device)
         exact = exact.restore(*pair.lanes[0].tensors(pair.states[0]))
-        shown = local_finding(exact, rows, step=finding.step or 0, dtype="float64")
+        shown = local_finding(exact, rows, step=step, dtype="float64")
         return finding if shown else replace(finding, kind="unknown", detail=f"{finding.detail}; {_UNKNOWN}")
 
     def _leaves_envelope(self, gap: float, spread: Spread | None) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from parity.contract import SGD, InputError
+from parity.contract import SGD, InputError, schedule_from
 from parity.environment import Environment
 from parity.result import DataReport, WeightsReport
 from parity.settings import Settings
@@ -121,13 +121,19 @@ def _parsed(content: dict[str, Any]) -> dict[str, Any]:
     return content | {
         "command": tuple(content["command"]),
         "environment": Environment(**content["environment"]),
-        "settings": Settings(**settings | {"sgd": SGD(**settings["sgd"])}),
+        "settings": Settings(**settings | {"sgd": _sgd(settings["sgd"])}),
         "data": DataReport(**data | {"classes": tuple(data["classes"])}),
         "weights": WeightsReport(**content["weights"]),
         "tensors": _shapes(content["tensors"]),
         "momentum": _shapes(content["momentum"]),
         "chunks": tuple(ChunkFile(**chunk) for chunk in content["chunks"]),
     }
+
+
+def _sgd(content: Mapping[str, Any]) -> SGD:
+    """Older traces know of no schedule, no clipping and no groups: there the defaults hold."""
+    schedule = content.get("schedule")
+    return SGD(**{**content, "schedule": schedule and schedule_from(schedule)})
 
 
 def _shapes(content: Mapping[str, list[int]]) -> dict[str, tuple[int, ...]]:

@@ -62,7 +62,7 @@ def _identity(trace: Trace) -> Iterator[tuple[str, Any]]:
     """What must be equal, by the name that a user knows it by."""
     manifest = trace.manifest
     settings = asdict(manifest.settings)
-    sgd = settings.pop("sgd")
+    sgd = settings.pop("sgd") | {"schedule": str(manifest.settings.sgd.schedule)}
     del settings["device"]  # the same program on another device is what a trace may be compared for
     yield from ((name.replace("_", " "), value) for name, value in (settings | sgd).items())
     yield "data's SHA-256", manifest.data.sha256

@@ -151,6 +151,23 @@ class ForgetsWeights(Broken):
         return self.inner.restore(state, self.inner.weights(state), momentum)
 
 
+class ForgetsCount(Broken):
+    def restore(self, state, weights, momentum):
+        return dataclasses.replace(self.inner.restore(state, weights, momentum), steps=0)
+
+
+class IgnoresSchedule(Broken):
+    def start(self, weights, sgd, **keywords):
+        return self.inner.start(weights, dataclasses.replace(sgd, schedule=None), **keywords)
+
+
+class RefusesSchedules(Broken):
+    def start(self, weights, sgd, **keywords):
+        if sgd.schedule:
+            raise InputError("schedule", sgd.schedule, "it is not offered", "leave it out")
+        return self.inner.start(weights, sgd, **keywords)
+
+
 class KeepsMomentum(Broken):
     def restore(self, state, weights, momentum):
         zeros = {name: np.zeros_like(value) for name, value in weights.items()}
@@ -459,6 +476,14 @@ def in_float32(parameter, gradient, buffer, sgd, step):
 
 def without_nesterov(parameter, gradient, buffer, sgd, step):
     return sgd_update(parameter, gradient, buffer, dataclasses.replace(sgd, nesterov=False), step)
+
+
+def unclipped(gradients, sgd):
+    return gradients
+
+
+def decaying_biases(parameter, gradient, buffer, sgd, step):
+    return sgd_update(parameter, gradient, buffer, dataclasses.replace(sgd, decay_biases=True), step)
 
 
 def decay_after(parameter, gradient, buffer, sgd, step):

@@ -15,7 +15,7 @@ from tests.jax_impl import programs as jax_programs
 from tests.torch_impl import programs as torch_programs
 
 OF_THE_CNN = {states.momentum_at_first, states.momentum_empty, observing.update_follows, running.order_in_batch}
-OF_THE_CNN |= set(formula.FORMULA)
+OF_THE_CNN |= {running.restore_keeps_count, *formula.FORMULA}
 OF_OWN_PROGRAMS = {states.own_example, states.own_optimizer}
 
 HONEST = {
@@ -61,6 +61,7 @@ BROKEN = {
     broken.ZerosWithoutMomentum(): states.momentum_empty,
     broken.ForgetsMomentum(): states.restore_round_trip,
     broken.ForgetsWeights(): states.restore_round_trip,
+    broken.ForgetsCount(): running.restore_keeps_count,
     broken.KeepsMomentum(): states.restore_first_step,
     broken.RestoreAliases(): states.restore_copies,
     broken.RestoreKeepsDtype(): states.restore_rounds,
@@ -107,6 +108,8 @@ BROKEN = {
     broken.SummedGradients(): observing.update_follows,
     broken.changed(sgd_update=broken.decay_after): observing.update_follows,
     broken.changed(sgd_update=broken.without_nesterov): formula.agrees_with_oracle,
+    broken.changed(sgd_update=broken.decaying_biases): formula.agrees_with_oracle,
+    broken.changed(clip_gradients=broken.unclipped): formula.agrees_with_oracle,
     broken.changed(relu=broken.leaky): formula.agrees_with_oracle,
     broken.WrongActivations(): formula.agrees_with_oracle,
     broken.changed(relu_backward=broken.half_at_zero): formula.ties,
@@ -125,6 +128,17 @@ def test_a_broken_promise_is_found_by_its_own_check_alone(implementation, promis
     assert [result.name for result in found.failures] == [promise.name]
     assert all(len(result.detail.splitlines()) == 1 for result in found.failures)
     assert f"  {promise.name}: " in str(refused.value)
+
+
+def test_a_schedule_may_be_refused_but_not_left_out():
+    with pytest.raises(ConformanceError) as refused:
+        check_implementation(broken.IgnoresSchedule())
+    found = [result.name for result in refused.value.conformance.failures]
+    assert found == [running.restore_keeps_count.name, formula.agrees_with_oracle.name]
+    results = check_implementation(broken.RefusesSchedules()).results
+    assert {result.name: result.detail for result in results if not result.passed}.items() >= {
+        (running.restore_keeps_count.name, "it refuses schedules")
+    }
 
 
 def test_every_promise_of_the_cnn_is_broken_by_one_of_these():
@@ -181,7 +195,7 @@ def test_the_fakes_are_no_cnn():
     found = conformance(Side(name="fake", implementation=fakes.honest))
     failed = {result.name for result in found.failures}
     refusals = {states.refuses_missing, states.refuses_unknown, states.refuses_shape, states.refuses_device}
-    assert failed == {promise.name for promise in {states.start_takes, *refusals}}
+    assert failed == {promise.name for promise in refusals | {states.start_takes, running.restore_keeps_count}}
 
 
 def test_an_implementation_is_named_or_given():

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.contract import SGD, InputError, initial_weights
+from parity.contract import SGD, InputError, StepLR, initial_weights
 from parity.data import Dataset
 from parity.trace import Manifest, compare_traces, read_trace
 from parity.trace.manifest import MANIFEST
@@ -159,6 +159,11 @@ OTHER_RUNS = [
     ({"dtype": "float32"}, "its dtype is float32, not float64 as in"),
     ({"sgd": SGD(lr=0.002)}, "its lr is 0.002, not 0.001 as in"),
     ({"sgd": SGD(nesterov=True)}, "its nesterov is True, not False as in"),
+    (
+        {"sgd": SGD(schedule=StepLR(step_size=3, every=26))},
+        "its schedule is StepLR(step_size=3, gamma=0.1) per 26 steps, not None as in",
+    ),
+    ({"sgd": SGD(clip_norm=1.0)}, "its clip norm is 1.0, not None as in"),
     ({"weights": initial_weights(5)}, "its initial weights' SHA-256 is "),
     ({"nudge": 3}, "its weights were nudged with seed 3, those of"),
 ]
