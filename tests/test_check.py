@@ -317,6 +317,28 @@ def test_a_side_that_breaks_the_protocol_is_an_error_and_no_verdict(side, proble
         judged(impl, side, small)
 
 
+class KeepsTwoSlots(Wrapped):
+    """Keeps a second tensor for each parameter, as Adam does, for which the other side has no place."""
+
+    def momentum(self, state):
+        slots = self.inner.momentum(state)
+        return {**slots, **{f"{name}:2": np.ones_like(value) for name, value in slots.items()}}
+
+    def restore(self, state, weights, momentum):
+        return self.inner.restore(state, weights, {name: v for name, v in momentum.items() if ":" not in name})
+
+    def observe(self, state, data, rows):
+        after, trace = self.inner.observe(state, data, rows)
+        return after, dataclasses.replace(trace, momentum=self.momentum(after))
+
+
+@pytest.mark.parametrize("second", [impl, torch_impl.eager])
+def test_a_first_side_with_more_optimizer_tensors_is_a_finding_and_no_error(second, small):
+    found = judged(KeepsTwoSlots(impl), second, small).finding
+    assert (found.kind, found.step, str(found.place)) == ("formula", 0, "momentum, conv1.weight, slot 2")
+    assert found.off == ("right",)
+
+
 class ForgetsAnActivation(Wrapped):
     def observe(self, state, data, rows):
         after, trace = self.inner.observe(state, data, rows)
