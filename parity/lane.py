@@ -99,11 +99,11 @@ class Lane:
         expected = self._problem.outputs
         return self._array("logits", outputs, (size, *(np.shape(outputs)[1:] if expected is None else expected)))
 
-    def accuracy(self, state: Any) -> float | None:
-        """What the side says of its accuracy on the test set; None where it says nothing."""
+    def accuracy(self, state: Any, arrays: Sequence[NDArray[np.generic]]) -> float | None:
+        """What the side says of its accuracy on these images and labels; None where it says nothing."""
         if not isinstance(self.side.implementation, Scored):
             return None
-        stated = self.side.call("accuracy", state, self._test)
+        stated = self.side.call("accuracy", state, self.place(state, arrays))
         if not isinstance(stated, float | int):
             raise self.side.error(f"accuracy() returned {type(stated).__name__}, not a number")
         return float(stated)

@@ -21,7 +21,7 @@ from parity.data import Dataset
 from parity.settings import Settings
 from parity.testing import assert_parity
 from tests.conftest import small_arrays
-from tests.test_planted_faults import Wrapped, with_sgd
+from tests.bench.sides import with_lr
 
 DATA = Dataset(name="small", origin="random images", **small_arrays())
 SETTINGS = Settings(device="cpu")
@@ -35,7 +35,7 @@ def test_matches(case):
     assert_parity(torch_impl.eager, torch_impl.eager, data=DATA, settings=SETTINGS, steps=1)
 
 def test_differs(checked_before):
-    wrong = Wrapped(torch_impl.eager, **with_sgd(lr=0.5))
+    wrong = with_lr(0.5)
     assert_parity(torch_impl.eager, wrong, data=DATA, settings=SETTINGS, steps=1)
 
 def test_without_a_check():

@@ -11,12 +11,14 @@ import pytest
 import torch_impl
 from parity.artifacts import listening
 from parity.contract import SGD, InputError, SideError, initial_weights
+from parity.drill.operating import average_pool
 from parity.oracle import impl as oracle
 from parity.prepare import prepare
 from parity.render.check import check_lines
 from parity.settings import Settings, Side
 from parity.testing import DisparityError, assert_parity
-from tests.test_check import FAULTS, Raises, RunsOtherwise, changed
+from tests.bench.sides import with_lr
+from tests.test_check import Raises, RunsOtherwise, changed
 from tests.torch_impl import programs
 
 SETTINGS = Settings(sgd=SGD(dampening=0.2, weight_decay=0.01), device="cpu")
@@ -31,7 +33,7 @@ def test_a_match_returns_the_report(small):
 
 
 def test_a_difference_prints_what_the_command_line_prints(small):
-    wrong = FAULTS["average pool"][0]
+    wrong = changed(max_pool=average_pool)
     with pytest.raises(AssertionError) as failed:
         assert_parity(torch_impl.eager, wrong, data=small, settings=SETTINGS)
     assert isinstance(failed.value, DisparityError)
@@ -84,7 +86,7 @@ def test_refuses_what_is_no_implementation():
         assert_parity(torch_impl.eager, {})
 
 
-@pytest.mark.parametrize(("b", "exit_code"), [(torch_impl.eager, 0), (FAULTS["other lr"][0], 1)])
+@pytest.mark.parametrize(("b", "exit_code"), [(torch_impl.eager, 0), (with_lr(0.002), 1)])
 def test_the_report_is_written_and_announced_whatever_the_outcome(b, exit_code, small, tmp_path):
     file, heard = tmp_path / "report.json", []
     with listening(heard.append), contextlib.suppress(DisparityError):

@@ -1,10 +1,10 @@
-"""The command: which parts there are, and how their trials are measured, kept and concluded from."""
+"""The commands: which parts there are, and how their trials are measured, kept and concluded from."""
 
 from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,6 +12,7 @@ import click
 
 from parity.bench import identification as identified
 from parity.bench.clean import CLEAN, FIT
+from parity.bench.drill import DRILL
 from parity.bench.long import FLOAT32, FLOAT64
 from parity.bench.members import MEMBERS
 from parity.bench.overhead import OVERHEAD
@@ -121,12 +122,35 @@ def calibration(  # noqa: PLR0917  click passes them by name
         device=device,
     )
     chosen = [part for part in PARTS if not names or part.name in names]
-    for part in chosen:  # a file that does not fit is refused now, not after hours
+    _measure_all(chosen, bench, out, lambda part: part.quick if quick else range(first, first + (trials or part.count)))
+
+
+@cli.command()
+@click.option("--out", type=_FILE, default="drill.json", help="The JSON file that trials are added to.")
+@click.option("--quick", is_flag=True, help="One fault of each part, on both sides.")
+@click.option("--data", default="auto", metavar="auto|cifar10|embedded|FILE.npz", help="The images.")
+@click.option("--data-dir", type=_FILE, help="Where CIFAR-10 is kept.  [default: the user's cache folder]")
+@click.option("--partner", default="torch_impl:eager", help="The side that faults are planted in.")
+@click.option("--device", default="auto", metavar="auto|cpu|cuda")
+def drill(out: Path, *, quick: bool, data: str, data_dir: Path | None, partner: str, device: str) -> None:
+    """Plant every fault of the catalogue, and others, and add what was found to a JSON file.
+
+    Exit code 1 if a bar is missed.
+
+    Example: python -m parity.bench drill --data cifar10 --out results/drill.json
+    """
+    check_writable(out, argument="out")
+    bench = Bench(dataset=load_data(data, data_dir=data_dir), partner=partner, device=device)
+    _measure_all(DRILL, bench, out, lambda part: part.quick if quick else range(part.count))
+
+
+def _measure_all(parts: Sequence[Part], bench: Bench, out: Path, numbers: Callable[[Part], Sequence[int]]) -> NoReturn:
+    """Every part, and the exit code: 1 if a bar is missed."""
+    for part in parts:  # a file that does not fit is refused now, not after hours
         results_of(part, bench, out).trials()
     met = []
-    for part in chosen:
-        numbers = part.quick if quick else range(first, first + (trials or part.count))
-        entry = measure_part(part, bench, numbers, out, command=("python", "-m", "parity.bench", *sys.argv[1:]))
+    for part in parts:
+        entry = measure_part(part, bench, numbers(part), out, command=("python", "-m", "parity.bench", *sys.argv[1:]))
         click.echo(f"{part.name}: {'met' if entry['met'] else 'NOT MET'}; {entry['summary']}")
         met.append(entry["met"])
     sys.exit(0 if all(met) else 1)

@@ -19,7 +19,7 @@ from parity.compare import (
     stage_tensors,
 )
 from parity.compare.formula import EPS, cancelled
-from parity.contract import StepTrace, Tensors
+from parity.contract import InputError, StepTrace, Tensors
 from parity.pair import Pair
 
 __all__ = ["Broken", "Climb", "Done", "Taken", "climb"]
@@ -179,5 +179,8 @@ def _taken(
 
 def _local(before: Pair, rows: Batch, reference: StepTrace, place: Stage) -> float:
     """The second side's step from the first side's state; infinite where a tensor is missing or has another shape."""
-    _, (_, trace) = before.resynchronised().observe(rows)
+    try:
+        _, (_, trace) = before.resynchronised().observe(rows)
+    except InputError:  # the first side's optimizer keeps what the second has no place for: Adam's beside SGD's
+        return float("inf")
     return difference_at(place, reference, in_order_of(reference, trace))

@@ -17,7 +17,7 @@ from parity.problem import Problem, cnn_problem
 from parity.registry import resolve
 from parity.settings import Settings, Side
 
-__all__ = ["Namer", "Subject", "drill", "subject_of"]
+__all__ = ["Namer", "Subject", "drill", "planted", "subject_of"]
 
 ORACLE_NAME = "parity.oracle"
 DEFAULT_NAME = "torch_impl:eager"
@@ -69,13 +69,16 @@ class Subject:
         return _cnn_problem(self.dataset, probe)
 
 
-def subject_of(name: str | None = None, *, partner: str | None = None, dataset: Dataset | None = None) -> Subject:
+def subject_of(
+    name: str | None = None, *, partner: str | None = None, dataset: Dataset | None = None, whole: bool = False
+) -> Subject:
     """The subject of that name.
 
     Args:
         name: an implementation, MODULE or MODULE:ATTRIBUTE; None for all faults, on the eager torch side.
         partner: the honest one beside it; None for the oracle, or for the program itself where it brings its own data.
         dataset: images for the CNN; None for the embedded set.
+        whole: whether to drill the faults inside the model too, beside this program, also where a name is given.
 
     Raises:
         InputError: a name does not resolve, or a program with its own data is given images or a partner.
@@ -94,7 +97,7 @@ def subject_of(name: str | None = None, *, partner: str | None = None, dataset: 
         partner=_honest(beside) if beside.name == side.name else beside,
         twin=_honest(side),
         dataset=dataset or embedded_set(),
-        whole=name is None,
+        whole=whole or name is None,
     )
 
 
@@ -139,8 +142,37 @@ def _drill_one(
     fault: Fault | Benign, subject: Subject, *, group: str, side: str, device: str, name: Namer | None
 ) -> Drilled:
     begin = time.perf_counter()
+    problem, settings = _asked(fault, subject, device)
+    try:
+        pair, checked = planted(fault, subject, side=side, device=device)
+    except Inapplicable as reason:
+        return absent(fault, group=group, side=side, reason=str(reason))
+    names = None if name is None else tuple(name(pair, problem, settings, checked))
+    return score(fault, checked, group=group, side=side, names=names, seconds=time.perf_counter() - begin)
+
+
+def planted(
+    fault: Fault | Benign, subject: Subject, *, side: str, device: str = "auto"
+) -> tuple[tuple[Side, Side], Check]:
+    """Both sides, one of them with the fault, and the whole check of them.
+
+    Raises:
+        Inapplicable: the program has no place for the fault.
+    """
+    problem, settings = _asked(fault, subject, device)
+    pair = _pair(fault, subject, problem, settings, side)
+    return pair, check(pair, problem, settings, steps=fault.probe.steps)
+
+
+def _asked(fault: Fault | Benign, subject: Subject, device: str) -> tuple[Problem, Settings]:
     problem, settings = subject.problem(fault.probe)
-    settings = replace(settings, device=device)
+    return problem, replace(settings, device=device)
+
+
+def _pair(
+    fault: Fault | Benign, subject: Subject, problem: Problem, settings: Settings, side: str
+) -> tuple[Side, Side]:
+    """The program with the fault, and an honest one; `side` is where the first stands."""
     host = Host(
         implementation=subject.side.implementation,
         problem=problem,
@@ -148,15 +180,9 @@ def _drill_one(
         batches=check_batches(problem.size, settings, fault.probe.steps),
         steps_per_epoch=-(-problem.size // settings.batch_size),
     )
-    try:
-        planted = Side(name=f"{subject.side.name} with {fault.key}", implementation=fault.plant(host))
-    except Inapplicable as reason:
-        return absent(fault, group=group, side=side, reason=str(reason))
+    wrong = Side(name=f"{subject.side.name} with {fault.key}", implementation=fault.plant(host))
     honest = subject.beside(fault)
-    pair = (planted, honest) if side == "a" else (honest, planted)
-    checked = check(pair, problem, settings, steps=fault.probe.steps)
-    names = None if name is None else tuple(name(pair, problem, settings, checked))
-    return score(fault, checked, group=group, side=side, names=names, seconds=time.perf_counter() - begin)
+    return (wrong, honest) if side == "a" else (honest, wrong)
 
 
 def _cnn_problem(dataset: Dataset, probe: Probe) -> tuple[Problem, Settings]:

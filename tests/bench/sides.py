@@ -1,8 +1,17 @@
 """Sides with a fault, to be named by strings: `tests.bench.sides:other_lr`."""
 
-import torch_impl
-from tests.test_planted_faults import Wrapped, with_sgd
+import dataclasses
 
-other_lr = Wrapped(torch_impl.eager, **with_sgd(lr=0.002))
-nearly = Wrapped(torch_impl.eager, **with_sgd(lr=0.001 * (1 + 1e-8)))
-bgr = Wrapped(torch_impl.eager, images=lambda images: images[..., ::-1])
+import torch_impl
+from parity.drill.catalogue.data import reversed_channels
+from parity.drill.feeding import Replaced
+from parity.drill.updating import Configured
+
+
+def with_lr(lr):
+    return Configured(torch_impl.eager, lambda sgd: dataclasses.replace(sgd, lr=lr))
+
+
+other_lr = with_lr(0.002)
+nearly = with_lr(0.001 * (1 + 1e-8))
+bgr = Replaced(torch_impl.eager, reversed_channels)
