@@ -31,7 +31,18 @@ def conclude(trials: Sequence[Trial]) -> Conclusion:
     results = [Drilled(**{name: value for name, value in trial.items() if name in fields}) for trial in trials]
     counts = rates(results)
     missed = [f"{result.key} ({result.side})" for result in results if not result.right]
-    return Conclusion(met=counts.complete, summary={**asdict(counts), "not_right": missed})
+    unnamed = [f"{result.key} ({result.side}): {', '.join(result.names)}" for result in results if not _rightly(result)]
+    named = counts.named >= NAMED * counts.nameable
+    summary = {**asdict(counts), "not_right": missed, "otherwise_named": unnamed}
+    return Conclusion(met=counts.complete and named, summary=summary)
+
+
+NAMED = 0.95
+"""Of the faults that have a name; members of a class that cannot be told apart count where the class is named."""
+
+
+def _rightly(result: Drilled) -> bool:
+    return not result.names if result.group == "benign" else bool(result.named)
 
 
 def _part(group: str, faults: Sequence[Fault | Benign], bar: str) -> Part:

@@ -17,7 +17,7 @@ from parity.compare.formula import EPS, ULPS
 from parity.contract import NUM_CLASSES, StepTrace
 from parity.pair import Pair
 
-__all__ = ["repeat_finding", "score_finding"]
+__all__ = ["known_labels", "repeat_finding", "score_finding"]
 
 Batch = NDArray[np.int32]
 
@@ -58,6 +58,13 @@ def _unequal(first: StepTrace, second: StepTrace) -> Iterator[tuple[Stage, float
             yield place, relative_difference(value, other)
 
 
+def known_labels(outputs: NDArray[np.floating]) -> NDArray[np.int32]:
+    """Labels of which (N, classes) outputs get the first three quarters right, and no other."""
+    labels = predictions(outputs).astype(np.int32)
+    labels[-(-3 * len(labels) // 4) :] += 1
+    return labels % NUM_CLASSES
+
+
 def score_finding(end: Pair, steps: int) -> Finding | None:
     """The first side that states another accuracy than its outputs give, on labels of which it gets a known part right.
 
@@ -72,11 +79,10 @@ def score_finding(end: Pair, steps: int) -> Finding | None:
         return None
     images = end.problem.test[0]
     for lane, state in zip(end.lanes, end.states, strict=True):
-        predicted = predictions(lane.logits(state))
-        labels = predicted.astype(np.int32)
-        labels[-(-3 * len(labels) // 4) :] += 1
-        stated = lane.accuracy(state, (images, labels % NUM_CLASSES))
-        given = accuracy(predicted, labels % NUM_CLASSES)
+        outputs = lane.logits(state)
+        labels = known_labels(outputs)
+        stated = lane.accuracy(state, (images, labels))
+        given = accuracy(predictions(outputs), labels)
         # A share of the same predictions, however it is summed up: rounding alone may differ.
         if stated is not None and not abs(stated - given) <= ULPS * EPS:
             return Finding(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.checking.claims import known_labels
 from parity.compare import Finding, Rung, stage_tensors
 from parity.contract import ParityError, StepTrace
 from parity.explain import (
@@ -68,8 +69,10 @@ def explain_statement(end: Pair, finding: Finding, settings: Settings) -> Explan
     """Why a side's accuracy is not that of its own outputs."""
     number = end.names.index(finding.off[0])
     lane, state = end.lanes[number], end.states[number]
-    labels = np.asarray(end.problem.test[1], np.int64)
-    return explain_score(finding, lane.accuracy(state) or 0.0, lane.logits(state), labels, settings.batch_size)
+    outputs = lane.logits(state)
+    labels = known_labels(outputs)
+    stated = lane.accuracy(state, (end.problem.test[0], labels)) or 0.0
+    return explain_score(finding, stated, outputs, labels, settings.batch_size)
 
 
 def _evidence(

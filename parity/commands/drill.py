@@ -13,7 +13,7 @@ import click
 from parity.commands.options import FILE, device_option, echo, json_option
 
 if TYPE_CHECKING:
-    from parity.drill import Drilled, Namer, Subject
+    from parity.drill import Drilled, Subject
     from parity.drill.fault import Benign, Fault
 
 __all__ = ["drill"]
@@ -76,15 +76,13 @@ def drill(
     sys.exit(report.exit_code)
 
 
-def _results(
-    subject: Subject, keys: Sequence[str], sides: Sequence[str], device: str, name: Namer | None = None
-) -> Iterator[Drilled]:
+def _results(subject: Subject, keys: Sequence[str], sides: Sequence[str], device: str) -> Iterator[Drilled]:
     """Group by group."""
     from parity.drill import drill as run_drill
 
     for group, faults in _groups().items():
         chosen = [fault for fault in faults if not keys or fault.key in keys]
-        yield from run_drill(chosen, subject, group=group, sides=sides, device=device, name=name)
+        yield from run_drill(chosen, subject, group=group, sides=sides, device=device)
 
 
 def _groups() -> dict[str, Sequence[Fault | Benign]]:

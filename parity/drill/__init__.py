@@ -5,7 +5,7 @@ wrapper (wrapped.py), or the oracle with other operations (operating.py); no pro
 """
 
 from parity.drill.catalogue import BENIGN, CATALOGUE, OUTSIDE
-from parity.drill.drill import Namer, Subject, drill, subject_of
+from parity.drill.drill import Subject, drill, subject_of
 from parity.drill.fault import Benign, Fault, Probe
 from parity.drill.score import Drilled, Rates, rates
 
@@ -16,7 +16,6 @@ __all__ = [
     "Benign",
     "Drilled",
     "Fault",
-    "Namer",
     "Probe",
     "Rates",
     "Subject",

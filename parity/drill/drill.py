@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from parity.checking import Check, check, check_batches
@@ -17,7 +17,7 @@ from parity.problem import Problem, cnn_problem
 from parity.registry import resolve
 from parity.settings import Settings, Side
 
-__all__ = ["Namer", "Subject", "drill", "planted", "subject_of"]
+__all__ = ["Subject", "drill", "planted", "subject_of"]
 
 ORACLE_NAME = "parity.oracle"
 DEFAULT_NAME = "torch_impl:eager"
@@ -28,9 +28,6 @@ TEST_ROWS = 22
 FEWEST_ROWS = 5
 
 SEED = 0
-
-Namer = Callable[[tuple[Side, Side], Problem, Settings, Check], Sequence[str]]
-"""Names the causes of a check's finding: the sides, the problem and the settings that were checked, and the check."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +114,6 @@ def drill(
     group: str,
     sides: Sequence[str] = ("b",),
     device: str = "auto",
-    name: Namer | None = None,
 ) -> Iterator[Drilled]:
     """Every fault on every side, one result after the other.
 
@@ -127,7 +123,6 @@ def drill(
         group: "catalogue", "outside" or "benign", for the results.
         sides: "a", "b" or both: where the program with the fault stands.
         device: "auto", "cpu" or "cuda".
-        name: the explainer; it is asked of each check, those that match included.
 
     Raises:
         InputError: the subject cannot be drilled, because it has too few rows for example.
@@ -135,20 +130,16 @@ def drill(
     """
     for fault in faults:
         for side in sides if subject.takes(fault) else ():
-            yield _drill_one(fault, subject, group=group, side=side, device=device, name=name)
+            yield _drill_one(fault, subject, group=group, side=side, device=device)
 
 
-def _drill_one(
-    fault: Fault | Benign, subject: Subject, *, group: str, side: str, device: str, name: Namer | None
-) -> Drilled:
+def _drill_one(fault: Fault | Benign, subject: Subject, *, group: str, side: str, device: str) -> Drilled:
     begin = time.perf_counter()
-    problem, settings = _asked(fault, subject, device)
     try:
-        pair, checked = planted(fault, subject, side=side, device=device)
+        _, checked = planted(fault, subject, side=side, device=device)
     except Inapplicable as reason:
         return absent(fault, group=group, side=side, reason=str(reason))
-    names = None if name is None else tuple(name(pair, problem, settings, checked))
-    return score(fault, checked, group=group, side=side, names=names, seconds=time.perf_counter() - begin)
+    return score(fault, checked, group=group, side=side, seconds=time.perf_counter() - begin)
 
 
 def planted(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from parity.checking import Check
@@ -31,10 +31,10 @@ class Drilled:
         step: of the finding; None where all steps show it alike, or there is none.
         stage_right: whether it was found at the stage, and in the phase, where it can first be seen.
         in_time: whether it was found no later than at the first step that can show it.
-        named: whether one of the given names is right; None where nothing was named.
-        names: the names.
+        named: whether the cause that the check gives is right; None where it gives none.
+        names: the keys of the causes, and of those that are alike; "unknown" where one has none.
         line: the verdict line.
-        seconds: of the check and the naming.
+        seconds: of the check, its explanation included.
     """
 
     key: str
@@ -68,9 +68,7 @@ def absent(fault: Fault | Benign, *, group: str, side: str, reason: str) -> Dril
     return Drilled(key=fault.key, title=fault.title, group=group, side=side, expected="", applies=False, line=reason)
 
 
-def score(
-    fault: Fault | Benign, checked: Check, *, group: str, side: str, names: Sequence[str] | None, seconds: float
-) -> Drilled:
+def score(fault: Fault | Benign, checked: Check, *, group: str, side: str, seconds: float) -> Drilled:
     """What the check made of it.
 
     Args:
@@ -78,7 +76,6 @@ def score(
         checked: the check.
         group: the fault's.
         side: where it was planted.
-        names: what the explainer called it; None without one.
         seconds: of both.
     """
     finding = checked.finding if checked.finding and checked.finding.kind in DIFFERS else None
@@ -94,11 +91,31 @@ def score(
         step=finding.step if finding else None,
         stage_right=planted is not None and finding is not None and _at_stage(planted, finding),
         in_time=planted is not None and finding is not None and _step(finding) <= planted.first,
-        named=bool(planted.right_names & set(names)) if planted and names is not None else None,
-        names=tuple(names or ()),
+        named=_named(planted, checked) if planted and checked.explanation else None,
+        names=_names(checked),
         line=checked.line,
         seconds=seconds,
     )
+
+
+UNKNOWN = "unknown"
+
+
+def _names(checked: Check) -> tuple[str, ...]:
+    """The keys of all causes, each with those that are alike."""
+    if checked.explanation is None:
+        return ()
+    keys = [key for cause in checked.explanation.causes for key in cause.keys or (cause.key,)]
+    return (*keys, UNKNOWN) if checked.explanation.unknown or not keys else tuple(keys)
+
+
+def _named(fault: Fault, checked: Check) -> bool:
+    """Whether the first cause is right, and nothing is left without one; where "unknown" is right, whether it is."""
+    names = _names(checked)
+    if UNKNOWN in names:
+        return UNKNOWN in fault.right_names and set(names) == {UNKNOWN}
+    first = checked.explanation.causes[0] if checked.explanation and checked.explanation.causes else None
+    return first is not None and bool(fault.right_names & {first.key, *first.keys})
 
 
 def _at_stage(fault: Fault, finding: Finding) -> bool:
@@ -118,14 +135,19 @@ def _place(*parts: str) -> str:
 class Rates:
     """Counts over the faults, and over the benign changes; those without a place in the program are in neither.
 
-    `named` is None where nothing was named.
+    `named` counts those of the catalogue, `nameable` of them; `outside_named` those outside it, of which a cause says
+    what they are, and `outside_unknown` those of which it says that it does not know.
     """
 
     faults: int
     detected: int
     right_stage: int
     in_time: int
-    named: int | None
+    nameable: int
+    named: int
+    outside: int
+    outside_named: int
+    outside_unknown: int
     benign: int
     false_alarms: int
     left_out: int
@@ -142,13 +164,19 @@ def rates(results: Iterable[Drilled]) -> Rates:
     planted = [result for result in results if result.applies]
     faults = [result for result in planted if result.group != "benign"]
     benign = [result for result in planted if result.group == "benign"]
-    named = [result.named for result in faults if result.named is not None]
+    known, others = (
+        [result for result in faults if (result.group == "outside") == is_outside] for is_outside in (0, 1)
+    )
     return Rates(
         faults=len(faults),
         detected=sum(result.found for result in faults),
         right_stage=sum(result.stage_right for result in faults),
         in_time=sum(result.in_time for result in faults),
-        named=sum(named) if named else None,
+        nameable=len(known),
+        named=sum(bool(result.named) for result in known),
+        outside=len(others),
+        outside_named=sum(bool(result.named) and UNKNOWN not in result.names for result in others),
+        outside_unknown=sum(bool(result.named) and UNKNOWN in result.names for result in others),
         benign=len(benign),
         false_alarms=sum(not result.right for result in benign),
         left_out=len(results) - len(planted),

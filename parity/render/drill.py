@@ -33,8 +33,12 @@ def rate_lines(rates: Rates) -> Iterator[str]:
         yield f"detected:                   {_share(rates.detected, rates.faults)}"
         yield f"at the right stage:         {_share(rates.right_stage, rates.faults)}"
         yield f"within the first step:      {_share(rates.in_time, rates.faults)}"
-    if rates.named is not None:
-        yield f"named:                      {_share(rates.named, rates.faults)}"
+    if rates.nameable:
+        yield f"named:                      {_share(rates.named, rates.nameable)}"
+    if rates.outside:
+        known, unknown = rates.outside_named, rates.outside_unknown
+        others = rates.outside - known - unknown
+        yield f"outside the catalogue:      {known} named, {unknown} called unknown, {others} otherwise"
     if rates.benign:
         yield f"false alarms:               {_share(rates.false_alarms, rates.benign)}"
     if rates.left_out:

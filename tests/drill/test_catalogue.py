@@ -92,6 +92,10 @@ UNBLAMED = {"averaged-weights-evaluated"}
 """The oracle is not asked about the evaluation."""
 
 
+OTHERWISE = {"fc3-bias-missing"}
+"""Faults outside the catalogue that are not named as they are: its gradient by a bias that it does not have is left."""
+
+
 def side_of(key):
     """One side for each, so that half of them are on either."""
     return SIDES[sorted([*FAULTS, *CHANGES]).index(key) % 2]
@@ -126,8 +130,9 @@ def test_a_fault_is_well_formed(key):
 def test_a_fault_is_found_at_its_stage_and_its_first_step_and_its_side_is_blamed(key, subject):
     fault, side = FAULTS[key], side_of(key)
     pair, checked = planted(fault, subject, side=side)
-    result = score(fault, checked, group="catalogue", side=side, names=None, seconds=0.0)
+    result = score(fault, checked, group="catalogue", side=side, seconds=0.0)
     assert result.right, result.line
+    assert result.named or key in OTHERWISE, result.line
     # Neither later nor sooner: a fault that showed sooner would be another one than the catalogue says.
     assert (result.step or 0) == fault.first
     if key not in UNBLAMED:

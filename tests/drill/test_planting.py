@@ -104,20 +104,13 @@ def test_a_check_of_the_fault_s_probe_alone_matches(subject):
         assert check(pair, problem, settings, steps=fault.probe.steps).finding is None
 
 
-def test_a_name_is_asked_of_matches_too(subject):
-    asked = []
-
-    def name(pair, problem, settings, checked):
-        asked.append(([side.name for side in pair], checked.finding))
-        return ("something",)
-
-    (result,) = drill([FAULTS["nothing"]], subject, group="benign", name=name)
-    assert (result.names, result.right, result.named) == (("something",), False, None)
-    (result,) = drill([FAULTS["other-lr"]], subject, group="catalogue", name=name)
-    assert (result.named, result.right) == (False, True)
-    (result,) = drill([FAULTS["other-lr"]], subject, group="catalogue", name=lambda *_: ("update-twice",))
-    assert result.named is True
-    assert [found is None for _, found in asked] == [True, False]
+def test_the_cause_that_the_check_gives_is_scored(subject):
+    (result,) = drill([FAULTS["nothing"]], subject, group="benign")
+    assert (result.names, result.right, result.named) == ((), True, None)
+    (result,) = drill([FAULTS["update-twice"]], subject, group="catalogue")
+    assert (result.names, result.named) == (("other-lr", "update-twice"), True)
+    (result,) = drill([FAULTS["max-norm"]], subject, group="outside")
+    assert (result.names, result.named) == (("unknown",), True)
 
 
 class TestOwnPrograms:

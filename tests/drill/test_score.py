@@ -23,8 +23,15 @@ def finding(kind="formula", stage="update", step=2, phase=""):
     )
 
 
-def checked(found):
-    return SimpleNamespace(finding=found, line=found.line if found else "match: all")
+def checked(found, names=None):
+    """A check with these causes, the first of which has all these keys; "unknown" is none."""
+    line = found.line if found else "match: all"
+    if names is None:
+        return SimpleNamespace(finding=found, line=line, explanation=None)
+    keys = tuple(name for name in names if name != "unknown")
+    causes = (SimpleNamespace(key=keys[0], keys=keys),) if keys else ()
+    unknown = ("?",) if "unknown" in names else ()
+    return SimpleNamespace(finding=found, line=line, explanation=SimpleNamespace(causes=causes, unknown=unknown))
 
 
 FAULT = Fault(key="late", title="late", stage="update", first=2, plant=None, names=frozenset({"late", "early"}))
@@ -33,7 +40,7 @@ CHANGE = Benign(key="words", title="words", plant=None)
 
 def scored(entry, found, names=None):
     group = "benign" if entry is CHANGE else "catalogue"
-    return score(entry, checked(found), group=group, side="a", names=names, seconds=1.0)
+    return score(entry, checked(found, names), group=group, side="a", seconds=1.0)
 
 
 def test_a_fault_in_its_place_and_time_is_right():
@@ -70,7 +77,7 @@ def test_names():
 
 
 def test_a_benign_change_must_match_and_have_no_name():
-    assert scored(CHANGE, None, ()).right
+    assert scored(CHANGE, None).right
     assert not scored(CHANGE, finding()).right
     assert not scored(CHANGE, None, ("late",)).right
     undecided = finding(kind="undecided")
@@ -81,14 +88,14 @@ def test_rates_count_what_applies():
     results = [
         scored(FAULT, finding(), ("late",)),
         scored(FAULT, finding(stage="momentum"), ()),
-        scored(FAULT, None, ()),
+        scored(FAULT, None),
         absent(FAULT, group="catalogue", side="a", reason="no images"),
-        scored(CHANGE, None, ()),
-        scored(CHANGE, finding(), ()),
+        scored(CHANGE, None),
+        scored(CHANGE, finding()),
     ]
     found = rates(results)
     assert (found.faults, found.detected, found.right_stage, found.in_time, found.named) == (3, 2, 1, 2, 1)
     assert (found.benign, found.false_alarms, found.left_out) == (2, 1, 1)
     assert not found.complete
     assert rates([results[0], results[3], results[4]]).complete
-    assert rates([scored(FAULT, finding())]).named is None
+    assert rates([scored(FAULT, finding())]).named == 0

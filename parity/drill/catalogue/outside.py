@@ -243,10 +243,25 @@ def max_norm(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
     return moved * np.minimum(1.0, 0.5 / norms), buffer
 
 
+SAID: dict[str, tuple[str, ...]] = {
+    "label-smoothing": ("label-smoothing",),
+    "logits-scaled": ("layer-scaled",),
+    "leaky-relu": ("other-activation",),
+    "world-size": ("gradients-scaled",),
+    "stop-gradient": ("gradient-lost",),
+    "clip-each-tensor": ("clipping-per-tensor",),
+    "biases-twice-lr": ("lr-per-tensor",),
+    "debiased-average": ("averaged-momentum",),
+    "fc3-bias-missing": ("bias-left-out",),
+    "next-image": ("images-beside-other-labels",),
+}
+"""Causes whose sentence says what the fault is, although the faults were chosen before there were any."""
+
+
 def _outside(
     key: str, title: str, stage: str, plant: Mutation, *, first: int = 0, names: tuple[str, ...] = (), **more: Any
 ) -> Fault:
-    right = frozenset({UNKNOWN, *names})
+    right = frozenset({UNKNOWN, *names, *SAID.get(key, ())})
     return Fault(key=key, title=title, stage=stage, first=first, plant=plant, names=right, **more)
 
 
