@@ -79,6 +79,6 @@ def _clip_advice(found: Sequence[Found], run: RecordedRun) -> Iterator[str]:
         if each.rule.clip in ("norm", "exact"):
             limit = float(np.asarray(each.fit.constants["max_norm"]))
             if limit <= run.norms[run.norms > 0].min():
-                yield "every step is clipped: max_norm and lr are known only together; record a step with small gradients"
+                yield "every step is clipped: max_norm is known only with lr; record a step with small gradients"
             return
-    yield f"clipping by a norm above {largest:.3g}, would not show: record larger gradients"
+    yield f"clipping by a norm above {largest:.3g} would not show: record larger gradients"

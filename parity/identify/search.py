@@ -196,13 +196,13 @@ def _is_linear(observed: Observed) -> bool | None:
 
 def _fitted(rule: Rule, observed: Observed, simpler_fits: Sequence[Fit]) -> Fit:
     """The best fit from the best of the starts: a grid, and what was found with one constant less."""
-    known = [each.constants for each in simpler_fits]
-    points = [point for constants in known for point in starts(rule, observed.run, constants)]
-    grid = starts(rule, observed.run, {}) if not known or rule.clip != "none" else []
-    points += grid if len(grid) <= GRID or not known else []
-    points.sort(key=lambda start: replay(rule, start, observed).chi2)
+    run = observed.run
+    known = [point for each in simpler_fits for point in starts(rule, run, each.constants)]
+    grid = starts(rule, run, {})
+    sources = [points for points in (known, grid if not known or len(grid) <= GRID else []) if points]
     best: Fit | None = None
-    for start in points[:2]:
+    for points in sources:
+        start = min(points, key=lambda point: replay(rule, point, observed).chi2)
         tried = _refined(rule, start, observed)
         best = tried if best is None or tried.chi2 < best.chi2 else best
         if best.level <= LIMIT:
@@ -325,7 +325,7 @@ def _verified(found: Fit, observed: Observed, decay: Decay | None) -> Found:
     error = whole.lr_error * max(float(np.sqrt(np.mean(np.square(whole.residual)))), 0.5)
     schedule = name_schedule(whole.lr, whole.lr_error, eps=run.eps)
     return Found(
-        fit=replace(found, constants=constants),
+        fit=replace(found, constants=constants, observed=observed),
         decay=decay or Decay.unknown(len(run.names)),
         schedule=schedule,
         lr=whole.lr,
