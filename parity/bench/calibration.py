@@ -165,7 +165,9 @@ def _measure_all(parts: Sequence[Part], bench: Bench, out: Path, numbers: Callab
 @click.option("--trials", type=click.IntRange(min=1), help="How many.  [default: the part's own]")
 @click.option("--first", type=click.IntRange(min=0), default=0, help="Number of the first trace.")
 @click.option("--data", default="auto", metavar="auto|cifar10|embedded|FILE.npz", help="The CNN's images.")
-def identification(names: tuple[str, ...], out: Path, quick: bool, trials: int | None, first: int, data: str) -> None:
+def identification(  # noqa: PLR0917  click passes them by name
+    names: tuple[str, ...], out: Path, quick: bool, trials: int | None, first: int, data: str
+) -> None:
     """Identify the rule of random traces, and count how often that is right; trials in the file are not repeated.
 
     Exit code 1 if a bar is missed.

@@ -92,7 +92,7 @@ def _inside(member: Member, truth: Truth, name: str) -> bool:
 
 
 def _missing(member: Member, truth: Truth) -> list[str] | None:
-    """Parts of the drawn rule that the member is without; None if it is another form, or has parts that were not drawn."""
+    """Parts of the drawn rule that the member is without; None if it is another form, or has parts beyond it."""
     form = member.form
     buffer = {"averaged": "torch", "scaled": "torch"}.get(truth.form, truth.form)
     scaling = {"sgd": "none", "rmsprop": "rms"}.get(truth.family, truth.family)
@@ -129,8 +129,10 @@ def _missing(member: Member, truth: Truth) -> list[str] | None:
 
 
 def _less(truth: Truth, part: str) -> Truth:
-    if part in ("decay", "clip"):
-        return replace(truth, **{part: "none"})  # type: ignore[arg-type]  both are strings
+    if part == "decay":
+        return replace(truth, decay="none")
+    if part == "clip":
+        return replace(truth, clip="none")
     return replace(truth, constants={name: value for name, value in truth.constants.items() if name != part})
 
 

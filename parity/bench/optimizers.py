@@ -115,17 +115,17 @@ class Optimizer:
         truth, mu = self.truth, q.dtype.type(self.truth["momentum"])
         b = slots.get("b")
         if truth.form == "none":
-            return -lr * q
+            return np.asarray(-lr * q)
         if truth.form == "keras":
             v = -lr * q if b is None else mu * b - lr * q
             slots["b"] = v
-            return mu * v - lr * q if truth.nesterov else v
+            return np.asarray(mu * v - lr * q if truth.nesterov else v)
         if truth.form in ("averaged", "debiased", "scaled"):
             d = mu if truth.form != "scaled" else q.dtype.type(truth["dampening"])
             slots["b"] = b = (1 - d) * q if b is None else mu * b + (1 - d) * q
-            return -lr * (b / (1 - mu ** slots["t"]) if truth.form == "debiased" else b)
+            return np.asarray(-lr * (b / (1 - mu ** slots["t"]) if truth.form == "debiased" else b))
         slots["b"] = b = q.copy() if b is None else mu * b + q.dtype.type(1 - truth["dampening"]) * q
-        return -lr * (q + mu * b if truth.nesterov else b)
+        return np.asarray(-lr * (q + mu * b if truth.nesterov else b))
 
     def _adam(self, slots: dict[str, Any], g: Floats, lr: float) -> Floats:
         b1, b2, t = self.truth["b1"], self.truth["b2"], slots["t"]
@@ -149,7 +149,9 @@ class Optimizer:
     def _adagrad(self, slots: dict[str, Any], g: Floats, lr: float) -> Floats:
         one = g.dtype.type
         slots["s"] = slots.get("s", one(self.truth["initial_accumulator"])) + g * g
-        return -one(lr) * _ratio(g, np.sqrt(slots["s"] + one(self.truth["eps_root"])) + one(self.truth["eps"]))
+        return np.asarray(
+            -one(lr) * _ratio(g, np.sqrt(slots["s"] + one(self.truth["eps_root"])) + one(self.truth["eps"]))
+        )
 
     def _lion(self, slots: dict[str, Any], g: Floats, lr: float) -> Floats:
         one, (b1, b2) = g.dtype.type, (self.truth["b1"], self.truth["b2"])

@@ -81,7 +81,8 @@ def _cnn(stream: Stream, dataset: Dataset) -> tuple[Tensors, Gradients]:
     def gradients(parameters: Mapping[str, Floats]) -> Tensors:
         batch = (4 * (next(step) % STEPS) + np.arange(4)).astype(np.int32)
         here = oracle.restore(state, {name: value.astype(np.float64) for name, value in parameters.items()}, {})
-        return dict(oracle.observe(here, data, batch)[1].gradients)  # type: ignore[arg-type]  floats, all of them
+        found = oracle.observe(here, data, batch)[1].gradients
+        return {name: np.asarray(value, np.float64) for name, value in found.items()}
 
     return dict(begin), gradients
 

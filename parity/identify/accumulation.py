@@ -40,7 +40,7 @@ def accumulated(run: RecordedRun, every: int) -> RecordedRun:
         run,
         parameters=run.parameters[: updates * every + 1 : every],
         gradients=gradients,
-        active=run.active[used].reshape(updates, every, -1).any(axis=1),
+        active=np.any(run.active[used].reshape(updates, every, -1), axis=1),
         norms=np.sqrt(np.square(gradients).sum(axis=1)),
         every=every,
     )

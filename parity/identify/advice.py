@@ -20,8 +20,8 @@ def notes(found: Sequence[Found], run: RecordedRun) -> tuple[str, ...]:
 def _notes(found: Sequence[Found], run: RecordedRun) -> Iterator[str]:
     if run.every > 1:
         yield (
-            f"gradients are accumulated over {run.every} steps, and averaged; summed is the same rule with lr divided by "
-            f"{run.every} (SGD), epsilon, max_norm and coupled decay times {run.every}"
+            f"gradients are accumulated over {run.every} steps, and averaged; summed is the same rule with lr divided "
+            f"by {run.every} (SGD), epsilon, max_norm and coupled decay times {run.every}"
         )
     for each in found:
         rule = each.rule
@@ -37,7 +37,7 @@ def _notes(found: Sequence[Found], run: RecordedRun) -> Iterator[str]:
         if rule.scaling == "lion":
             yield "b1 and b2 are seen through signs alone: the errors are half the width of what all signs leave"
         if rule.decay in ("decoupled", "constant") and run.eps > 1e-10:
-            yield "a factor 1 - lr weight_decay that is rounded to float32 is off by up to 6e-8: weight_decay by 6e-8 / lr"
+            yield "a factor 1 - lr weight_decay, rounded to float32, is off by up to 6e-8: weight_decay by 6e-8 / lr"
 
 
 def advice(found: Sequence[Found], run: RecordedRun) -> tuple[str, ...]:
@@ -61,7 +61,7 @@ def _advice(found: Sequence[Found], run: RecordedRun) -> Iterator[str]:
             if coupled
             else "change lr during the run: decay that is not times lr stays as it is"
         )
-    if len({rule.epsilon for rule in rules} | {rule.initial for rule in rules}) > 2:
+    if len({(rule.epsilon, rule.initial) for rule in rules}) > 1:
         yield "record smaller gradients, or in float64: the epsilons then show"
     if len({rule.clip for rule in rules}) > 1:
         yield "record in float64, with clipping at work: the 1e-6 in torch's factor then shows"
@@ -79,6 +79,6 @@ def _clip_advice(found: Sequence[Found], run: RecordedRun) -> Iterator[str]:
         if each.rule.clip in ("norm", "exact"):
             limit = float(np.asarray(each.fit.constants["max_norm"]))
             if limit <= run.norms[run.norms > 0].min():
-                yield "every step is clipped: max_norm and lr are known only together; record a step with small gradients"
+                yield "every step is clipped: max_norm is known only with lr; record a step with small gradients"
             return
-    yield f"clipping by a global norm above {largest:.3g}, the largest here, would not show: record larger gradients"
+    yield f"clipping by a norm above {largest:.3g} would not show: record larger gradients"

@@ -44,13 +44,13 @@ def candidates(linear: bool | None) -> list[Rule]:
     """All rules worth trying, the simplest first.
 
     Args:
-        linear: whether each update is a linear combination of gradients and states, which all of SGD's are unless they
-            are clipped by value; None if that is not known.
+        linear: True for SGD's alone that are not clipped by value, whose updates are linear combinations of gradients
+            and states; False for all but these; None for all.
     """
     rules = [
         replace(rule, clip=clip, decay=decay)
         for clip, family in product(CLIPS, FAMILIES)
-        if clip == "value" or linear is None or (family == "sgd") == linear
+        if linear is None or (family == "sgd" and clip != "value") == linear
         for rule in FAMILIES[family]
         if clip == "none" or not _rarely_clipped(rule)
         for decay in (DECAYS if family == "sgd" or clip == "none" else DECAYS[:3])

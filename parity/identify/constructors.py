@@ -19,44 +19,48 @@ __all__ = ["optax_line", "torch_line"]
 
 def torch_line(found: Found, names: Sequence[str], every: int) -> str:
     """The constructor, or why torch.optim has none."""
-    rule, c = found.rule, _numbers(found)
-    rate = float(found.schedule.rates[0]) if len(found.schedule.rates) else 0.0
-    arguments = {"lr": abs(rate)}
-    if rule.scaling == "none":
-        if (
-            rule.buffer not in ("none", "torch")
-            or rule.decay == "constant"
-            or (rule.decay == "decoupled" and c.get("momentum"))
-        ):
-            return "none: torch.optim.SGD has no such form"
-        name = "SGD"
-        arguments |= {key: c[key] for key in ("momentum", "dampening") if key in c}
-    elif rule.scaling == "adam":
-        if rule.epsilon in ("inside", "both") or rule.decay == "constant":
-            return "none: torch.optim.Adam has no such form"
-        name = "AdamW" if rule.decay == "decoupled" else "Adam"
-        arguments |= {"betas": (c["b1"], c["b2"]), "eps": c.get("eps", 0.0)}
-    elif rule.scaling == "rms":
-        if rule.epsilon == "inside" or rule.buffer == "keras" or rule.decay in ("decoupled", "constant"):
-            return "none: torch.optim.RMSprop has no such form"
-        name = "RMSprop"
-        arguments |= {"alpha": c["alpha"], "eps": c.get("eps", 0.0), "momentum": c.get("momentum", 0.0)}
-    elif rule.scaling == "adagrad":
-        if rule.epsilon == "inside" or rule.decay in ("decoupled", "constant"):
-            return "none: torch.optim.Adagrad has no such form"
-        name = "Adagrad"
-        arguments |= {"eps": c.get("eps", 0.0), "initial_accumulator_value": c.get("initial_accumulator", 0.0)}
-    else:
+    rule = found.rule
+    if rule.scaling == "lion":
         return "none: torch.optim has no Lion"
-    arguments |= {key: True for key, on in _flags(rule).items() if on}
+    name = _torch_name(rule)
+    if name is None:
+        return f"none: torch.optim.{_TORCH[rule.scaling]} has no such form"
+    rate = abs(float(found.schedule.rates[0])) if len(found.schedule.rates) else 0.0
     groups, decay = _torch_groups(found, names, name)
-    arguments |= decay
+    arguments = {"lr": rate, **_torch_constants(rule, _numbers(found)), **_flags(rule), **decay}
     text = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
     return f"torch.optim.{name}({groups}, {text}){_besides(found, every)}"
 
 
+_TORCH = {"none": "SGD", "adam": "Adam", "rms": "RMSprop", "adagrad": "Adagrad"}
+
+
+def _torch_name(rule: Rule) -> str | None:
+    """The class, or None where torch has no such form."""
+    if rule.scaling == "adam" and rule.decay == "decoupled" and rule.epsilon in ("none", "outside"):
+        return "AdamW"
+    # Without a buffer, decoupled decay is what coupled decay is, times lr too.
+    decoupled = rule.decay == "constant" or (
+        rule.decay == "decoupled" and (rule.scaling != "none" or rule.buffer != "none")
+    )
+    inside = rule.epsilon in ("inside", "both") or rule.buffer in ("keras", "debiased")
+    return None if decoupled or inside else _TORCH[rule.scaling]
+
+
+def _torch_constants(rule: Rule, c: Mapping[str, float]) -> dict[str, object]:
+    eps = c.get("eps", 0.0)
+    if rule.scaling == "adam":
+        return {"betas": (c["b1"], c["b2"]), "eps": eps}
+    if rule.scaling == "rms":
+        return {"alpha": c["alpha"], "eps": eps, "momentum": c.get("momentum", 0.0)}
+    if rule.scaling == "adagrad":
+        return {"eps": eps, "initial_accumulator_value": c.get("initial_accumulator", 0.0)}
+    return {name: c[name] for name in ("momentum", "dampening") if name in c}
+
+
 def _flags(rule: Rule) -> dict[str, bool]:
-    return {"nesterov": rule.nesterov, "centered": rule.centered, "maximize": rule.ascent}
+    flags = {"nesterov": rule.nesterov, "centered": rule.centered, "maximize": rule.ascent}
+    return {name: True for name, on in flags.items() if on}
 
 
 def _torch_groups(found: Found, names: Sequence[str], name: str) -> tuple[str, dict[str, float]]:
@@ -86,6 +90,10 @@ def _besides(found: Found, every: int) -> str:
 def optax_line(found: Found, names: Sequence[str], every: int) -> str:
     """A chain of optax's transformations; `jnp` is jax.numpy."""
     rule, c = found.rule, _numbers(found)
+    if rule.scaling == "adagrad" and rule.epsilon == "outside":
+        return "none: optax.adagrad adds epsilon inside the root"
+    if rule.buffer == "keras" and rule.decay == "decoupled":
+        return "none: optax has no decay times lr after a trace"
     parts = []
     if rule.clip in ("norm", "exact"):
         parts.append(f"optax.clip_by_global_norm({c['max_norm']!r})")
@@ -107,8 +115,6 @@ def optax_line(found: Found, names: Sequence[str], every: int) -> str:
     parts.append(rate)
     if rule.buffer == "keras":
         parts.append(f"optax.trace({c['momentum']!r}{', nesterov=True' if rule.nesterov else ''})")
-        if rule.decay == "decoupled":
-            return "none: optax has no decay times a schedule after a trace"
     if rule.decay == "constant":
         parts += _optax_decay(found, names, sign=-1)
     chain = f"optax.chain({', '.join(parts)})" if len(parts) > 1 else parts[0]
@@ -126,8 +132,6 @@ def _optax_scaling(rule: Rule, c: Mapping[str, float]) -> list[str]:
         eps = c.get("eps_root" if inside else "eps", 0.0)
         return [f"optax.{name}({c['alpha']!r}, eps={eps!r}, eps_in_sqrt={inside})"]
     if rule.scaling == "adagrad":
-        if rule.epsilon == "outside":  # optax's own adds epsilon inside; a decay of 1 would scale the square by 0
-            return [f"optax.scale_by_adagrad_with_epsilon_outside({c['eps']!r})"]
         initial = c.get("initial_accumulator", 0.0)
         return [f"optax.scale_by_rss({initial!r}, eps={c.get('eps_root', 0.0)!r})"]
     if rule.scaling == "lion":

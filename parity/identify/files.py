@@ -1,4 +1,4 @@
-"""Recorded runs as one .npz file, which any framework's program can write:
+"""Recorded runs as one .npz file, which any framework's program can write.
 
     parameters/<name>   (steps + 1, ...), before the first step and after each
     gradients/<name>    (steps, ...)
@@ -16,6 +16,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -50,7 +51,7 @@ def save_run(
         if any(row is not None for row in rows):
             arrays[_GRADIENTS + name] = np.stack([absent if row is None else np.asarray(row) for row in rows])
     with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]  NumPy types the names as the flag's
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # NumPy takes every name for its flag's
 
 
 def load_run(path: Path, *, argument: str = "trace") -> Recorded:
@@ -91,16 +92,20 @@ def _length(path: Path, argument: str, arrays: Mapping[str, NDArray[np.generic]]
 def _archive(path: Path, argument: str) -> dict[str, NDArray[np.generic]]:
     try:
         # Opened here, because np.load leaves its own file open when the archive turns out to be damaged.
-        with path.open("rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise zipfile.BadZipFile("no zip archive")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                return {name: np.asarray(archive[name]) for name in archive.files}
+        with path.open("rb") as file, np.load(_require_zip(file), allow_pickle=False) as archive:
+            return {name: np.asarray(archive[name]) for name in archive.files}
     except OSError as error:
         raise InputError(argument, path, error.strerror or str(error), _FIX) from error
     except Exception as error:  # a damaged header or member makes NumPy and zipfile raise almost anything
         raise InputError(argument, path, f"truncated, or not an .npz file ({error})", _FIX) from error
+
+
+def _require_zip(file: BinaryIO) -> BinaryIO:
+    """np.load would take other kinds of file too: a bare array, or a pickle."""
+    if not zipfile.is_zipfile(file):
+        raise zipfile.BadZipFile("no zip archive")
+    file.seek(0)
+    return file
 
 
 def _folder(path: Path, argument: str) -> dict[str, NDArray[np.generic]]:

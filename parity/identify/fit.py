@@ -2,8 +2,8 @@
 
 The learning rates are solved for inside every replay (variable projection), so that only the rule's own constants are
 searched. Decay rates mu are searched as log(1 - mu) and scales (epsilons, clipping) as logarithms: both are then of
-order one, and no step leads out of their range. What may be 0 is searched with a hundredth added to it, because MINPACK's first
-step is limited to a multiple of where it begins.
+order one, and no step leads out of their range. What may be 0 is searched with a hundredth added to it, because the
+first step of MINPACK is limited to a multiple of where it begins.
 """
 
 from __future__ import annotations

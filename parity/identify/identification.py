@@ -126,7 +126,7 @@ def identify(
     every = steps_to_an_update(run)
     used = accumulated(run, every)
     moving, frozen = _moving(used)
-    _require_elements(used, moving)
+    _require_elements(used)
     found, nearest = search(used, moving)
     members = tuple(_member(each, used) for each in found)
     return Identification(
@@ -145,8 +145,8 @@ def identify(
 
 def _moving(run: RecordedRun) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Tensors that any step moves, and those that none does although they have gradients."""
-    moves = (np.diff(run.parameters, axis=0) != 0).any(axis=0)
-    gradients = run.gradients.any(axis=0)
+    moves = np.any(np.diff(run.parameters, axis=0) != 0, axis=0)
+    gradients = np.any(run.gradients != 0, axis=0)
     moving = [bool(moves[run.tensor == number].any()) for number in range(len(run.names))]
     learning = [bool(gradients[run.tensor == number].any()) for number in range(len(run.names))]
     frozen = (name for name, moves, learns in zip(run.names, moving, learning, strict=True) if learns and not moves)
@@ -156,7 +156,7 @@ def _moving(run: RecordedRun) -> tuple[tuple[str, ...], tuple[str, ...]]:
 MIN_ELEMENTS = 4
 
 
-def _require_elements(run: RecordedRun, moving: Sequence[str]) -> None:
+def _require_elements(run: RecordedRun) -> None:
     """A learning rate of its own at every step explains anything that one number does."""
     count = int((np.diff(run.parameters, axis=0) != 0).any(axis=0).sum())
     if count < MIN_ELEMENTS:

@@ -55,10 +55,7 @@ def settle_decay(found: Fit) -> tuple[Fit, Decay] | None:
     common = float(np.sum(weights * values[decays]) / np.sum(weights))
     tolerance = SIGMAS * errors + 1e-6 * abs(common)
     together = np.abs(values - common) <= tolerance
-    if not together[decays].all():
-        groups = np.eye(count)[:, decays]
-    else:
-        groups = decays[:, None].astype(np.float64)
+    groups = decays[:, None].astype(np.float64) if together[decays].all() else np.eye(count)[:, decays]
     undecided = ~decays & (np.abs(common) <= SIGMAS * errors)
     start = {**found.constants, DECAY: np.where(decays, common if together[decays].all() else values, 0.0)}
     return fit(found.rule, start, found.observed, groups=groups, evaluations=12), Decay(groups, undecided)

@@ -104,7 +104,7 @@ def replay(rule: Rule, constants: Constants, observed: Observed, *, lr: Array | 
         observed: the run.
         lr: (steps,) learning rates; None for those that fit best.
     """
-    run, weights = observed.run, observed.weights
+    weights = observed.weights
     with np.errstate(all="ignore"):  # constants that a search tries may overflow; what is not finite fits nothing
         q, decay = _entering(rule, constants, observed)
         target = observed.updates + decay if rule.decay == "constant" else observed.updates
@@ -154,7 +154,7 @@ def _projected(target: Array, direction: Array, weights: Array) -> tuple[Array, 
     return rates, np.divide(1.0, np.sqrt(whole), out=np.full_like(whole, np.inf), where=whole > 0)
 
 
-def _keras(
+def _keras(  # noqa: PLR0917  what a replay has at hand
     rule: Rule,
     constants: Constants,
     observed: Observed,

@@ -167,7 +167,7 @@ def _eps(dtype: str | None, states: Sequence[Mapping[str, NDArray[np.generic]]])
     found = {value.dtype for state in states for value in state.values()}
     if other := sorted(str(dtype) for dtype in found if str(dtype) not in DTYPES):
         raise InputError("parameters", other[0], "neither float32 nor float64", "record in one of these")
-    return max(float(np.finfo(dtype).eps) for dtype in found) if found else float(np.finfo(np.float64).eps)
+    return max(float(np.finfo(str(dtype)).eps) for dtype in found) if found else float(np.finfo(np.float64).eps)
 
 
 def _side_by_side(

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -76,7 +77,8 @@ class _Measured:
         return np.arange(len(self.rates), dtype=np.float64)
 
 
-_Candidate = tuple[str, dict[str, "float | tuple[int, ...]"], Array]
+_Constants = dict[str, float | tuple[int, ...]]
+_Candidate = tuple[str, _Constants, Array]
 
 
 def name_schedule(rates: Array, errors: Array, *, eps: float, quick: bool = False) -> Schedule:
@@ -120,7 +122,8 @@ def clipped_schedule(
     order = np.argsort(norms)
     offset = CLIP_EPS if rule.clip == "norm" else 0.0
     always = float(norms.min()) + offset  # every step is clipped: then lr times the bound is all that is known
-    if name_schedule(rates * (norms + offset), errors * (norms + offset), eps=eps, quick=True).name != "free":
+    held = name_schedule(rates * (norms + offset), errors * (norms + offset), eps=eps, quick=True)
+    if held.name != "free" and not held.float32:
         return always, np.inf
     few = [(count, True) for count in range(1, len(rates) - 1)]
     many = [(len(rates) * quarter // 4, False) for quarter in (1, 2, 3)]
@@ -135,7 +138,8 @@ def clipped_schedule(
         limits = rates[seen] / schedule.rates[seen] * (norms[seen] + offset)
         for limit, count in _repeated(limits, tolerance=max(1e-9, 64 * eps)):
             factors = clip_factors(rule, {"max_norm": limit}, norms)
-            if np.any(factors < 1) and name_schedule(rates / factors, errors / factors, eps=eps).name != "free":
+            held = name_schedule(rates / factors, errors / factors, eps=eps)
+            if np.any(factors < 1) and held.name != "free" and not held.float32:
                 share = np.median(errors[seen] / np.abs(rates[seen])) / np.sqrt(count)
                 return limit, float(limit * np.hypot(share, eps))
     return None
@@ -251,7 +255,7 @@ def _linear(measured: _Measured) -> Iterator[_Candidate]:
     if found := _refined(measured, ramp, (rates[0], rates[-1])):
         first, last = map(float, found[0])
         name = "warm-up" if abs(last) > abs(first) else "linear"
-        constants: dict[str, float | tuple[int, ...]] = {"start": first, "end": last}
+        constants: _Constants = {"start": first, "end": last}
         yield name, constants | ({"steps": float(length)} if ends else {"steps at least": float(length)}), found[1]
 
 
@@ -274,8 +278,8 @@ def _polynomial(measured: _Measured) -> Iterator[_Candidate]:
         return
     names = ("lr", "power", "total")
 
-    def polynomial(t: Array, x: Array) -> Array:
-        values: Array = x[0] * np.maximum(1 - t / x[2], 0.0) ** x[1]
+    def polynomial(t: Array, x: Array, total: float | None = None) -> Array:
+        values: Array = x[0] * np.maximum(1 - t / (x[2] if total is None else total), 0.0) ** x[1]
         return values
 
     zero = np.flatnonzero(np.abs(rates) <= measured.allowed[measured.known > 0])
@@ -283,10 +287,8 @@ def _polynomial(measured: _Measured) -> Iterator[_Candidate]:
         for power in (1.0, 2.0, 0.5):
             if not len(zero):
                 yield from _named(measured, "polynomial", names, polynomial, (rates[0], power, total))
-            elif found := _refined(measured, lambda t, x, n=total: polynomial(t, np.array([*x, n])), (rates[0], power)):
-                constants: dict[str, float | tuple[int, ...]] = dict(
-                    zip(names, [*map(float, found[0]), float(total)], strict=True)
-                )
+            elif found := _refined(measured, partial(polynomial, total=float(total)), (rates[0], power)):
+                constants: _Constants = dict(zip(names, [*map(float, found[0]), float(total)], strict=True))
                 yield "polynomial", constants, found[1]
 
 
@@ -328,7 +330,7 @@ def _one_cycle(measured: _Measured) -> Iterator[_Candidate]:
     def cycle(t: Array, x: Array) -> Array:
         up = x[1] + (x[0] - x[1]) * (1 + np.cos(np.pi * t / x[3])) / 2
         down = x[2] + (x[1] - x[2]) * (1 + np.cos(np.pi * (t - x[3]) / (x[4] - 1 - x[3]))) / 2
-        return np.where(t <= x[3], up, down)
+        return np.where(t <= x[3], np.asarray(up), np.asarray(down))
 
     for total in (t[-1] + 1, 1.5 * t[-1], 2.5 * t[-1]):
         for rise in (t[top], t[top] - 0.4, t[top] + 0.4):
@@ -347,6 +349,10 @@ def _warmed_up(measured: _Measured) -> Iterator[_Candidate]:
         tail = _Measured(rates[rise:], measured.allowed[rise:], measured.known[rise:])
         for name, constants, values in _plain(tail):
             if tail.fits(values):
-                constants = {"warm-up from": float(rates[0]), "warm-up steps": float(rise), **constants}
-                yield f"warm-up, then {name}", constants, np.concatenate([ramp, values])
+                warm: dict[str, float | tuple[int, ...]] = {
+                    "warm-up from": float(rates[0]),
+                    "warm-up steps": float(rise),
+                }
+                # The tail's own steps begin at its end.
+                yield f"warm-up, then {name}", warm | constants, np.concatenate([ramp, values])
                 break

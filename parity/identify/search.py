@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parity.identify.candidates import candidates, decayed, simpler, starts
 from parity.identify.fit import Fit, fit
@@ -28,6 +29,8 @@ from parity.identify.run import Array, RecordedRun
 from parity.identify.schedules import Schedule, clipped_schedule, name_schedule
 
 __all__ = ["LIMIT", "Found", "search"]
+
+Elements = NDArray[np.intp]
 
 LIMIT = 2.0
 """The largest root mean square of a tensor's residuals in a step, in units of rounding, that is rounding. A unit is a
@@ -46,7 +49,8 @@ GRID = 150
 """A larger grid of starts is not looked at where a simpler rule's fit is at hand."""
 
 PROMISING = 1e-2
-"""A fit that leaves more than this share of the updates after a few iterations is not continued, nor one at a minimum."""
+"""A fit that leaves more of the updates than this share after a few iterations is not continued, nor one at a
+minimum."""
 
 CLOSE = 1e-5
 """A fit that leaves less than this share is continued even where it hardly improves: valleys can be long."""
@@ -102,12 +106,13 @@ def search(run: RecordedRun, moving: Sequence[str]) -> tuple[list[Found], list[F
     found: list[Found] = []
     nearest: list[Fit] = []
     for passed in _lion(observed, lead) or _passing(lead, _is_linear(observed), nearest):
+        least = min((each.complexity for each in found), default=None)
+        if least is not None and least < len(passed[0].rule.constants) + 1:
+            break  # these would take more constants, with the simplest of schedules too
         finished = [_finished(each, decay, observed) for each, decay in _settled(passed, settle)]
         fitting = [each for each in finished if each.level <= LIMIT]
         found += [variant for each in fitting for variant in _clipped(each, observed)]
         nearest += [each.fit for each in finished if each.level > LIMIT]
-        if any(each.schedule.name != "free" for each in found):
-            break
     if not found:
         return [], [_verified(each, observed, None) for each in sorted(nearest, key=lambda each: each.chi2)[:1]]
     least = min(each.complexity for each in found)
@@ -127,36 +132,38 @@ def _passing(lead: Observed, linear: bool | None, missed: list[Fit]) -> Iterator
     After the first that pass, none with more than one further constant is tried: it would fit too.
     """
     fits: dict[Rule, Fit] = {}
-    first: int | None = None
-    for count, rules in groupby(candidates(linear), key=lambda rule: len(rule.constants)):
-        if first is not None and count > first + 1:
+    for kind in (True, False) if linear else (linear,):  # a denominator that hardly changes looks linear too
+        first: int | None = None
+        for count, rules in groupby(candidates(kind), key=lambda rule: len(rule.constants)):
+            if first is not None and count > first + 1:
+                return
+            passed: list[Fit] = []
+            for rule in rules:
+                fits[rule] = _fitted(rule, lead, [fits[smaller] for smaller in simpler(rule) if smaller in fits])
+                (passed if _passes(fits[rule]) else missed).append(fits[rule])
+            if passed:
+                first = count if first is None else first
+                yield passed
+        if first is not None:
             return
-        passed = []
-        for rule in rules:
-            tried = _fitted(rule, lead, [fits[smaller] for smaller in simpler(rule) if smaller in fits])
-            fits[rule] = tried
-            (passed if _passes(tried) else missed).append(tried)
-        if passed:
-            first = count if first is None else first
-            yield passed
 
 
-def _largest_tensor(run: RecordedRun) -> Array:
+def _largest_tensor(run: RecordedRun) -> Elements:
     """Elements of the tensor with most, those with a gradient at most steps; of all tensors where that has few."""
     counts = np.bincount(run.tensor, minlength=len(run.names))
     elements = np.flatnonzero(run.tensor == np.argmax(counts)) if counts.max() >= 48 else np.arange(len(run.tensor))
     return _liveliest(run, elements, LEAD)
 
 
-def _liveliest(run: RecordedRun, elements: Array, count: int) -> Array:
+def _liveliest(run: RecordedRun, elements: Elements, count: int) -> Elements:
     """So many of these elements, drawn at random from those with a gradient at most steps."""
     alive = np.count_nonzero(run.gradients[:, elements], axis=0)
     draw = np.random.default_rng(0).random(len(elements))
-    chosen: Array = np.sort(elements[np.lexsort((draw, -alive))[:count]])
+    chosen: Elements = np.sort(elements[np.lexsort((draw, -alive))[:count]])
     return chosen
 
 
-def _spread_elements(run: RecordedRun, count: int) -> Array:
+def _spread_elements(run: RecordedRun, count: int) -> Elements:
     """Elements of every tensor: equal numbers, as far as the small ones go, the rest from the large."""
     sizes = np.bincount(run.tensor, minlength=len(run.names))
     share = np.zeros_like(sizes)
@@ -189,13 +196,13 @@ def _is_linear(observed: Observed) -> bool | None:
 
 def _fitted(rule: Rule, observed: Observed, simpler_fits: Sequence[Fit]) -> Fit:
     """The best fit from the best of the starts: a grid, and what was found with one constant less."""
-    known = [each.constants for each in simpler_fits]
-    points = [point for constants in known for point in starts(rule, observed.run, constants)]
-    grid = starts(rule, observed.run, {}) if not known or rule.clip != "none" else []
-    points += grid if len(grid) <= GRID or not known else []
-    points.sort(key=lambda start: replay(rule, start, observed).chi2)
+    run = observed.run
+    known = [point for each in simpler_fits for point in starts(rule, run, each.constants)]
+    grid = starts(rule, run, {})
+    sources = [points for points in (known, grid if not known or len(grid) <= GRID else []) if points]
     best: Fit | None = None
-    for start in points[:2]:
+    for points in sources:
+        start = min(points, key=lambda point: replay(rule, point, observed).chi2)
         tried = _refined(rule, start, observed)
         best = tried if best is None or tried.chi2 < best.chi2 else best
         if best.level <= LIMIT:
@@ -318,7 +325,7 @@ def _verified(found: Fit, observed: Observed, decay: Decay | None) -> Found:
     error = whole.lr_error * max(float(np.sqrt(np.mean(np.square(whole.residual)))), 0.5)
     schedule = name_schedule(whole.lr, whole.lr_error, eps=run.eps)
     return Found(
-        fit=replace(found, constants=constants),
+        fit=replace(found, constants=constants, observed=observed),
         decay=decay or Decay.unknown(len(run.names)),
         schedule=schedule,
         lr=whole.lr,

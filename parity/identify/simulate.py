@@ -1,5 +1,6 @@
-"""The parts of an update rule, each as its defining recursion, for all steps at once. Sources: torch.optim, optax
-0.2.8, Keras 3.
+"""The parts of an update rule, each as its defining recursion, for all steps at once.
+
+Sources: torch.optim, optax 0.2.8, Keras 3.
 
 A scaling turns the gradients g into q, a buffer turns q into directions: p_{t+1} = p_t - lr_t direction_t. Keras' form,
 which has the earlier learning rates in its buffer, is `replay.py`'s.

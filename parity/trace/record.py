@@ -119,7 +119,8 @@ def record(
 
 def _write_first_steps(lane: Lane, state: Any, loader: Loader, count: int, folder: Path) -> int:
     """Observe the first steps, and keep their parameters and gradients; the state stays as it was."""
-    states, steps = [dict(lane.weights(state))], []
+    states: list[dict[str, NDArray[np.generic]]] = [dict(lane.weights(state))]
+    steps: list[dict[str, NDArray[np.generic]]] = []
     for epoch in range(-(-count // loader.steps_per_epoch)):
         for plan in loader.plans(epoch):
             for rows in plan[: count - len(steps)]:
