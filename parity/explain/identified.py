@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from parity.compare.formula import EPS
-from parity.contract import InputError, StepTrace
+from parity.contract import InputError, StepTrace, Tensors
 from parity.explain.cause import Cause
 from parity.explain.fit import Deviation
 from parity.identify import Member, identify
+from parity.oracle.layers import Array
 
 __all__ = ["described", "identified_rule", "other_rule"]
 
@@ -16,15 +19,25 @@ __all__ = ["described", "identified_rule", "other_rule"]
 def identified_rule(traces: Sequence[StepTrace]) -> Member | None:
     """The rule by which consecutive steps' gradients become their updates; None where no rule known here does.
 
-    Of several that explain every step the first: they are the same rule under other names, or cannot be told apart here.
+    Of several that explain every step the first: they cannot be told apart here, or are the same in other words.
     """
     if not traces:
         return None
+    parameters = [traces[0].weights, *(trace.parameters for trace in traces)]
     try:
-        found = identify([traces[0].weights, *(trace.parameters for trace in traces)], [t.gradients for t in traces])
+        found = identify([_some(each) for each in parameters], [_some(trace.gradients) for trace in traces])
     except InputError:  # too few steps, or elements, to tell
         return None
     return found.members[0] if found.members else None
+
+
+FEW = 400
+
+
+def _some(tensors: Tensors) -> dict[str, Array]:
+    """As many elements of each tensor as tell a rule, spread over it: a rule takes each element alike."""
+    flat = {name: np.asarray(value, np.float64).ravel() for name, value in tensors.items()}
+    return {name: value[:: max(1, value.size // FEW)] for name, value in flat.items()}
 
 
 def described(rule: Member) -> str:
