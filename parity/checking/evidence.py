@@ -21,6 +21,7 @@ from parity.explain import (
     explain_side,
 )
 from parity.lane import Lane
+from parity.matching import first_unmatched
 from parity.oracle.layers import normalise
 from parity.pair import Pair
 from parity.settings import Settings
@@ -53,7 +54,15 @@ def explain_difference(start: Pair, rung: Rung, batches: Sequence[Batch]) -> Exp
         _observed(lane, state, placed, batches)
         for lane, state, placed in zip(start.lanes, start.states, start.data, strict=True)
     )
-    return Explanation.of(explain_programs(start.names, rung, (first, second)))
+    forward = rung.place.stage in ("logits", "loss")
+    parting = first_unmatched(first[rung.step], second[rung.step]) if forward and _both(rung, first, second) else None
+    activation = parting.activation if parting and parting.activation not in ("logits", "loss") else None
+    return Explanation.of(explain_programs(start.names, rung, (first, second), activation))
+
+
+def _both(rung: Rung, first: Sequence[StepTrace], second: Sequence[StepTrace]) -> bool:
+    """Whether both sides got as far as the step."""
+    return min(len(first), len(second)) > rung.step
 
 
 def explain_outputs(end: Pair, finding: Finding) -> Explanation:

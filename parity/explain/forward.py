@@ -30,7 +30,7 @@ from parity.explain.relayout import rounded_format
 from parity.explain.weights import reading_key, weight_readings
 from parity.oracle.layers import Array
 
-__all__ = ["explain_forward"]
+__all__ = ["explain_forward", "other_activations"]
 
 Variant = tuple[str, str, Node]
 """Key, sentence, and the node as the side has it."""
@@ -103,7 +103,7 @@ def _variants(name: str, node: Node) -> Iterator[Variant]:
 def _part_variants(name: str, part: object) -> Iterator[Variant]:
     if isinstance(part, Relu):
         yield f"relu-missing-{_BEFORE_RELU[name]}", f"leaves out the ReLU of {name}", ()
-        for other in _activations():
+        for other in other_activations():
             yield "other-activation", f"has {other.name} in place of the ReLU of {name}", (other,)
     if isinstance(part, MaxPool):
         yield "average-pool", f"has an average pool in place of the max-pool of {name}", (average_pool,)
@@ -203,7 +203,7 @@ def _sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
-def _activations() -> Iterator[Map]:
+def other_activations() -> Iterator[Map]:
     """What else stands between layers."""
     yield _pointwise("tanh", np.tanh, lambda x: 1 - np.tanh(x) ** 2)
     yield _pointwise("a sigmoid", _sigmoid, lambda x: _sigmoid(x) * (1 - _sigmoid(x)))

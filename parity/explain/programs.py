@@ -14,9 +14,10 @@ from parity.compare import Rung, Stage, stage_tensors
 from parity.compare.stages import BACKWARD
 from parity.contract import StepTrace
 from parity.explain.cause import Cause, Unknown
-from parity.explain.fit import Deviation, Fit, dot, far, settle
+from parity.explain.fit import ALLOWED, Deviation, Fit, dot, far, settle
+from parity.explain.forward import other_activations
 from parity.explain.identified import described, identified_rule
-from parity.explain.network import Reading
+from parity.explain.network import Map, Reading
 from parity.explain.relayout import image_readings, kernel_readings, linear_readings, rounded_format
 from parity.identify import Member
 from parity.oracle.layers import Array
@@ -28,7 +29,10 @@ SAME = 1e-9
 
 
 def explain_programs(
-    names: tuple[str, str], rung: Rung, traces: tuple[Sequence[StepTrace], Sequence[StepTrace]]
+    names: tuple[str, str],
+    rung: Rung,
+    traces: tuple[Sequence[StepTrace], Sequence[StepTrace]],
+    activation: str | None = None,
 ) -> list[Cause | Unknown]:
     """What the second program does otherwise than the first.
 
@@ -36,12 +40,50 @@ def explain_programs(
         names: the sides'.
         rung: the first tensor that differs.
         traces: both sides' steps from a common beginning, under the same names and in the same layout.
+        activation: the first side's first activation without a partner on the second; None where that is not known.
     """
     rules = _compared_rules(names, rung, traces)
     if rung.place.stage in ("momentum", "update") and rules:
         return [*rules]
-    first = _explain_tensor(names, rung, traces)
-    return [first, *rules]
+    function = _other_function(names, rung, traces, activation) if activation else None
+    return [function or _explain_tensor(names, rung, traces), *rules]
+
+
+def _other_function(
+    names: tuple[str, str], rung: Rung, traces: tuple[Sequence[StepTrace], Sequence[StepTrace]], activation: str
+) -> Cause | None:
+    """Another function between two layers: the second side holds what it makes of what the first side's reads."""
+    a, b = (each[rung.step] for each in traces)
+    parents = [a.activations[name] for name in a.parents.get(activation, ()) if name in a.activations]
+    meant = np.asarray(a.activations[activation], np.float64)
+    functions = {each.name: each.function for each in (RELU, *other_activations())}
+    for x in (np.asarray(each, np.float64).ravel() for each in parents):
+        own = [name for name, function in functions.items() if far(meant.ravel(), function(x)) <= ALLOWED]
+        held = [(name, _nearest(function(x), b)) for name, function in functions.items() if name not in own]
+        for name, residual in held:
+            if own and residual <= ALLOWED:
+                place = Stage(stage="activations", tensor=activation)
+                return Cause(
+                    key="other-activation",
+                    side=names[1],
+                    place=place,
+                    step=rung.step,
+                    sentence=f"has {name} where {names[0]} has {own[0]} ({activation})",
+                    residual=residual,
+                    before=_nearest(meant, b),
+                    keys=("other-activation",),
+                )
+    return None
+
+
+def _nearest(values: Array, trace: StepTrace) -> float:
+    """How far the nearest activation is that has as many elements, in whatever order it holds them."""
+    ordered = np.sort(values, axis=None)
+    others = (np.asarray(each, np.float64) for each in trace.activations.values() if each.size == values.size)
+    return min((far(ordered, np.sort(each, axis=None)) for each in others), default=float("inf"))
+
+
+RELU = Map(name="a ReLU", function=lambda x: np.maximum(x, 0), pullback=lambda upstream, x: upstream * (x > 0))
 
 
 def _explain_tensor(
@@ -67,7 +109,7 @@ def _tensor_fits(other: str, place: Stage, a: dict[Stage, Array], b: dict[Stage,
         yield Fit(key="rounded", sentence=f"has {place} rounded to {name}", residual=0.0)
     if place.stage == "statistics":
         yield from _statistics_fits(other, a, b)
-    if x.size > 1:
+    elif x.size > 1:
         yield from _scaled(other, place, a, b)
         for reading in _readings(place, x):
             moved = _read(place, reading, x)

@@ -6,14 +6,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from parity.checking import check
 from parity.contract import initial_weights
+from parity.explain.network import MaxPool
 from parity.problem import cnn_problem
 from parity.settings import Settings, Side
 from tests.explain.steps import HONEST, oracle, sgd_with
-from tests.test_check import RunsOtherwise, half_at_zero, shared_among_ties
+from tests.test_check import RunsOtherwise
 from tests.test_planted_faults import Wrapped
 
 PARITY = Path(sys.executable).with_name("parity")
@@ -40,6 +42,14 @@ def test_two_sides_with_a_fault_each(small):
 
 def test_a_match_has_no_cause(small):
     assert checked(HONEST, HONEST, small).explanation is None
+
+
+def half_at_zero(upstream, x):
+    return upstream * np.where(x == 0, 0.5, x > 0)
+
+
+def shared_among_ties(upstream, images):
+    return MaxPool(ties="shared").backward(upstream, images, {})[0]
 
 
 @pytest.mark.parametrize(

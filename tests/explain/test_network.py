@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from parity.contract import initial_weights
-from parity.explain.forward import _activations, _softmax, _variants
+from parity.explain.forward import _softmax, _variants, other_activations
 from parity.explain.network import NODES, Flatten, MaxPool, Reading, average_pool, gradients_of, output_of
 from parity.explain.relayout import image_readings, kernel_readings, linear_readings
 from tests.explain.steps import HONEST, evidence
@@ -74,7 +74,7 @@ def test_gradients_of_the_honest_parts_and_of_every_variant(name):
             assert "shape" in str(error) or "align" in str(error) or "mismatch" in str(error)  # noqa: PT017
 
 
-@pytest.mark.parametrize("activation", [*_activations(), _softmax], ids=lambda activation: activation.name)
+@pytest.mark.parametrize("activation", [*other_activations(), _softmax], ids=lambda activation: activation.name)
 def test_gradients_of_other_activations(activation):
     check_gradient((activation,), (3, 10), np.random.default_rng(1))
 
