@@ -46,7 +46,11 @@ def test_the_readme_shows_the_command_line():
 @pytest.mark.parametrize("command", PARITY_COMMANDS)
 def test_every_option_in_the_readme_exists(command):
     words = command.split()
-    names = [word for word in words[1:3] if re.fullmatch(r"run|train|check|explain|drill|identify|study|record|compare|data|show|fetch", word)]
+    names = [
+        word
+        for word in words[1:3]
+        if re.fullmatch(r"run|train|check|explain|drill|identify|study|record|compare|data|show|fetch", word)
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "parity", *names, "--help"], capture_output=True, text=True, check=False, cwd=ROOT
     )

@@ -132,9 +132,9 @@ class Late:
 
 
 LATE = {
-    "another lr": ((("lr", 0.0005),), "update"),
-    "weight decay": ((("weight_decay", 1e-6),), "momentum"),
-    "another momentum": ((("momentum", 0.9 + 1e-6),), "momentum"),
+    "another lr": ((("lr", 0.0005),), "update", "has a learning rate of 0.0005, 0.5 times the 0.001 that is meant"),
+    "weight decay": ((("weight_decay", 1e-6),), "momentum", "decays weights by 1e-06, not 0"),
+    "another momentum": ((("momentum", 0.9 + 1e-6),), "momentum", "has a momentum of 0.900001, not 0.9"),
 }
 
 
@@ -142,7 +142,7 @@ LATE = {
 @pytest.mark.parametrize("step", [7, 73, 231])
 def test_a_fault_that_begins_in_mid_run_is_named_with_its_step_and_stage(fault, step, small):
     """231 is beyond the steps that the float64 bound is applied to: there the states' gap must jump."""
-    changes, stage = LATE[fault]
+    changes, stage, cause = LATE[fault]
     sides = [Side(name="right", implementation=impl), Side(name="wrong", implementation=Late(step, changes))]
     settings = Settings(dtype="float64", epochs=12, steps=step + 40)
     report = run_sides(sides, small, settings).report
@@ -150,6 +150,7 @@ def test_a_fault_that_begins_in_mid_run_is_named_with_its_step_and_stage(fault, 
     found = report.judgement.parting.finding
     assert (found.kind, found.step, found.place.stage) == ("formula", step, stage)
     assert report.judgement.line.startswith(f"differs in formula at step {step}, {stage}, ")
+    assert report.judgement.line.endswith(f"; cause: wrong {cause}")
     assert report.ending.exit_code == 1
 
 

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from parity.compare import Finding, Stage, accuracy, predictions, relative_difference, stage_tensors
 from parity.compare.formula import EPS, ULPS
 from parity.contract import NUM_CLASSES, StepTrace
+from parity.explain import Explanation, explain_score
 from parity.pair import Pair
 
-__all__ = ["known_labels", "repeat_finding", "score_finding"]
+__all__ = ["explain_statement", "repeat_finding", "score_finding"]
 
 Batch = NDArray[np.int32]
 
@@ -63,6 +64,16 @@ def known_labels(outputs: NDArray[np.floating]) -> NDArray[np.int32]:
     labels = predictions(outputs).astype(np.int32)
     labels[-(-3 * len(labels) // 4) :] += 1
     return labels % NUM_CLASSES
+
+
+def explain_statement(end: Pair, finding: Finding, batch_size: int) -> Explanation:
+    """Why a side's accuracy is not that of its own outputs."""
+    number = end.names.index(finding.off[0])
+    lane, state = end.lanes[number], end.states[number]
+    outputs = lane.logits(state)
+    labels = known_labels(outputs)
+    stated = lane.accuracy(state, (end.problem.test[0], labels)) or 0.0
+    return explain_score(finding, stated, outputs, labels, batch_size)
 
 
 def score_finding(end: Pair, steps: int) -> Finding | None:

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity import oracle
-from parity.checking.claims import repeat_finding, score_finding
-from parity.checking.evidence import explain_difference, explain_outputs, explain_statement, explain_steps
+from parity.checking.claims import explain_statement, repeat_finding, score_finding
 from parity.checking.fast_path import fast_finding, fast_formulas, group_ends, make_rung
 from parity.checking.ladder import Broken, Climb, climb
 from parity.checking.probes import tie_probe
@@ -33,6 +32,7 @@ from parity.compare import (
 )
 from parity.compare.formula import EPS, ULPS
 from parity.contract import StepTrace
+from parity.evidence import explain_difference, explain_outputs, explain_steps
 from parity.explain import Explanation, explain_fast_path, explain_repeat
 from parity.lane import Lane
 from parity.matching import first_unmatched, matched_pairs
@@ -71,7 +71,10 @@ def compare_double(start: Pair, batches: Sequence[Batch], settings: Settings, *,
             finding = _by_value(finding, climbed.broken, start.names[1])
         known = start.problem.is_cnn
         broken = climbed.broken.rung
-        cause = explain_steps(start, batches, settings) if known else explain_difference(start, broken, batches)
+        if known:
+            cause = explain_steps(start, batches, settings, given=start.problem.weights)
+        else:
+            cause = explain_difference(start, broken, batches)
         return Double(climb=climbed, finding=finding, blame=blame, explanation=cause)
     if unproved := _uncompared(climbed, is_cnn=start.problem.is_cnn):
         return Double(climb=climbed, finding=unproved)
@@ -81,7 +84,7 @@ def compare_double(start: Pair, batches: Sequence[Batch], settings: Settings, *,
         explanation = explain_outputs(climbed.end, finding) if evaluation.broken and start.problem.is_cnn else None
         return Double(climb=climbed, others=(evaluation,), finding=finding, explanation=explanation)
     if misstated := score_finding(climbed.end, len(batches)):
-        explanation = explain_statement(climbed.end, misstated, settings)
+        explanation = explain_statement(climbed.end, misstated, settings.batch_size)
         return Double(climb=climbed, others=(evaluation,), finding=misstated, explanation=explanation)
     probed = _probe_ties(start, batches[0], settings)
     others = (*_matched(climbed, start), evaluation, *(probed.climb.rungs if probed else ()))
@@ -169,7 +172,9 @@ def _probe_ties(start: Pair, rows: Batch, settings: Settings) -> Double | None:
         return Double(climb=probed, finding=unproved)
     blame = _ask_oracle(probed.broken, settings, problem, (), rows)
     finding = formula_finding(probed.broken.rung, local=probed.broken.local, blame=blame, phase="tie probe")
-    return Double(climb=probed, finding=finding, blame=blame, explanation=explain_steps(probe, [rows], settings))
+    return Double(
+        climb=probed, finding=finding, blame=blame, explanation=explain_steps(probe, [rows], settings, given=weights)
+    )
 
 
 def _ask_oracle(

@@ -111,14 +111,20 @@ def _other_rows(
 
 def _beside_labels(seen: Rows, rows: Rows) -> Fit:
     """Images that are not those of the labels: a buffer that is written to again holds another whole batch."""
-    others = [set(batch.tolist()) for batch in rows]
-    moved = [(set(a.tolist()), set(b.tolist())) for a, b in zip(seen, rows, strict=True) if not np.array_equal(a, b)]
-    if all(any(batch <= other for other in others if other != due) for batch, due in moved):
+    if all(_overwritten(a, step, rows) for step, a in enumerate(seen)):
         sentence = "has the images of another batch beside the labels that are due: its buffer is overwritten in use"
         return Fit(key=REUSED, sentence=sentence, residual=0.0)
     a, b = (", ".join(map(str, batch[:4])) for batch in (seen[0], rows[0]))
     sentence = f"has the images of rows {a} beside the labels of rows {b}"
     return Fit(key=MISALIGNED, sentence=sentence, residual=0.0)
+
+
+def _overwritten(seen: NDArray[np.int64], step: int, rows: Rows) -> bool:
+    """Whether every image that is not due stands where another batch has it, the same one for all."""
+    due = rows[step]
+    wrong = np.flatnonzero(seen != due) if seen.shape == due.shape else np.arange(len(seen))
+    others = [batch for number, batch in enumerate(rows) if number != step and len(batch) > wrong.max(initial=-1)]
+    return not wrong.size or any(np.array_equal(seen[wrong], batch[wrong]) for batch in others)
 
 
 def _order(evidence: Evidence, seen: Rows, rows: Rows) -> tuple[str, str]:

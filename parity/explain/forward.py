@@ -129,7 +129,7 @@ def _affine_variants(name: str, part: Convolution | Linear) -> Iterator[Variant]
     weight = f"{part.layer}.weight"
     for reading in weight_readings(weight, _SHAPES[weight]):
         key = reading_key(part.layer, reading)
-        if key == "flatten-order":
+        if "taken for" in reading.name:
             continue  # the same as another order of the features, gradients included
         yield key, f"reads {weight} {reading.name}", (kind(layer=part.layer, reading=reading),)
 

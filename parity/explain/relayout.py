@@ -72,8 +72,8 @@ def _linear_readings(shape: tuple[int, ...], features: tuple[int, ...] | None) -
         for axes in list(itertools.permutations(range(3)))[1:]:
             order = "".join("CHW"[axis] for axis in axes)
             columns = _numbers(features).transpose(axes).reshape(-1)
-            yield _reading(f"with its inputs in {','.join(order)} order", numbers[:, columns])
             yield _reading(f"with its inputs taken for {','.join(order)} order", numbers[:, np.argsort(columns)])
+            yield _reading(f"with its inputs in {','.join(order)} order", numbers[:, columns])
 
 
 def _image_readings(shape: tuple[int, ...]) -> Iterator[Reading]:

@@ -47,7 +47,7 @@ def _unrelated(deviation: Deviation, held: Array, meant: Array, step: int) -> Ca
     """What can be said without a formula: something else has written to a tensor, or it was never the one given."""
     name = deviation.place.tensor
     if step:
-        key, sentence = "biases-aliased", f"has {name} changed between two steps: something else writes to its memory"
+        key, sentence = "biases-aliased", f"has {name} changed between two steps, by no update (memory that is shared?)"
     elif held.shape == meant.shape and held.size >= FEWEST and _unlike(held, meant):
         key = "own-initialiser"
         ratio = f"{np.std(held) / np.std(meant):.3g}"

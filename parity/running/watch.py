@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.compare import FACTOR, JUDGED_STEPS, Finding, Spread, StateGap
+from parity.evidence import explain_steps
 from parity.pair import Pair, start_pair
 from parity.running.replay import Parting, first_finding, jumped, local_finding, replay
 from parity.settings import Settings
@@ -21,6 +22,10 @@ found will not show one."""
 SPOT = 20
 """Once a flip has parted the sides, their gap says little. So of every so many chunks one step is taken by both sides
 from the same state: a fault that begins later still shows there. Such a step costs as much as half a chunk."""
+
+
+EXPLAINED = 6
+"""Steps that a cause is fitted to, where as many are left in the chunk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +108,8 @@ class Watch:
         if found is None:
             return None
         parting, pair = found
-        rows = plan[parting.step - first_step]
-        finding = self._settled(parting.finding, pair, rows) if parting.finding else None
+        following = plan[parting.step - first_step :]
+        finding = self._settled(parting.finding, pair, following) if parting.finding else None
         return replace(parting, finding=finding)
 
     def _spot(self, before: Pair, plan: NDArray[np.int32], first_step: int) -> None:
@@ -123,24 +128,32 @@ class Watch:
         step, plan = stretch.chunks[-1]
         if local_finding(stretch.last, plan[0], step=step, dtype=self.settings.dtype):
             found = first_finding(stretch.start, stretch.chunks, self.settings.dtype)
-            self.late = self._settled(*found) if found else None
+            self.late = self._settled(found[0], found[1], found[2][np.newaxis]) if found else None
 
-    def _settled(self, finding: Finding, pair: Pair, rows: NDArray[np.int32]) -> Finding:
-        """What kind of finding that of a float32 run is.
+    def _settled(self, finding: Finding, pair: Pair, following: NDArray[np.int32]) -> Finding:
+        """What kind of finding it is, and its cause; `following` are the rows of its step, and of those after it.
 
-        In its first steps, where float64 has matched, it is one of precision. Later a program that begins in float64 at
-        this state may show it; if it does not, it may be the precision, or something that counts steps.
+        One of a float32 run's first steps, where float64 has matched, is one of precision. Later a program that begins
+        in float64 at this state may show it; if it does not, it may be the precision, or something that counts steps.
         """
         if self.settings.dtype == "float64":
-            return finding
+            return self._explained(finding, pair, following)
         if finding.step is not None and finding.step < JUDGED_STEPS:
             return replace(finding, kind="precision", detail=f"{finding.detail}; float64 matched in this step")
         step = finding.step or 0
         settings = replace(self.settings, dtype="float64", sgd=self.settings.sgd.resumed(step))
         exact = start_pair(pair.sides, pair.problem, settings, self.device)
         exact = exact.restore(*pair.lanes[0].tensors(pair.states[0]))
-        shown = local_finding(exact, rows, step=step, dtype="float64")
-        return finding if shown else replace(finding, kind="unknown", detail=f"{finding.detail}; {_UNKNOWN}")
+        if local_finding(exact, following[0], step=step, dtype="float64"):
+            return self._explained(finding, exact, following)
+        return replace(finding, kind="unknown", detail=f"{finding.detail}; {_UNKNOWN}")
+
+    def _explained(self, finding: Finding, pair: Pair, following: NDArray[np.int32]) -> Finding:
+        """With its cause: what each side makes of a few steps from here, in float64."""
+        batches, first_step = list(following[:EXPLAINED]), finding.step or 0
+        explanation = explain_steps(pair.resynchronised(), batches, self.settings, first_step=first_step)
+        known = explanation.causes or explanation.unknown
+        return replace(finding, detail=f"{finding.detail}; cause: {explanation.line}") if known else finding
 
     def _leaves_envelope(self, gap: float, spread: Spread | None) -> bool:
         if spread is None:

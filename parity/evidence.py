@@ -1,4 +1,4 @@
-"""Takes the steps of a check again, side by side, and has them explained."""
+"""Takes steps again, each side by itself, and has them explained."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.checking.claims import known_labels
 from parity.compare import Finding, Rung, stage_tensors
-from parity.contract import ParityError, StepTrace
+from parity.contract import ParityError, StepTrace, Weights
 from parity.explain import (
     Cause,
     Evidence,
@@ -17,34 +16,53 @@ from parity.explain import (
     Unknown,
     explain_evaluation,
     explain_programs,
-    explain_score,
     explain_side,
 )
 from parity.lane import Lane
 from parity.matching import first_unmatched
 from parity.oracle.layers import normalise
 from parity.pair import Pair
+from parity.problem import Problem
 from parity.settings import Settings
 
-__all__ = ["explain_difference", "explain_outputs", "explain_statement", "explain_steps"]
+__all__ = ["explain_difference", "explain_outputs", "explain_steps"]
 
 Batch = NDArray[np.int32]
 
 
-def explain_steps(start: Pair, batches: Sequence[Batch], settings: Settings) -> Explanation:
-    """What each side does otherwise than the CNN's formulas, in steps that begin at the same place.
+def explain_steps(
+    start: Pair, batches: Sequence[Batch], settings: Settings, *, given: Weights | None = None, first_step: int = 0
+) -> Explanation:
+    """What each side does otherwise than the CNN's formulas, in consecutive steps.
 
     Args:
-        start: both sides, in float64.
+        start: where both sides begin, in float64.
         batches: the rows of each step.
         settings: what the sides were asked to do.
+        given: the weights that they were given just before; None in the middle of a run.
+        first_step: the number of the first of these steps.
     """
     found: list[Cause | Unknown] = []
     for lane, state, placed in zip(start.lanes, start.states, start.data, strict=True):
         traces = _observed(lane, state, placed, batches)
         if not traces:
             continue
-        found += explain_side(_evidence(start, lane, state, traces, batches, settings=settings))
+        weights, momentum = lane.tensors(state)
+        rows, images, labels = _examples(start.problem, batches[: len(traces)])
+        found += explain_side(
+            Evidence(
+                side=lane.side.name,
+                traces=tuple(traces),
+                rows=rows,
+                images=images,
+                labels=labels,
+                weights=given or weights,
+                momentum=momentum,
+                sgd=settings.sgd,
+                batch_size=settings.batch_size,
+                first_step=first_step,
+            )
+        )
     return Explanation.of(found)
 
 
@@ -74,32 +92,19 @@ def explain_outputs(end: Pair, finding: Finding) -> Explanation:
     )
 
 
-def explain_statement(end: Pair, finding: Finding, settings: Settings) -> Explanation:
-    """Why a side's accuracy is not that of its own outputs."""
-    number = end.names.index(finding.off[0])
-    lane, state = end.lanes[number], end.states[number]
-    outputs = lane.logits(state)
-    labels = known_labels(outputs)
-    stated = lane.accuracy(state, (end.problem.test[0], labels)) or 0.0
-    return explain_score(finding, stated, outputs, labels, settings.batch_size)
+def _examples(
+    problem: Problem, batches: Sequence[Batch]
+) -> tuple[tuple[Batch, ...], NDArray[np.float64], NDArray[np.integer]]:
+    """The rows, counted among those examples that are kept: all of a small set, of a large one those that come up."""
+    images, labels = np.asarray(problem.train[0], np.uint8), np.asarray(problem.train[1], np.int64)
+    if len(images) <= FEW:
+        return tuple(batches), normalise(images), labels
+    used, numbers = np.unique(np.concatenate(batches), return_inverse=True)
+    ends = np.cumsum([len(rows) for rows in batches])[:-1]
+    return tuple(np.split(numbers.astype(np.int32), ends)), normalise(images[used]), labels[used]
 
 
-def _evidence(
-    start: Pair, lane: Lane, state: object, traces: Sequence[StepTrace], batches: Sequence[Batch], *, settings: Settings
-) -> Evidence:
-    images, labels = start.problem.train
-    weights, momentum = lane.tensors(state)
-    return Evidence(
-        side=lane.side.name,
-        traces=tuple(traces),
-        rows=tuple(batches[: len(traces)]),
-        images=normalise(np.asarray(images)),
-        labels=np.asarray(labels),
-        weights=start.problem.weights if not momentum else weights,
-        momentum=momentum,
-        sgd=settings.sgd,
-        batch_size=settings.batch_size,
-    )
+FEW = 1000
 
 
 def _observed(lane: Lane, state: object, placed: object, batches: Sequence[Batch]) -> list[StepTrace]:
