@@ -7,7 +7,7 @@ import torch_impl
 from parity import oracle
 from parity.checking import check, check_batches
 from parity.contract import SGD, InputError, StepLR, initial_weights
-from parity.drill import BENIGN, CATALOGUE, Probe, drill, subject_of
+from parity.drill import BENIGN, CATALOGUE, OUTSIDE, Probe, drill, subject_of
 from parity.drill.catalogue.weights import bfloat16, columns_to_chw, columns_to_hwc
 from parity.drill.updating import Optimized, clipped, sgd_rule
 from parity.drill.wrapped import State, Stepwise, Wrapped, begun
@@ -109,7 +109,7 @@ def test_the_cause_that_the_check_gives_is_scored(subject):
     assert (result.names, result.right, result.named) == ((), True, None)
     (result,) = drill([FAULTS["update-twice"]], subject, group="catalogue")
     assert (result.names, result.named) == (("other-lr", "update-twice"), True)
-    (result,) = drill([FAULTS["max-norm"]], subject, group="outside")
+    (result,) = drill([next(fault for fault in OUTSIDE if fault.key == "max-norm")], subject, group="outside")
     assert (result.names, result.named) == (("unknown",), True)
 
 

@@ -69,7 +69,7 @@ class Evaluates(Wrapped):
     """Its outputs for test examples are of images that are not shifted."""
 
     def logits(self, state, data):
-        return oracle(normalise=_shares).logits(state, data)
+        return oracle(normalise=_shares).logits(state.inner, data)
 
 
 def _shares(images):
@@ -80,7 +80,7 @@ class Forgets(Wrapped):
     """Evaluates the weights that it began with."""
 
     def logits(self, state, data):
-        return self.inner.logits(self.inner.restore(state, initial_weights(0), {}), data)
+        return super().logits(self.restore(state, initial_weights(0), {}), data)
 
 
 def test_an_evaluation_of_other_images_or_weights(small):
@@ -102,9 +102,9 @@ class BrokenLater(Wrapped):
     """Diverges after its first step."""
 
     def observe(self, state, data, rows):
-        after, seen = self.inner.observe(state, data, rows)
+        after, seen = super().observe(state, data, rows)
         grown = {name: 1e200 * value for name, value in seen.parameters.items()}
-        return self.inner.restore(after, grown, {}), replace(seen, parameters=grown)
+        return self.restore(after, grown, {}), replace(seen, parameters=grown)
 
 
 def test_a_side_that_cannot_go_on_is_explained_by_what_it_did(small):
