@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from parity.commands.options import FILE, echo
+from parity.commands.options import FILE, data_options, echo
 
 if TYPE_CHECKING:
     from parity.study import Bench, Experiment
@@ -21,23 +22,12 @@ __all__ = ["study"]
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "everything", is_flag=True, help="Run all experiments.")
 @click.option("--out", type=FILE, metavar="DIR", help="The folder to write figures and tables into.")
-@click.option("--data", default="embedded", metavar="auto|cifar10|embedded|FILE.npz", help="What the CNN sees.")
-@click.option("--data-dir", type=FILE, help="Where CIFAR-10 is kept.  [default: the user's cache folder]")
+@data_options
 @click.option("--seed", type=int, default=0, help="Of the CNN's weights and batches.")
 @click.option("--quick", is_flag=True, help="Fewer steps and runs: the same figures in seconds.")
 @click.option("--a", default="torch_impl:eager", help="The implementation that trains the CNN.")
 @click.option("--b", default="jax_impl", help="The one beside it.")
-def study(
-    names: tuple[str, ...],
-    everything: bool,
-    out: Path | None,
-    data: str,
-    data_dir: Path | None,
-    seed: int,
-    quick: bool,
-    a: str,
-    b: str,
-) -> None:
+def study(names: tuple[str, ...], everything: bool, out: Path | None, seed: int, quick: bool, **arguments: Any) -> None:
     """Run experiments on what an optimizer does, and write figures (PNG, SVG) and numbers (JSON, CSV) into DIR.
 
     Without a NAME the experiments are listed.
@@ -57,11 +47,11 @@ def study(
     if seed < 0:
         raise InputError("seed", seed, "it is negative", "give 0 or more")
     _check_folder(out)
-    bench = Bench(seed=seed, quick=quick, names=(a, b))
+    bench = Bench(seed=seed, quick=quick, names=(arguments["a"], arguments["b"]))
     if any(experiment.trains for experiment in chosen):
-        dataset = load_data(data, data_dir=data_dir)
+        dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
         click.echo(f"data: {dataset.origin}")
-        bench = Bench(dataset=dataset, seed=seed, quick=quick, names=(a, b))
+        bench = replace(bench, dataset=dataset)
     for experiment in chosen:
         _run(experiment, bench, out)
 

@@ -39,7 +39,9 @@ PANEL = {1: 6.0, 2: 5.0, 3: 4.3}
 """Inches across, by how many stand side by side."""
 HEIGHT = 3.3
 LINE = 0.19
+LONG_LABEL = 32
 LEVELS = 14
+FEW = 200
 
 
 def files_of(experiment: Experiment, outcome: Outcome, command: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
@@ -61,11 +63,12 @@ def draw(figure: Figure, kind: str) -> bytes:
     rows = math.ceil(len(figure.panels) / columns)
     width = PANEL[columns] * columns
     caption = textwrap.wrap(figure.caption, width=int(width * 14.2))
-    foot = LINE * (len(caption) + 1.5)
+    foot = LINE * (len(caption) + 0.6)
+    body = HEIGHT * rows + 0.4 + LINE * max(map(_legend_rows, figure.panels))
     with mpl.rc_context({"svg.hashsalt": "parity", "font.size": 9, "axes.titlesize": 10, "legend.fontsize": 8}):
-        canvas = Canvas(figsize=(width, HEIGHT * rows + 0.4 + foot), layout="constrained")
+        canvas = Canvas(figsize=(width, body + foot), layout="constrained")
         FigureCanvasAgg(canvas)
-        top, bottom = canvas.subfigures(2, 1, height_ratios=[HEIGHT * rows + 0.4, foot])
+        top, bottom = canvas.subfigures(2, 1, squeeze=False, height_ratios=[body, foot])[:, 0]
         top.suptitle(figure.title, fontsize=12, parse_math=False)
         grid = top.subplots(rows, columns, squeeze=False)
         for axes in grid.flat[len(figure.panels) :]:
@@ -97,30 +100,55 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     else:
         axes.grid(visible=True, color="#E3E3E3", linewidth=0.6)
         axes.set_axisbelow(True)
-        axes.set_ylim(*panel.y_limits)
     for curve in panel.curves:
         _draw_curve(axes, curve, path=panel.landscape is not None)
     if panel.landscape:
         _frame(axes, panel.landscape)
-    if panel.legend and any(curve.label for curve in panel.curves):
+    else:  # after the curves: what is not given is fitted to them
+        axes.set_ylim(*panel.y_limits)
+    if _keys(panel) and panel.landscape:
         axes.legend(framealpha=0.9, handlelength=2.6)
+    elif _keys(panel):  # beneath the axes, where it hides nothing
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=_legend_columns(panel), frameon=False)
+
+
+def _keys(panel: Panel) -> int:
+    """Entries in the panel's legend."""
+    return sum(bool(curve.label) for curve in panel.curves) if panel.legend else 0
+
+
+def _legend_columns(panel: Panel) -> int:
+    longest = max(len(curve.label) for curve in panel.curves)
+    return 1 if longest > LONG_LABEL else 2
+
+
+def _legend_rows(panel: Panel) -> int:
+    """Lines beneath the panel's axes."""
+    return 0 if panel.landscape or not _keys(panel) else math.ceil(_keys(panel) / _legend_columns(panel))
 
 
 def _draw_curve(axes: Axes, curve: Curve, *, path: bool) -> None:
-    color = GREY if curve.color < 0 else PALETTE[curve.color % len(PALETTE)]
+    style: dict[str, Any] = {"color": GREY if curve.color < 0 else PALETTE[curve.color % len(PALETTE)]}
+    if curve.label:
+        style["label"] = curve.label
     if curve.beyond:
-        axes.plot(curve.x, curve.y, linestyle="", marker=r"$\uparrow$", markersize=11, color=color, label=curve.label)
+        style |= {"linestyle": "", "marker": r"$\uparrow$", "markersize": 11}
     elif curve.marks:
-        marker = {"marker": "x" if curve.dashed else "o", "markerfacecolor": "none"}
-        axes.plot(curve.x, curve.y, linestyle="", markersize=5, color=color, label=curve.label or None, **marker)
+        style |= {"linestyle": "", "marker": "x" if curve.dashed else "o", "markerfacecolor": "none", "markersize": 5}
     else:
-        style = (0, (3, 2)) if curve.dashed else DASHES[curve.color % len(DASHES)] if curve.color > 0 else "-"
-        few = path and len(curve.x) <= 200
-        points = {"marker": ".", "markersize": 3.5, "linewidth": 1.0} if few else {"linewidth": 1.5}
-        axes.plot(
-            curve.x, curve.y, linestyle="-" if path and not curve.dashed else style, color=color,
-            label=curve.label or None, **points,
-        )
+        style |= _line(curve, path=path)
+    axes.plot(curve.x, curve.y, **style)
+
+
+def _line(curve: Curve, *, path: bool) -> dict[str, Any]:
+    """A path of few steps has a point for each of them."""
+    if curve.dashed:
+        dashes: Any = (0, (3, 2))
+    else:
+        dashes = "-" if path or curve.color <= 0 else DASHES[curve.color % len(DASHES)]
+    if path and len(curve.x) <= FEW:
+        return {"linestyle": dashes, "marker": ".", "markersize": 3.5, "linewidth": 1.0}
+    return {"linestyle": dashes, "linewidth": 1.5}
 
 
 def _draw_landscape(axes: Axes, ground: Landscape, first: Curve) -> None:

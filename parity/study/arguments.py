@@ -38,6 +38,8 @@ class Plane:
     base: SGD
     changes: Mapping[str, Sequence[Change]]
     steps: int
+    decay: str
+    frame: tuple[float, float]
     x: tuple[float, float]
     y: tuple[float, float]
 
@@ -60,6 +62,8 @@ PLANES = (
             GRADIENT: ({"weight_decay": 1.0}, {"maximize": True}, {"clip_norm": 3.0}, {"clip_value": 2.0}),
         },
         steps=120,
+        decay="Weight decay pulls towards the origin, which is this function's optimum: it makes the walls steeper.",
+        frame=(3e-5, 30.0),
         x=(-4.5, 2.5),
         y=(-2.0, 2.0),
     ),
@@ -80,6 +84,8 @@ PLANES = (
             GRADIENT: ({"weight_decay": 0.1}, {"maximize": True}, {"clip_norm": 5.0}, {"clip_value": 3.0}),
         },
         steps=2000,
+        decay="Weight decay pulls towards the origin: its descent ends elsewhere, because it moves the optimum itself.",
+        frame=(3e-3, 10.0),
         x=(-1.8, 1.6),
         y=(-0.6, 2.2),
     ),
@@ -95,7 +101,13 @@ def stated(change: Change) -> str:
     >>> stated({"lr": 0.1, "schedule": StepLR(step_size=5)})
     'lr=0.1, StepLR(step_size=5, gamma=0.1)'
     """
-    return ", ".join(str(value) if isinstance(value, Schedule) else f"{name}={value:g}" for name, value in named(change))
+    return ", ".join(_stated(name, value) for name, value in named(change))
+
+
+def _stated(name: str, value: Any) -> str:
+    if isinstance(value, Schedule):
+        return str(value)
+    return f"{name}={value}" if isinstance(value, bool) else f"{name}={value:g}"
 
 
 def named(change: Change) -> list[tuple[str, Any]]:
@@ -171,7 +183,7 @@ def _distance_figure(
                 ),
             ),
             log_y=True,
-            y_limits=(None, 30.0),
+            y_limits=plane.frame,
         )
         for group, members in paths.items()
     ]
@@ -182,8 +194,7 @@ def _distance_figure(
             f"The distance of each of {steps:,} steps on {plane.formula} from its optimum, on a logarithmic axis. "
             f"Black: the reference, SGD({_base_text(plane.base)}); each other curve changes one argument. Left: "
             "arguments that turn gradients into a step. Right: arguments that change the gradient before it enters the "
-            "buffer. Weight decay ends at another point: it moves the optimum itself. A climb (maximize) is cut where "
-            "it leaves the frame."
+            f"buffer. {plane.decay} A climb (maximize) is cut where it leaves the frame."
         ),
         panels=tuple(panels),
     )
@@ -211,18 +222,18 @@ def _arrival(away: Array) -> int | None:
     return int(outside[-1]) + 1 if outside[-1] + 1 < len(away) else None
 
 
-CNN_BASE = SGD(lr=0.005, momentum=0.9)
+CNN_BASE = SGD(lr=0.01, momentum=0.9)
 CNN_BATCH = 8
 CNN_STEPS, CNN_QUICK_STEPS, CNN_WINDOW = 1500, 40, 50
 CNN_CHANGES: Mapping[str, Sequence[Change]] = {
     BUFFER: (
-        {"lr": 0.01},
-        {"momentum": 0.0},
-        {"dampening": 0.8},
+        {"lr": 0.02},
+        {"momentum": 0.8},
+        {"dampening": 0.5},
         {"nesterov": True},
-        {"schedule": StepLR(step_size=500, gamma=0.1)},
+        {"schedule": StepLR(step_size=750, gamma=0.1)},
     ),
-    GRADIENT: ({"weight_decay": 0.02}, {"maximize": True}, {"clip_norm": 0.5}, {"clip_value": 0.02}),
+    GRADIENT: ({"weight_decay": 0.005}, {"maximize": True}, {"clip_norm": 0.5}, {"clip_value": 0.02}),
 }
 
 
@@ -252,7 +263,7 @@ def study_cnn(bench: Bench) -> Outcome:
             f"Training loss of the tutorial's CNN by {bench.names[0]}, float32, on {bench.images.origin}, batches of "
             f"{CNN_BATCH}, seed {bench.seed}: means of {width} steps each. Black: SGD({_base_text(CNN_BASE)}); each "
             "other curve changes one argument, from the same weights on the same batches. 2.30 is the loss of a guess "
-            "among ten classes. A climb (maximize) is cut where it leaves the frame."
+            "among ten classes. The climb (maximize) ends where its loss stops being finite."
         ),
         panels=tuple(panels),
     )
@@ -275,7 +286,8 @@ def _losses(bench: Bench, change: Change, steps: int) -> Array:
 
 def _loss_curve(losses: Array, width: int, label: str, color: int) -> Curve:
     means = losses[: len(losses) // width * width].reshape(-1, width).mean(axis=1)
-    return Curve(x=(np.arange(len(means)) + 0.5) * width, y=means, label=label, color=color)
+    middles = np.arange(len(means), dtype=np.float64) * width + width / 2
+    return Curve(x=middles, y=means, label=label, color=color)
 
 
 def _cnn_row(change: Change, losses: Array, width: int) -> tuple[str, int, float | None, float | None]:

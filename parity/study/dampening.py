@@ -124,4 +124,6 @@ def _apart_panel(apart: dict[str, Array]) -> Panel:
     )
 
 
-EXPERIMENT = Experiment(name="dampening", question="dampening's first step: torch's whole buffer, the scaled", run=study)
+EXPERIMENT = Experiment(
+    name="dampening", question="dampening's first step: whole in torch, scaled elsewhere", run=study
+)

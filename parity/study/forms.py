@@ -52,11 +52,12 @@ def study(bench: Bench) -> Outcome:
         title="The learning rate outside the momentum buffer (torch) and inside (Keras)",
         caption=(
             f"SGD(lr={BASE.lr:g}, momentum={BASE.momentum:g}) on f(x, y) = (x² + 20 y²) / 2 in float64, from the same "
-            "point. Left: the learning rates. Middle: the length of each update under the sharpest of them. When the "
-            "rate falls tenfold, torch's update falls tenfold at once; Keras' buffer holds gradients that were already "
+            "point. Left: the learning rates, in the colours of the right panel. Middle: the length of each update under the "
+            "sharpest of them. When the rate falls tenfold, so does torch's update, at once; Keras' buffer holds "
+            "gradients that were already "
             "multiplied by the old rate, and forgets them at 0.9 a step. Right: the distance between the two forms' "
             "parameters, relative to their distance from the optimum at the start. With a constant rate it is rounding "
-            "(1e-16); once the rate changes, the two forms are different optimizers."
+            f"({float(_apart(*pairs['constant']).max()):.0e} at most); once the rate changes, the two forms are different optimizers."
         ),
         panels=panels,
         columns=3,
@@ -88,23 +89,21 @@ def _rates_panel(every: int, steps: int) -> Panel:
         x_label="update (steps)",
         y_label="learning rate (no unit)",
         curves=tuple(curves),
-        legend=False,
+        y_limits=(0.0, 1.5 * BASE.lr),
     )
 
 
 def _updates_panel(sgd: SGD, steps: int) -> Panel:
     counts = np.arange(1, steps + 1, dtype=np.float64)
-    curves = [
-        Curve(x=counts, y=np.linalg.norm(np.diff(path, axis=0), axis=1), label=label, color=color, dashed=dashed)
-        for path, label, color, dashed in zip(
-            _both(sgd, steps), ("torch: outside", "Keras: inside"), (5, 4), (False, True), strict=True
-        )
-    ]
+    outside, inside = (np.linalg.norm(np.diff(path, axis=0), axis=1) for path in _both(sgd, steps))
     return Panel(
         title=f"length of an update, {sgd.schedule}",
         x_label="update (steps)",
         y_label="length of the update (Euclidean)",
-        curves=tuple(curves),
+        curves=(
+            Curve(x=counts, y=outside, label="torch: outside", color=5),
+            Curve(x=counts, y=inside, label="Keras: inside", color=4, dashed=True),
+        ),
         log_y=True,
     )
 
@@ -121,6 +120,7 @@ def _apart_panel(pairs: dict[str, tuple[Array, Array]]) -> Panel:
         y_label="relative distance of the parameters",
         curves=tuple(curves),
         log_y=True,
+        legend=False,
     )
 
 

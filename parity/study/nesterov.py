@@ -72,9 +72,7 @@ def study(bench: Bench) -> Outcome:
         columns=3,
     )
     rows = [(label, steps, float(gap.max())) for label, gap in gaps.items()]
-    return Outcome(
-        figures=(figure,), table=Table(columns=("compared", "steps", "largest distance"), rows=tuple(rows))
-    )
+    return Outcome(figures=(figure,), table=Table(columns=("compared", "steps", "largest distance"), rows=tuple(rows)))
 
 
 def _apart(path: Array, sgd: SGD, which: int) -> Array:
@@ -119,9 +117,7 @@ def _distance_panel(paths: dict[str, Array]) -> Panel:
 
 def _gap_panel(gaps: dict[str, Array]) -> Panel:
     curves = [
-        Curve(
-            x=np.arange(len(gap), dtype=np.float64), y=np.where(gap > 0, gap, np.nan), label=label, color=number
-        )
+        Curve(x=np.arange(len(gap), dtype=np.float64), y=np.where(gap > 0, gap, np.nan), label=label, color=number)
         for number, (label, gap) in enumerate(gaps.items(), 3)
     ]
     return Panel(
@@ -130,6 +126,7 @@ def _gap_panel(gaps: dict[str, Array]) -> Panel:
         y_label="distance (Euclidean)",
         curves=tuple(curves),
         log_y=True,
+        y_limits=(1e-18, 10.0),
     )
 
 

@@ -64,7 +64,9 @@ class Quadratic:
 
     def value(self, p: Array) -> Array:
         """See `Problem`."""
-        return (p[..., 0] ** 2 + self.condition * p[..., 1] ** 2) / 2
+        x, y = p[..., 0], p[..., 1]
+        height: Array = x * x / 2 + self.condition * y * y / 2
+        return height
 
     def gradient(self, p: Array) -> Array:
         """See `Problem`."""
@@ -87,7 +89,8 @@ class Rosenbrock:
 
     def value(self, p: Array) -> Array:
         """See `Problem`."""
-        return (1 - p[..., 0]) ** 2 + 100 * (p[..., 1] - p[..., 0] ** 2) ** 2
+        height: Array = (1 - p[..., 0]) ** 2 + 100 * (p[..., 1] - p[..., 0] ** 2) ** 2
+        return height
 
     def gradient(self, p: Array) -> Array:
         """See `Problem`."""

@@ -43,7 +43,7 @@ def _torch_form(sgd: SGD, p: Array, g: Array, b: Array | None, t: int) -> tuple[
 
 
 def keras(sgd: SGD) -> Rule:
-    """lr inside the buffer, with or without nesterov (p <- p + mu b - eta g)."""
+    """Lr inside the buffer, with or without nesterov (p <- p + mu b - eta g)."""
 
     def update(p: Array, g: Array, b: Array | None, t: int) -> tuple[Array, Array]:
         lr, momentum = rates(sgd, t)
@@ -70,7 +70,7 @@ def debiased(sgd: SGD) -> Rule:
 
 
 def scaled(sgd: SGD) -> Rule:
-    """torch's with a buffer that begins at 0: dampening then applies to the first gradient too."""
+    """Torch's with a buffer that begins at 0: dampening then applies to the first gradient too."""
 
     def update(p: Array, g: Array, b: Array | None, t: int) -> tuple[Array, Array | None]:
         return sgd_update(p, g, np.zeros_like(p) if b is None else b, sgd, t)

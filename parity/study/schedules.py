@@ -1,7 +1,7 @@
 """Learning-rate schedules as two implementations really take them, beside the closed form.
 
-Without momentum and decay a step is dp = -eta g, so that eta = -<dp, g> / <g, g> over all parameters can be read off the
-step that an implementation has taken: nothing is asked of its schedule.
+Without momentum and decay a step is dp = -eta g, so that eta = -<dp, g> / <g, g> over all parameters can be read off a
+step that was taken: nothing is asked of the implementation's schedule.
 """
 
 from __future__ import annotations
@@ -59,14 +59,15 @@ def kinds(steps: int) -> dict[str, Schedule | None]:
 def study(bench: Bench) -> Outcome:
     """The rates that both sides' steps were taken with."""
     steps = QUICK_STEPS if bench.quick else STEPS
-    panels, rows = [], []
+    panels, rows, largest = [], [], 0.0
     for name, schedule in kinds(steps).items():
         sgd = SGD(lr=LR, momentum=0.0, schedule=schedule)
         meant = learning_rates(sgd, np.arange(steps))
         taken, gap = _taken(bench, sgd, steps)
         panels.append(_panel(name, meant, taken, bench.names))
         off = [float(np.abs(side - meant).max() / meant.max()) for side in taken]
-        rows.append((str(schedule) if schedule else name, *off, gap))
+        rows.append((name, off[0], off[1], gap, str(schedule) if schedule else f"lr={LR:g}"))
+        largest = max(largest, *off)
     first, second = bench.names
     figure = Figure(
         name="schedules",
@@ -76,16 +77,17 @@ def study(bench: Bench) -> Outcome:
             f"float64, {bench.images.origin}). Line: torch's schedule in closed form. Circles: {first}; crosses: "
             f"{second}; both are read off the steps that were taken, as -<dp, g> / <g, g>. CosineAnnealingLR rises "
             "again after T_max, as torch's does. The largest difference from the closed form, of any schedule on "
-            f"either side, is {max(max(row[1:3]) for row in rows):.0e} of the schedule's highest rate."
+            f"either side, is {largest:.0e} of the schedule's highest rate."
         ),
         panels=tuple(panels),
         columns=3,
     )
     columns = (
         "schedule",
-        f"{first}: largest error of the rate (of the highest)",
+        f"{first}: largest error (of the highest rate)",
         f"{second}: likewise",
-        "relative distance of the parameters at the end",
+        "relative distance of the parameters",
+        "arguments",
     )
     return Outcome(figures=(figure,), table=Table(columns=columns, rows=tuple(rows)))
 
@@ -94,9 +96,10 @@ def rate_taken(trace: StepTrace) -> float:
     """The learning rate of a step that was taken without momentum and decay."""
     along, square = 0.0, 0.0
     for name, gradient in trace.gradients.items():
-        moved = trace.parameters[name] - trace.weights[name]
-        along += float(np.vdot(moved, gradient))
-        square += float(np.vdot(gradient, gradient))
+        g = np.asarray(gradient, np.float64)
+        moved = np.asarray(trace.parameters[name], np.float64) - np.asarray(trace.weights[name], np.float64)
+        along += float(np.sum(moved * g))
+        square += float(np.sum(g * g))
     return -along / square
 
 
