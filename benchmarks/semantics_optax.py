@@ -14,8 +14,8 @@ from torch.optim import lr_scheduler
 from benchmarks.semantics_paths import DAMPENING, DECAY, LR, MOMENTUM, Path, difference, optax_path, torch_path
 
 EXACT = 1e-13
-"""Fifty steps of a few roundings each, on parameters below 10: 50 x 5 x 10 x 1.1e-16 = 3e-13 if all pointed one way;
-they do not, and a third of it is allowed. The least of the true differences is a hundred thousand times as large."""
+"""Each of 50 steps rounds a parameter (below 32, where it climbs) once and its update less: 50 x 32 x 1.1e-16 / 2 is
+9e-14 if all pointed one way. The least of the true differences is a hundred thousand times as large."""
 
 D, MU, WD = DAMPENING, MOMENTUM, DECAY
 

@@ -8,7 +8,8 @@ what the optimizer does and by nothing else. The problem is a regression with a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -32,6 +33,13 @@ Gradient = Callable[[Mapping[str, Array], int], Tensors]
 _RNG = np.random.default_rng(0)
 INPUTS, TARGETS = _RNG.normal(size=(ROWS, 6)), 2 * _RNG.normal(size=(ROWS, 3))
 START: Tensors = {"weight": _RNG.normal(size=(6, 3)), "bias": _RNG.normal(size=3)}
+
+
+@contextmanager
+def on_cpu(*, x64: bool = True) -> Iterator[None]:
+    """Within it, JAX computes on the CPU, with 64-bit types or without: what is measured does not depend on a GPU."""
+    with jax.enable_x64(x64), jax.default_device(jax.devices("cpu")[0]):
+        yield
 
 
 def gradient(p: Mapping[str, Array], step: int) -> Tensors:
@@ -72,7 +80,7 @@ def torch_path(
 
 def optax_path(chain: optax.GradientTransformation, gradient: Gradient = gradient, steps: int = STEPS) -> Path:
     """What the optax chain makes of it, with 64-bit types on, its update compiled."""
-    with jax.enable_x64(True):
+    with on_cpu():
         p = {name: jnp.array(value) for name, value in START.items()}
         state = chain.init(p)
         update = jax.jit(chain.update)
@@ -91,8 +99,8 @@ def rule_path(rule: Rule, gradient: Gradient = gradient) -> Path:
     path = []
     for step in range(STEPS):
         found = gradient(p, step)
-        for name in p:
-            p[name], buffers[name] = rule(p[name], found[name], buffers[name], step)
+        for name, g in found.items():
+            p[name], buffers[name] = rule(p[name], g, buffers[name], step)
         path.append(dict(p))
     return path
 

@@ -129,7 +129,8 @@ def study_plane(plane: Plane, bench: Bench) -> Outcome:
 
 def _path(plane: Plane, change: Change, steps: int) -> Array:
     sgd = replace(plane.base, **change)
-    return descend(plane.problem, torch_form(sgd), steps, clipping=sgd)
+    path = descend(plane.problem, torch_form(sgd), steps, clipping=sgd)
+    return np.where(np.isfinite(path), path, np.nan)
 
 
 def _base_text(sgd: SGD) -> str:
@@ -201,9 +202,8 @@ def _distance_figure(
 
 
 def _distance_curve(plane: Plane, path: Array, label: str, color: int) -> Curve:
-    away = distances(plane.problem, path)
-    away = np.where(np.isfinite(away), away, np.nan)
-    return Curve(x=np.arange(len(path), dtype=np.float64), y=away, label=label, color=color)
+    steps = np.arange(len(path), dtype=np.float64)
+    return Curve(x=steps, y=distances(plane.problem, path), label=label, color=color)
 
 
 def _plane_table(plane: Plane, paths: Sequence[tuple[Change, Array]]) -> Table:

@@ -52,12 +52,12 @@ def study(bench: Bench) -> Outcome:
         title="The learning rate outside the momentum buffer (torch) and inside (Keras)",
         caption=(
             f"SGD(lr={BASE.lr:g}, momentum={BASE.momentum:g}) on f(x, y) = (x² + 20 y²) / 2 in float64, from the same "
-            "point. Left: the learning rates, in the colours of the right panel. Middle: the length of each update under the "
-            "sharpest of them. When the rate falls tenfold, so does torch's update, at once; Keras' buffer holds "
-            "gradients that were already "
-            "multiplied by the old rate, and forgets them at 0.9 a step. Right: the distance between the two forms' "
-            "parameters, relative to their distance from the optimum at the start. With a constant rate it is rounding "
-            f"({float(_apart(*pairs['constant']).max()):.0e} at most); once the rate changes, the two forms are different optimizers."
+            "point. Left: the learning rates, in the colours of the right panel. Middle: the length of each update "
+            "under the sharpest of them. When the rate falls tenfold, so does torch's update, at once; Keras' buffer "
+            "holds gradients that were already multiplied by the old rate, and forgets them at 0.9 a step. Right: the "
+            "distance between the two forms' parameters, relative to their distance from the optimum at the start. "
+            f"With a constant rate it is rounding ({float(_apart(*pairs['constant']).max()):.0e} at most); once the "
+            "rate changes, the two forms are different optimizers."
         ),
         panels=panels,
         columns=3,

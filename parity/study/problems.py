@@ -70,7 +70,8 @@ class Quadratic:
 
     def gradient(self, p: Array) -> Array:
         """See `Problem`."""
-        return p * np.array([1.0, self.condition])
+        slopes: Array = p * np.array([1.0, self.condition])
+        return slopes
 
 
 @dataclass(frozen=True, kw_only=True)
