@@ -73,7 +73,10 @@ def fill(page: str, results: Mapping[str, Any]) -> str:
 
 
 def _size(value: float) -> str:
-    return f"{value:.1e}" if value else "0"
+    """Two digits, as a power of ten where it is small."""
+    if value >= 1:
+        return f"{value:.1f}" if value < 10 else f"{value:.0f}"
+    return f"{value:.2g}" if value == 0 or value >= 0.01 else f"{value:.1e}"
 
 
 def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -81,10 +84,9 @@ def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _code(text: str) -> str:
-    """Code up to the colon, then words; a bar would end the cell."""
-    code, colon, words = text.partition("): ")
-    code = code + ")" if colon else code
-    return f"`{code}`{', ' + words if words else ''}".replace("|", "\\|")
+    """Code, and the words after its #; a bar would end the cell."""
+    code, _, words = text.replace("|", "\\|").partition("  # ")
+    return f"`{code}`{', ' + words if words else ''}"
 
 
 def _pairs(rows: Sequence[Row]) -> list[str]:

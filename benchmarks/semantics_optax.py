@@ -26,9 +26,9 @@ class Row:
 
     Args:
         key: its name in the file of results.
-        torch: as it is written.
+        torch: as it is written; words after a #.
         torch_path: what it does.
-        optax: as it is written.
+        optax: likewise.
         chain: what it is.
         same: whether the two are equal up to rounding.
     """
@@ -116,7 +116,7 @@ ARGUMENT_ROWS = (
     ),
     Row(
         key="decay-groups",
-        torch="groups: weight_decay=wd on weights, 0 on biases",
+        torch="groups: weight_decay=wd  # on weights, 0 on biases",
         torch_path=Torch({**MOM, "groups": no_bias_decay}),
         optax="chain(add_decayed_weights(wd, mask={weight: True, bias: False}), sgd(lr, mu))",
         chain=lambda: decayed(sgd(**MOM), mask={"weight": True, "bias": False}),
@@ -132,7 +132,7 @@ ARGUMENT_ROWS = (
         key="dampening-decay",
         torch="momentum=mu, dampening=d, weight_decay=wd",
         torch_path=Torch({**MOM, "dampening": D, "weight_decay": WD}),
-        optax="chain(add_decayed_weights(wd), scale_by_schedule(as above), sgd(lr, mu))",
+        optax="chain(add_decayed_weights(wd), scale_by_schedule(...), sgd(lr, mu))  # as above",
         chain=lambda: decayed(optax.chain(dampen(D), sgd(**MOM))),
     ),
     Row(
@@ -156,7 +156,7 @@ WRONG_ROWS = (
         key="wrong-dampening-scaled",
         torch="momentum=mu, dampening=d",
         torch_path=Torch({**MOM, "dampening": D}),
-        optax="chain(scale(1 - d), sgd(lr, mu)): the first gradient is scaled too",
+        optax="chain(scale(1 - d), sgd(lr, mu))  # the first gradient is scaled too",
         chain=lambda: optax.chain(optax.scale(1 - D), sgd(**MOM)),
         same=False,
     ),
@@ -172,7 +172,7 @@ WRONG_ROWS = (
         key="wrong-ema-debiased",
         torch="momentum=mu, dampening=mu",
         torch_path=Torch({**MOM, "dampening": MU}),
-        optax="chain(ema(mu), scale(-lr)): debiased",
+        optax="chain(ema(mu), scale(-lr))  # debiased",
         chain=lambda: optax.chain(optax.ema(MU), optax.scale(-LR)),
         same=False,
     ),
@@ -180,7 +180,7 @@ WRONG_ROWS = (
         key="wrong-decay-after-trace",
         torch="momentum=mu, weight_decay=wd",
         torch_path=Torch({**MOM, "weight_decay": WD}),
-        optax="chain(trace(mu), add_decayed_weights(wd), scale(-lr)): decoupled",
+        optax="chain(trace(mu), add_decayed_weights(wd), scale(-lr))  # decoupled",
         chain=lambda: optax.chain(optax.trace(MU), optax.add_decayed_weights(WD), optax.scale(-LR)),
         same=False,
     ),
@@ -188,7 +188,7 @@ WRONG_ROWS = (
         key="wrong-decay-after-sgd",
         torch="momentum=mu, weight_decay=wd",
         torch_path=Torch({**MOM, "weight_decay": WD}),
-        optax="chain(sgd(lr, mu), add_decayed_weights(wd)): grows the weights",
+        optax="chain(sgd(lr, mu), add_decayed_weights(wd))  # grows the weights",
         chain=lambda: optax.chain(sgd(**MOM), optax.add_decayed_weights(WD)),
         same=False,
     ),
@@ -196,15 +196,15 @@ WRONG_ROWS = (
         key="wrong-maximize-negative-lr",
         torch="momentum=mu, weight_decay=wd, maximize=True",
         torch_path=Torch({**MOM, "weight_decay": WD, "maximize": True}),
-        optax="chain(add_decayed_weights(wd), sgd(-lr, mu)): the decay climbs too",
+        optax="chain(add_decayed_weights(wd), sgd(-lr, mu))  # the decay climbs too",
         chain=lambda: decayed(optax.sgd(-LR, **MOM)),
         same=False,
     ),
     Row(
         key="wrong-bias-decay",
-        torch="groups: weight_decay=wd on weights, 0 on biases",
+        torch="groups: weight_decay=wd  # on weights, 0 on biases",
         torch_path=Torch({**MOM, "groups": no_bias_decay}),
-        optax="chain(add_decayed_weights(wd), sgd(lr, mu)): biases decay too",
+        optax="chain(add_decayed_weights(wd), sgd(lr, mu))  # biases decay too",
         chain=lambda: decayed(sgd(**MOM)),
         same=False,
     ),
@@ -212,7 +212,7 @@ WRONG_ROWS = (
         key="wrong-accumulator",
         torch="momentum=mu",
         torch_path=Torch(MOM),
-        optax="sgd(lr, mu, accumulator_dtype=bfloat16): the stored buffer is rounded",
+        optax="sgd(lr, mu, accumulator_dtype=bfloat16)  # the stored buffer is rounded",
         chain=lambda: sgd(**MOM, accumulator_dtype=jnp.bfloat16),
         same=False,
     ),
@@ -305,9 +305,9 @@ SCHEDULE_ROWS = (
     ),
     Row(
         key="cosine-after-end",
-        torch="CosineAnnealingLR(25), which rises again",
+        torch="CosineAnnealingLR(25)  # which rises again",
         torch_path=scheduled(lr_scheduler.CosineAnnealingLR, 25),
-        optax="cosine_decay_schedule(lr, 25), which stays at 0",
+        optax="cosine_decay_schedule(lr, 25)  # which stays at 0",
         chain=at(optax.cosine_decay_schedule(LR, 25)),
         same=False,
     ),
@@ -320,10 +320,18 @@ SCHEDULE_ROWS = (
         same=False,
     ),
     Row(
+        key="one-step-early",
+        torch="StepLR(10, 0.5)",
+        torch_path=scheduled(lr_scheduler.StepLR, 10, 0.5),
+        optax="piecewise_constant_schedule(lr, {9: .5, 19: .5, ...})  # a step early",
+        chain=at(optax.piecewise_constant_schedule(LR, dict.fromkeys(range(9, 60, 10), 0.5))),
+        same=False,
+    ),
+    Row(
         key="one-step-late",
         torch="StepLR(10, 0.5)",
         torch_path=scheduled(lr_scheduler.StepLR, 10, 0.5),
-        optax="piecewise_constant_schedule(lr, {11: .5, 21: .5, ...}): a step late",
+        optax="piecewise_constant_schedule(lr, {11: .5, 21: .5, ...})  # a step late",
         chain=at(optax.piecewise_constant_schedule(LR, dict.fromkeys(range(11, 60, 10), 0.5))),
         same=False,
     ),
@@ -363,32 +371,32 @@ CLIP_ROWS = (
     ),
     Row(
         key="clip-norm",
-        torch="clip_grad_norm_(p, c), then weight_decay=wd",
+        torch="clip_grad_norm_(p, c)  # then weight_decay=wd",
         torch_path=CLIPPED,
-        optax="chain(own: g min(1, c / (norm + 1e-6)), add_decayed_weights(wd), sgd(lr, mu))",
+        optax="chain(clip, add_decayed_weights(wd), sgd(lr, mu))  # own clip: g min(1, c / (norm + 1e-6))",
         chain=lambda: optax.chain(clip_norm(1e-6), decayed(sgd(**MOM))),
     ),
     Row(
         key="clip-norm-optax",
-        torch="clip_grad_norm_(p, c), then weight_decay=wd",
+        torch="clip_grad_norm_(p, c)  # then weight_decay=wd",
         torch_path=CLIPPED,
-        optax="chain(clip_by_global_norm(c), add_decayed_weights(wd), sgd(lr, mu)): no epsilon",
+        optax="chain(clip_by_global_norm(c), add_decayed_weights(wd), sgd(lr, mu))  # no epsilon",
         chain=lambda: optax.chain(optax.clip_by_global_norm(CLIP_NORM), decayed(sgd(**MOM))),
         same=False,
     ),
     Row(
         key="clip-after-decay",
-        torch="clip_grad_norm_(p, c), then weight_decay=wd",
+        torch="clip_grad_norm_(p, c)  # then weight_decay=wd",
         torch_path=CLIPPED,
-        optax="chain(add_decayed_weights(wd), own clipping, sgd(lr, mu)): the decay is clipped too",
+        optax="chain(add_decayed_weights(wd), clip, sgd(lr, mu))  # the decay is clipped too",
         chain=lambda: decayed(optax.chain(clip_norm(1e-6), sgd(**MOM))),
         same=False,
     ),
     Row(
         key="clip-per-tensor",
-        torch="clip_grad_norm_(p, c), then weight_decay=wd",
+        torch="clip_grad_norm_(p, c)  # then weight_decay=wd",
         torch_path=CLIPPED,
-        optax="chain(clip_by_block_rms(c), ...): each tensor by itself, by its root mean square",
+        optax="chain(clip_by_block_rms(c), ...)  # each tensor by itself, by its root mean square",
         chain=lambda: optax.chain(optax.clip_by_block_rms(CLIP_NORM), decayed(sgd(**MOM))),
         same=False,
     ),

@@ -45,11 +45,11 @@ def test_no_size_is_written_by_hand():
     """What looks like a measured size, outside code, stands before a marker or in a table of results."""
     text = semantics.NUMBER.sub("", semantics.TABLE.sub("", PAGE))
     text = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
-    assert set(re.findall(r"\d+(?:\.\d+)?e[+-]?\d+", text)) <= ROUND
+    assert set(re.findall(r"\d+(?:\.\d+)?e[+-]?\d+|(?<![\d.])0\.\d{2,}", text)) <= ROUND
 
 
-ROUND = {"1e-15", "1e-6", "1e-8", "5e-3"}
-"""Orders of magnitude, torch's epsilon, and a weight decay that is an example."""
+ROUND = {"1e-15", "1e-6", "1e-8", "5e-3", "0.05", "0.001"}
+"""Orders of magnitude, and what is given and not measured: torch's epsilon, arguments, an example."""
 
 
 def test_every_link_inside_leads_somewhere():

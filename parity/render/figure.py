@@ -148,7 +148,8 @@ def _line(curve: Curve, *, path: bool) -> dict[str, Any]:
         dashes = "-" if path or curve.color <= 0 else DASHES[curve.color % len(DASHES)]
     if path and len(curve.x) <= FEW:
         return {"linestyle": dashes, "marker": ".", "markersize": 3.5, "linewidth": 1.0}
-    return {"linestyle": dashes, "linewidth": 1.5}
+    # A line of one point is none.
+    return {"linestyle": dashes, "linewidth": 1.5, "marker": "o" if np.isfinite(curve.y).sum() < 2 else ""}
 
 
 def _draw_landscape(axes: Axes, ground: Landscape, first: Curve) -> None:

@@ -120,7 +120,7 @@ def _gap_panel(twins: list[Twins], first_seed: int, *, images: bool) -> Panel:
         curves.append(Curve(x=x, y=distances, label=label, color=colors[pair.batch]))
     return Panel(
         title="over images seen" if images else "over steps",
-        x_label="images seen" if images else "update (steps)",
+        x_label="images seen (count)" if images else "update (steps)",
         y_label="relative distance of the parameters",
         curves=tuple(curves),
         log_x=True,
