@@ -106,6 +106,9 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         _frame(axes, panel.landscape)
     else:  # after the curves: what is not given is fitted to them
         axes.set_ylim(*panel.y_limits)
+    if panel.x_ticks:
+        axes.set_xticks(panel.x_ticks, [f"{tick:g}" for tick in panel.x_ticks])
+        axes.set_xticks([], minor=True)
     if _keys(panel) and panel.landscape:
         axes.legend(framealpha=0.9, handlelength=2.6)
     elif _keys(panel):  # beneath the axes, where it hides nothing

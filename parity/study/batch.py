@@ -74,8 +74,8 @@ def study(bench: Bench) -> Outcome:
         title="The batch size, and where float32 twins part",
         caption=(
             f"{first} and {second} train the tutorial's CNN side by side in float32 from the same weights on the same "
-            f"batches ({bench.images.origin}), SGD(lr={SETTINGS.lr:g}, momentum={SETTINGS.momentum:g}), {len(seeds)} "
-            "seeds for each batch size, a curve each. Left and middle: the largest relative distance of a parameter "
+            f"batches ({bench.images.origin}), SGD(lr={SETTINGS.lr:g}, momentum={SETTINGS.momentum:g}); for each "
+            f"batch size a curve for each seed from {seeds[0]} to {seeds[-1]}. Left and middle: the largest relative distance of a parameter "
             "tensor, over steps and over images seen. They stay within rounding (float32's eps is 1.2e-7), until one "
             "choice in a ReLU or a pooling window falls the other way on one side; then the distance jumps. Right: "
             "the step of that flip, a circle for each seed; an arrow: not within the steps taken. A larger batch makes "
@@ -144,6 +144,7 @@ def _parting_panel(twins: list[Twins]) -> Panel:
     return Panel(
         title="step of the first flip",
         x_label="batch size (images)",
+        x_ticks=tuple(float(batch) for batch in colors),
         y_label="step (the first is 1)",
         curves=tuple(curves),
         log_x=True,

@@ -46,10 +46,12 @@ def study(bench: Bench) -> Outcome:
         caption=(
             f"Momentum and dampening {MOMENTUM:g}. Left: the step that each form makes of a gradient that is always 1, "
             "in units of lr. torch.optim.SGD puts the first gradient into the buffer whole, so its first step is "
-            f"{1 / (1 - DAMPENING):.0f} times as long as that of a form which scales every gradient by 1 - dampening; "
-            "an exponential mean that is divided by the sum of its weights steps 1 throughout. Middle: the distance to "
-            f"the optimum of f(x, y) = (x² + 20 y²) / 2, lr {LR:g}. Right: how far the other forms' parameters are "
-            "from torch's there."
+            f"{1 / (1 - DAMPENING):.0f} times as long as that of a form which scales every gradient by 1 - dampening. On "
+            "this gradient torch's form and an exponential mean, divided by the sum of its weights, both step 1 "
+            "throughout. Middle: the distance to the optimum of f(x, y) = (x² + 20 y²) / 2, "
+            f"lr {LR:g}: there they differ too, because torch remembers its first gradient "
+            f"{1 / (1 - DAMPENING):.0f} times as strongly as any other. Right: how far the other forms' parameters are "
+            "from torch's there, in the same colours."
         ),
         panels=(_response_panel(steps), _distance_panel(paths), _apart_panel(apart)),
         columns=3,
@@ -105,7 +107,6 @@ def _distance_panel(paths: dict[str, Array]) -> Panel:
         x_label="update (steps)",
         y_label="distance to the optimum (Euclidean)",
         curves=tuple(curves),
-        legend=False,
     )
 
 
@@ -115,12 +116,12 @@ def _apart_panel(apart: dict[str, Array]) -> Panel:
         Curve(x=np.arange(len(gap), dtype=np.float64), y=gap, label=label, color=number)
         for number, (label, gap) in enumerate(others, 1)
     ]
-    still = Curve(x=np.array([0.0]), y=np.array([0.0]), label=next(iter(apart)), color=0, dashed=True)
     return Panel(
         title="distance from torch's parameters",
         x_label="update (steps)",
         y_label="distance (Euclidean)",
-        curves=(still, *curves),
+        curves=tuple(curves),
+        legend=False,
     )
 
 

@@ -64,6 +64,7 @@ class Panel:
         log_y: likewise.
         landscape: drawn beneath as contours of equal logarithmic distance.
         y_limits: None to fit the curves; likewise where one of both is None.
+        x_ticks: the only values that the x axis names; () to choose.
         legend: whether there is one.
     """
 
@@ -75,6 +76,7 @@ class Panel:
     log_y: bool = False
     landscape: Landscape | None = None
     y_limits: tuple[float | None, float | None] = (None, None)
+    x_ticks: tuple[float, ...] = ()
     legend: bool = True
 
 

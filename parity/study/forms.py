@@ -57,7 +57,7 @@ def study(bench: Bench) -> Outcome:
             "holds gradients that were already multiplied by the old rate, and forgets them at 0.9 a step. Right: the "
             "distance between the two forms' parameters, relative to their distance from the optimum at the start. "
             f"With a constant rate it is rounding ({float(_apart(*pairs['constant']).max()):.0e} at most); once the "
-            "rate changes, the two forms are different optimizers."
+            "rate changes, the two forms are different optimizers. A distance of exactly 0 is not drawn."
         ),
         panels=panels,
         columns=3,

@@ -62,11 +62,12 @@ def study(bench: Bench) -> Outcome:
         name="nesterov",
         title="Nesterov momentum, in torch's form and in the textbook's",
         caption=(
-            f"SGD(lr={BASE.lr:g}, momentum={BASE.momentum:g}) on f(x, y) = (x² + 20 y²) / 2 in float64. Left: paths "
-            "(circle: start; star: optimum); nesterov damps the swing across the valley. Middle: the distance to the "
-            "optimum. Right: how far torch's parameters are from the textbook's, of which q are the parameters and "
-            "q + mu v the points where it takes the gradient. With a constant learning rate torch's p is q + mu v, up "
-            "to rounding (1e-16): the same rule in another variable. When the rate falls tenfold, the two part."
+            f"SGD(lr={BASE.lr:g}, momentum={BASE.momentum:g}) on f(x, y) = (x² + 20 y²) / 2 in float64. Left: paths, "
+            "in the middle panel's colours (circle: start; star: optimum); nesterov damps the swing across the valley. "
+            "Middle: the distance to the optimum. Right: how far torch's parameters are from the textbook's, of which "
+            "q are the parameters and q + mu v the points where it takes the gradient. With a constant learning rate "
+            "torch's p is q + mu v, up to rounding: the same rule in another variable. When the rate falls tenfold, "
+            "the two part. A distance of exactly 0 is not drawn."
         ),
         panels=(_paths_panel(paths), _distance_panel(paths), _gap_panel(gaps)),
         columns=3,
