@@ -115,8 +115,10 @@ def run(a: str, b: str, save_weights: Path | None, **arguments: Any) -> None:
 
     Example: parity run torch_impl jax_impl --data embedded --epochs 1
     """
+    from parity.data import check_folder
+
     if save_weights is not None:
-        _check_folder(save_weights)
+        check_folder(save_weights, argument="save_weights")
 
     def weights_files(names: Sequence[str]) -> list[Path]:
         return [save_weights / f"{name.replace(':', '-')}.safetensors" for name in names] if save_weights else []
@@ -207,19 +209,6 @@ def _write(result: Result, json_file: Path | None, weights_files: Sequence[Path]
         click.echo(f"wrote {path}: the weights of {side.name} after {result.run.steps} steps")
     if result.report.ending.kind != "complete" and not (json_file or weights_files):
         click.echo("nothing was kept; --json and --save-weights keep what there is")
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be written to or made; it is made only when there is something to write."""
-    from parity.contract import InputError
-    from parity.data import check_writable
-
-    if folder.is_dir():
-        check_writable(folder / "weights", argument="save_weights")
-    elif folder.exists():
-        raise InputError("save_weights", folder, "it is a file", "name a folder")
-    else:
-        check_writable(folder, argument="save_weights")
 
 
 @cli.group()

@@ -35,7 +35,7 @@ def study(names: tuple[str, ...], everything: bool, out: Path | None, seed: int,
     Example: parity study quadratic forms --out figures
     """
     from parity.contract import InputError
-    from parity.data import load_data
+    from parity.data import check_folder, load_data
     from parity.study import EXPERIMENTS, Bench, experiments_named
 
     if not (names or everything):
@@ -46,7 +46,7 @@ def study(names: tuple[str, ...], everything: bool, out: Path | None, seed: int,
         raise InputError("out", "not given", "figures need a folder to be written into", "give one")
     if seed < 0:
         raise InputError("seed", seed, "it is negative", "give 0 or more")
-    _check_folder(out)
+    check_folder(out, argument="out")
     bench = Bench(seed=seed, quick=quick, names=(arguments["a"], arguments["b"]))
     if any(experiment.trains for experiment in chosen):
         dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
@@ -72,16 +72,3 @@ def _run(experiment: Experiment, bench: Bench, out: Path) -> None:
     echo(f"  {line}" for line in table_lines(outcome.table))
     seconds = time.perf_counter() - begin
     click.echo(f"  wrote {', '.join(name for name, _ in files)} into {out} ({seconds:.1f} s)")
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be written to or made; it is made only when there is something to write."""
-    from parity.contract import InputError
-    from parity.data import check_writable
-
-    if folder.is_dir():
-        check_writable(folder / "figure", argument="out")
-    elif folder.exists():
-        raise InputError("out", folder, "it is a file", "name a folder")
-    else:
-        check_writable(folder, argument="out")

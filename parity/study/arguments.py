@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.contract import SGD, Schedule, StepLR, initial_weights
-from parity.running.lockstep import train
+from parity.contract import SGD, Schedule, StepLR
 from parity.settings import Settings
 from parity.study.experiment import Array, Bench, Curve, Experiment, Figure, Outcome, Panel, Table
 from parity.study.problems import Problem, Quadratic, Rosenbrock, distances, landscape
@@ -274,12 +273,9 @@ def study_cnn(bench: Bench) -> Outcome:
 
 def _losses(bench: Bench, change: Change, steps: int) -> Array:
     """Of each step; shorter where the loss stops being finite."""
-    dataset = bench.images
-    size = min(CNN_BATCH, len(dataset.train_labels))
-    epochs = -(-steps * size // len(dataset.train_labels)) + 1
-    sgd = replace(CNN_BASE, **change)
-    settings = Settings(sgd=sgd, batch_size=size, epochs=epochs, steps=steps, seed=bench.seed, device="cpu")
-    run = train([bench.side(0)], dataset, settings, initial_weights(bench.seed), evaluate=False)
+    sgd, size = replace(CNN_BASE, **change), min(CNN_BATCH, len(bench.images.train_labels))
+    settings = Settings(sgd=sgd, batch_size=size, steps=steps, seed=bench.seed, device="cpu")
+    run = bench.train([bench.side(0)], settings)
     losses: Array = run.sides[0].losses.astype(np.float64)
     return losses
 

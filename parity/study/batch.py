@@ -13,9 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from parity.compare import StateGap
-from parity.contract import SGD, InputError, initial_weights
-from parity.running.history import Run
-from parity.running.lockstep import train
+from parity.contract import SGD, InputError
 from parity.settings import Settings
 from parity.study.experiment import Array, Bench, Curve, Experiment, Figure, Outcome, Panel, Table
 
@@ -75,11 +73,11 @@ def study(bench: Bench) -> Outcome:
         caption=(
             f"{first} and {second} train the tutorial's CNN side by side in float32 from the same weights on the same "
             f"batches ({bench.images.origin}), SGD(lr={SETTINGS.lr:g}, momentum={SETTINGS.momentum:g}); for each "
-            f"batch size a curve for each seed from {seeds[0]} to {seeds[-1]}. Left and middle: the largest relative distance of a parameter "
-            "tensor, over steps and over images seen. They stay within rounding (float32's eps is 1.2e-7), until one "
-            "choice in a ReLU or a pooling window falls the other way on one side; then the distance jumps. Right: "
-            "the step of that flip, a circle for each seed; an arrow: not within the steps taken. A larger batch makes "
-            "more choices in a step, and weighs each of them less."
+            f"batch size a curve for each seed from {seeds[0]} to {seeds[-1]}. Left and middle: the largest relative "
+            "distance of a parameter tensor, over steps and over images seen. They stay within rounding (float32's eps "
+            "is 1.2e-7), until one choice in a ReLU or a pooling window falls the other way on one side; then the "
+            "distance jumps. Right: the step of that flip, a circle for each seed; an arrow: not within the steps "
+            "taken. A larger batch makes more choices in a step, and weighs each of them less."
         ),
         panels=(
             _gap_panel(twins, seeds[0], images=False),
@@ -92,10 +90,8 @@ def study(bench: Bench) -> Outcome:
 
 
 def _twins(bench: Bench, batch: int, steps: int, seed: int) -> Twins:
-    dataset = bench.images
-    epochs = -(-steps * batch // len(dataset.train_labels)) + 1
-    settings = Settings(sgd=SETTINGS, batch_size=batch, epochs=epochs, steps=steps, seed=seed, device="cpu")
-    run: Run = train([bench.side(0), bench.side(1)], dataset, settings, initial_weights(seed), evaluate=False)
+    settings = Settings(sgd=SETTINGS, batch_size=batch, steps=steps, seed=seed, device="cpu")
+    run = bench.train([bench.side(0), bench.side(1)], settings)
     if run.failure is not None:
         raise run.failure
     parting = run.parting

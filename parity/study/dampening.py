@@ -46,12 +46,11 @@ def study(bench: Bench) -> Outcome:
         caption=(
             f"Momentum and dampening {MOMENTUM:g}. Left: the step that each form makes of a gradient that is always 1, "
             "in units of lr. torch.optim.SGD puts the first gradient into the buffer whole, so its first step is "
-            f"{1 / (1 - DAMPENING):.0f} times as long as that of a form which scales every gradient by 1 - dampening. On "
-            "this gradient torch's form and an exponential mean, divided by the sum of its weights, both step 1 "
-            "throughout. Middle: the distance to the optimum of f(x, y) = (x² + 20 y²) / 2, "
-            f"lr {LR:g}: there they differ too, because torch remembers its first gradient "
-            f"{1 / (1 - DAMPENING):.0f} times as strongly as any other. Right: how far the other forms' parameters are "
-            "from torch's there, in the same colours."
+            f"{1 / (1 - DAMPENING):.0f} times as long as that of a form which scales every gradient by 1 - dampening; "
+            "torch's form and an exponential mean, divided by the sum of its weights, both step 1 throughout. Middle: "
+            f"the distance to the optimum of f(x, y) = (x² + 20 y²) / 2, lr {LR:g}: there those two differ as well, "
+            f"because torch remembers its first gradient {1 / (1 - DAMPENING):.0f} times as strongly as any other. "
+            "Right: how far the other forms' parameters are from torch's there, in the same colours."
         ),
         panels=(_response_panel(steps), _distance_panel(paths), _apart_panel(apart)),
         columns=3,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.contract import InputError
+from parity.contract import InputError, initial_weights
 from parity.data import Dataset
 from parity.registry import resolve
-from parity.settings import Side
+from parity.running.history import Run
+from parity.running.lockstep import train
+from parity.settings import Settings, Side
 
 __all__ = ["Array", "Bench", "Curve", "Experiment", "Figure", "Landscape", "Outcome", "Panel", "Table"]
 
@@ -134,6 +136,20 @@ class Bench:
         """
         name = self.names[number]
         return Side(name=name, implementation=resolve(name))
+
+    def train(self, sides: Sequence[Side], settings: Settings) -> Run:
+        """Train the CNN from the settings' seed, for as many epochs as the steps take; without an evaluation.
+
+        Raises:
+            InputError: a side cannot start, or brings its own data.
+            KeyboardInterrupt: it was interrupted, so that there is nothing to show.
+        """
+        size = len(self.images.train_labels)
+        whole = replace(settings, epochs=-(-(settings.steps or 1) * settings.batch_size // size) + 1)
+        run = train(sides, self.images, whole, initial_weights(settings.seed), evaluate=False)
+        if run.interrupted:
+            raise KeyboardInterrupt
+        return run
 
     @property
     def images(self) -> Dataset:

@@ -6,7 +6,11 @@ step that was taken: nothing is asked of the implementation's schedule.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count, islice
+
 import numpy as np
+from numpy.typing import NDArray
 
 from parity.compare import largest_gap
 from parity.contract import (
@@ -27,7 +31,7 @@ from parity.data import Loader
 from parity.oracle.schedule import learning_rates
 from parity.pair import Pair, start_pair
 from parity.problem import cnn_problem
-from parity.settings import Settings
+from parity.settings import Settings, require_cnn
 from parity.study.experiment import Array, Bench, Curve, Experiment, Figure, Outcome, Panel, Table
 
 __all__ = ["EXPERIMENT", "rate_taken"]
@@ -105,16 +109,26 @@ def rate_taken(trace: StepTrace) -> float:
 
 def _taken(bench: Bench, sgd: SGD, steps: int) -> tuple[tuple[Array, Array], float]:
     """Each side's (steps,) rates, and the relative gap of their parameters at the end."""
-    loader = Loader(size=len(bench.images.train_labels), batch_size=2, seed=bench.seed)
     settings = Settings(sgd=sgd, batch_size=2, seed=bench.seed, dtype="float64", device="cpu")
     problem = cnn_problem(bench.images, initial_weights(bench.seed))
-    pair = start_pair((bench.side(0), bench.side(1)), problem, settings, "cpu")
+    sides = bench.side(0), bench.side(1)
+    require_cnn(sides)
+    pair = start_pair(sides, problem, settings, "cpu")
     rates = []
-    for rows in next(loader.plans(0, length=steps)):
+    for rows in islice(_batches(bench), steps):
         pair, traces = pair.observe(rows)
         rates.append([rate_taken(trace) for trace in traces])
     first, second = np.array(rates).T
     return (first, second), _gap(pair)
+
+
+def _batches(bench: Bench) -> Iterator[NDArray[np.int32]]:
+    """Rows of two images, epoch after epoch, for ever."""
+    size = len(bench.images.train_labels)
+    loader = Loader(size=size, batch_size=min(2, size), seed=bench.seed)
+    for epoch in count():
+        for plan in loader.plans(epoch):
+            yield from plan
 
 
 def _gap(pair: Pair) -> float:

@@ -11,12 +11,14 @@ import pytest
 from PIL import Image
 
 from parity.contract import SGD, InputError, StepLR
+from parity.data import Dataset
 from parity.render.figure import csv_text, draw, files_of, json_text, table_lines
 from parity.study import EXPERIMENTS, Bench, Table, experiments_named
 from parity.study import batch as batch_module
-from parity.study.arguments import CNN_CHANGES, PLANES, stated
+from parity.study.arguments import CNN_CHANGES, CNN_QUICK_STEPS, PLANES, stated
 from parity.study.dampening import RULES, response
 from parity.study.schedules import kinds, rate_taken
+from tests import fakes
 
 PLAIN = [name for name, experiment in EXPERIMENTS.items() if not experiment.trains]
 
@@ -25,8 +27,8 @@ PLAIN = [name for name, experiment in EXPERIMENTS.items() if not experiment.trai
 def outcomes(small):
     """All in quick form; the CNN's on random images, by fakes and the oracle."""
     bench = Bench(dataset=small, quick=True, names=("parity.oracle", "parity.oracle"))
-    fakes = Bench(dataset=small, quick=True, names=("tests.fakes:honest", "tests.fakes:honest"))
-    return {name: experiment.run(bench if name == "schedules" else fakes) for name, experiment in EXPERIMENTS.items()}
+    faked = Bench(dataset=small, quick=True, names=("tests.fakes:honest", "tests.fakes:honest"))
+    return {name: experiment.run(bench if name == "schedules" else faked) for name, experiment in EXPERIMENTS.items()}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -185,3 +187,28 @@ def test_numbers_that_json_has_none_for(outcomes):
     text = json_text(EXPERIMENTS["quadratic"], outcomes["quadratic"], ())
     assert "NaN" not in text
     assert "Infinity" not in text
+
+
+def test_a_set_of_few_images_is_gone_through_again_and_again(small):
+    few = Dataset(
+        name="few",
+        origin="three images",
+        train_images=small.train_images[:3],
+        train_labels=small.train_labels[:3],
+        test_images=small.test_images,
+        test_labels=small.test_labels,
+    )
+    bench = Bench(dataset=few, quick=True, names=("parity.oracle", "parity.oracle"))
+    assert max(row[1] for row in EXPERIMENTS["schedules"].run(bench).table.rows) < 1e-12
+    faked = Bench(dataset=few, quick=True, names=("tests.fakes:honest", "tests.fakes:honest"))
+    assert EXPERIMENTS["cnn"].run(faked).table.rows[0][1] == CNN_QUICK_STEPS
+
+
+def test_an_interrupted_training_shows_nothing(small, monkeypatch):
+    monkeypatch.setattr(fakes.Fake, "run", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        EXPERIMENTS["cnn"].run(Bench(dataset=small, quick=True, names=("tests.fakes:honest", "tests.fakes:honest")))
+
+
+def interrupt(*arguments):
+    raise KeyboardInterrupt
