@@ -112,7 +112,7 @@ def _environment(environment: Mapping[str, Any]) -> list[str]:
     packages = environment["packages"]
     versions = ", ".join(f"{name} {packages[name]}" for name in ("torch", "jax", "optax", "numpy"))
     machine = f"{environment['processor']}, {environment['cores']} cores, {environment['system']}"
-    return [f"Measured with {versions}, Python {environment['python']}, on the CPU: {machine}."]
+    return [f"Measured with {versions}, Python {environment['python']},", f"on the CPU: {machine}."]
 
 
 def write(path: Path, text: str) -> None:

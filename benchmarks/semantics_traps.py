@@ -34,7 +34,7 @@ from benchmarks.semantics_paths import (
     torch_path,
 )
 from parity.contract import SGD, StepLR
-from parity.study.rules import averaged, debiased, decoupled, keras, scaled
+from parity.study.rules import Rule, averaged, debiased, decoupled, keras, scaled, torch_form
 
 BASE = SGD(lr=LR, momentum=MOMENTUM)
 STEPPED = replace(BASE, schedule=StepLR(step_size=10, gamma=0.5))
@@ -107,8 +107,16 @@ def bias_moves(path: Path, first: int) -> float:
     return float(max(np.abs(p["bias"] - path[first]["bias"]).max() for p in path[first:]))
 
 
+RESTART = 25
+
+
+def forgetful(rule: Rule) -> Rule:
+    """The rule in a program that goes on at step RESTART from its parameters alone."""
+    return lambda p, g, b, t: rule(p, g, None if t == RESTART else b, t)
+
+
 def first_steps() -> Mapping[str, Measurement]:
-    """Gradients that are missing, or zero, on one side."""
+    """Gradients that are missing, or zero, on one side; and a buffer that is forgotten."""
     late = {**MOM, "dampening": DAMPENING}
     return {
         "missing-gradient-moves": lambda: bias_moves(torch_path(**MOM, gradient=bias_until_late), LATE - 1),
@@ -119,6 +127,7 @@ def first_steps() -> Mapping[str, Measurement]:
         "unfrozen-late-dampened": lambda: difference(
             torch_path(**late, gradient=bias_from_late), torch_path(**late, gradient=bias_zero_until_late)
         ),
+        "restart": lambda: difference(torch_path(**MOM), rule_path(forgetful(torch_form(BASE)))),
         "unfrozen-late": lambda: difference(
             torch_path(**MOM, gradient=bias_from_late), torch_path(**MOM, gradient=bias_zero_until_late)
         ),
