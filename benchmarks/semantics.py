@@ -17,8 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.semantics_counts import count_rows
 from benchmarks.semantics_optax import TABLES
-from benchmarks.semantics_traps import alike_rows, count_rows, defaults, measurements
+from benchmarks.semantics_traps import alike_rows, defaults, measurements
 from parity.data import replacing
 from parity.environment import describe_environment
 

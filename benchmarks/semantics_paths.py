@@ -29,6 +29,7 @@ Array = NDArray[np.float64]
 Tensors = dict[str, Array]
 Path = list[Tensors]
 Gradient = Callable[[Mapping[str, Array], int], Tensors]
+Measurement = Callable[[], float]
 
 _RNG = np.random.default_rng(0)
 INPUTS, TARGETS = _RNG.normal(size=(ROWS, 6)), 2 * _RNG.normal(size=(ROWS, 3))
