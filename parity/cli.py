@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from parity.commands import check, drill, identify, trace
+from parity.commands import check, drill, identify, study, trace
 from parity.commands.options import (
     FILE,
     Printer,
@@ -115,8 +115,10 @@ def run(a: str, b: str, save_weights: Path | None, **arguments: Any) -> None:
 
     Example: parity run torch_impl jax_impl --data embedded --epochs 1
     """
+    from parity.data import check_folder
+
     if save_weights is not None:
-        _check_folder(save_weights)
+        check_folder(save_weights, argument="save_weights")
 
     def weights_files(names: Sequence[str]) -> list[Path]:
         return [save_weights / f"{name.replace(':', '-')}.safetensors" for name in names] if save_weights else []
@@ -209,19 +211,6 @@ def _write(result: Result, json_file: Path | None, weights_files: Sequence[Path]
         click.echo("nothing was kept; --json and --save-weights keep what there is")
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be written to or made; it is made only when there is something to write."""
-    from parity.contract import InputError
-    from parity.data import check_writable
-
-    if folder.is_dir():
-        check_writable(folder / "weights", argument="save_weights")
-    elif folder.exists():
-        raise InputError("save_weights", folder, "it is a file", "name a folder")
-    else:
-        check_writable(folder, argument="save_weights")
-
-
 @cli.group()
 def data() -> None:
     """Fetch the data, look at it."""
@@ -268,6 +257,7 @@ def show(data: str, data_dir: Path | None, batch_size: int, seed: int, out: Path
 cli.add_command(check.check)
 cli.add_command(check.explain)
 cli.add_command(drill.drill)
+cli.add_command(study.study)
 cli.add_command(trace.record)
 cli.add_command(trace.compare)
 cli.add_command(identify.identify)

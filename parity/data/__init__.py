@@ -3,7 +3,7 @@
 from parity.data.cifar10 import default_data_dir, fetch_cifar10, has_cifar10, load_cifar10
 from parity.data.dataset import CIFAR10_CLASSES, IMAGE_SHAPE, Dataset
 from parity.data.embedded import embedded_set
-from parity.data.files import check_writable, replacing
+from parity.data.files import check_folder, check_writable, replacing
 from parity.data.loader import Loader
 from parity.data.npz import load_npz
 from parity.data.source import load_data
@@ -14,6 +14,7 @@ __all__ = [
     "IMAGE_SHAPE",
     "Dataset",
     "Loader",
+    "check_folder",
     "check_writable",
     "default_data_dir",
     "embedded_set",

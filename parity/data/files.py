@@ -10,7 +10,7 @@ from pathlib import Path
 
 from parity.contract import InputError
 
-__all__ = ["check_writable", "replacing"]
+__all__ = ["check_folder", "check_writable", "replacing"]
 
 
 def check_writable(path: Path, *, argument: str) -> None:
@@ -29,6 +29,20 @@ def check_writable(path: Path, *, argument: str) -> None:
         raise InputError(argument, path, f"the folder {folder} does not exist", "create it first")
     if not os.access(folder, os.W_OK):
         raise InputError(argument, path, f"the folder {folder} is not writable", "choose another")
+
+
+def check_folder(folder: Path, *, argument: str) -> None:
+    """Refuse a folder that files cannot be written into, or that cannot be made; it is not made here.
+
+    Raises:
+        InputError: it is a file, or it or its own folder is missing or not writable.
+    """
+    if folder.is_dir():
+        check_writable(folder / "file", argument=argument)
+    elif folder.exists():
+        raise InputError(argument, folder, "it is a file", "name a folder")
+    else:
+        check_writable(folder, argument=argument)
 
 
 @contextmanager
