@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.compare import Finding, Rung, stage_tensors
-from parity.contract import ParityError, StepTrace, Weights
+from parity.compare import Finding, Rung, Stage, stage_tensors
+from parity.contract import CNN_PARAMETERS, NUM_CLASSES, ParityError, StepTrace, Weights
 from parity.explain import (
     Cause,
     Evidence,
@@ -48,6 +48,9 @@ def explain_steps(
         if not traces:
             continue
         weights, momentum = lane.tensors(state)
+        if problem := _unreadable(traces[0]):
+            found.append(_not_explained(lane, problem, first_step))
+            continue
         rows, images, labels = _examples(start.problem, batches[: len(traces)])
         found += explain_side(
             Evidence(
@@ -64,6 +67,28 @@ def explain_steps(
             )
         )
     return Explanation.of(found)
+
+
+def _unreadable(trace: StepTrace) -> str | None:
+    """Why a step cannot be held against the CNN's formulas; None if it can."""
+    shapes = {name: value.shape for name, value in {**trace.batch, **trace.logits}.items()}
+    examples = len(trace.batch.get("labels", ()))
+    expected = {"images": (examples, 3, 32, 32), "labels": (examples,), "logits": (examples, NUM_CLASSES)}
+    for name, shape in expected.items():
+        if shapes.get(name) != shape:
+            return f"its {name} are {shapes.get(name, 'missing')}, not {shape}"
+    for name, value in trace.gradients.items():
+        if value.shape != CNN_PARAMETERS.get(name):
+            return f"its gradient by {name} is {value.shape}"
+    return None
+
+
+def _not_explained(lane: Lane, problem: str, step: int) -> Unknown:
+    place = Stage(stage="batch", tensor="batch")
+    infinite = float("inf")
+    return Unknown(
+        side=lane.side.name, place=place, step=step, difference=infinite, residual=infinite, best=None, why=problem
+    )
 
 
 def explain_difference(start: Pair, rung: Rung, batches: Sequence[Batch]) -> Explanation:

@@ -32,6 +32,8 @@ def allowed_of(trace: StepTrace) -> float:
 def explain_loss(evidence: Evidence, nodes: Nodes) -> tuple[list[Cause | Unknown], Loss]:
     """The cause, and the loss as the side computes it."""
     traces = evidence.traces
+    if several := _per_example(evidence):
+        return [several], HONEST
     distances = [_loss_distance(trace, HONEST.of(trace)) for trace in traces]
     broken = [
         step for step, (far_, trace) in enumerate(zip(distances, traces, strict=True)) if far_ > allowed_of(trace)
@@ -60,6 +62,28 @@ def explain_loss(evidence: Evidence, nodes: Nodes) -> tuple[list[Cause | Unknown
     return [settled], loss
 
 
+def _per_example(evidence: Evidence) -> Cause | None:
+    """A loss of several numbers, whose mean is the loss that is meant."""
+    trace = evidence.traces[0]
+    sizes = {np.size(value) for value in trace.loss.values()}
+    if max(sizes, default=1) == 1:
+        return None
+    mean = float(np.mean([np.asarray(value, np.float64).mean() for value in trace.loss.values()]))
+    residual = far(np.array(mean), np.array(HONEST.of(trace)))
+    if residual > allowed_of(trace):
+        return None
+    return Cause(
+        key="loss-per-example",
+        side=evidence.side,
+        place=Stage(stage="loss", tensor="loss"),
+        step=evidence.first_step,
+        sentence="returns one loss for each example, not their mean",
+        residual=residual,
+        before=float("inf"),
+        keys=("loss-per-example",),
+    )
+
+
 def _loss_distance(trace: StepTrace, expected: float) -> float:
     return far(np.array(float(np.sum([np.sum(value) for value in trace.loss.values()]))), np.array(expected))
 
@@ -75,6 +99,9 @@ def _confirmed(
     ]
     if len(good) > 1 and confirmed:
         return confirmed
+    if len(evidence.traces) == 1:  # a constant fits any one number
+        good = [(guess, residual) for guess, residual in good if not guess.fitted or (guess, residual) in confirmed]
+        pairs = [(guess, residual if not guess.fitted else float("inf")) for guess, residual in pairs]
     return good or sorted(pairs, key=lambda pair: pair[1])
 
 
@@ -214,7 +241,7 @@ def _sum_fits(evidence: Evidence, found: Sequence[Gradients], meant: Sequence[Gr
     summed = [
         {name: value + before[name] for name, value in each.items()}
         for each, before in zip(meant, previous, strict=True)
-        if before.keys() >= each.keys()
+        if all(name in before and before[name].shape == value.shape for name, value in each.items())
     ]
     if len(summed) == len(found) > 1:
         sentence = "does not reset gradients: each step adds its own to those of the steps before"
@@ -284,7 +311,8 @@ def _clip_fits(found: Sequence[Gradients], raw: Sequence[Gradients]) -> Iterator
         before = max(_norm(each) for each in raw)
         limit = largest * (before + epsilon) / before if before else largest
         expected = [_scaled(each, min(1.0, limit / (_norm(each) + epsilon))) for each in raw]
-        sentence = f"clips gradients at a norm of {limit:.6g}"
+        limited = f"clips gradients at a norm of {limit:.6g}"
+        sentence = limited if epsilon else f"{limited}, without torch's epsilon of 1e-6"
         yield Fit(key="extra-clipping", sentence=sentence, residual=_left(found, expected))
     bound = max(float(np.abs(value).max(initial=0.0)) for each in found for value in each.values())
     cut = [{name: np.clip(value, -bound, bound) for name, value in each.items()} for each in raw]

@@ -53,6 +53,7 @@ class Unknown:
         difference: from the formula, relative.
         residual: what the best fit leaves of it.
         best: what that fit was; None where none came closer.
+        why: why nothing could be fitted; "" where it could.
     """
 
     side: str
@@ -61,8 +62,11 @@ class Unknown:
     difference: float
     residual: float
     best: str | None
+    why: str = ""
 
     def __str__(self) -> str:
+        if self.why:
+            return f"unknown: {self.side} cannot be held against the CNN's formulas, because {self.why}"
         left = f"; the best fit, {self.best}, leaves {self.residual:.1e}" if self.best else "; nothing fits"
         return f"unknown: {self.side} at step {self.step}, {self.place}, {self.difference:.1e} from the formula{left}"
 

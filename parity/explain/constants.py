@@ -247,7 +247,9 @@ def _rate_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
     if not named:
         listed = ", ".join(f"{value:.6g}" for value in found)
         due = ", ".join(f"{value:.6g}" for value in meant)
-        sentence = f"has learning rates of {listed}, where {due} are meant"
+        sentence = f"updates by rates of {listed}, where {due} are meant (a learning rate, or another scale of updates)"
+        if not found.any():
+            return  # nothing is updated: that is no learning rate
         yield Candidate(key="other-lr", sentence=sentence, change=_set(rates=tuple(map(float, found))))
 
 
@@ -264,8 +266,9 @@ def _named_rates(rule: Rule, found: Array, meant: Array) -> Iterator[tuple[str, 
     if np.allclose(found, single, rtol=1e-12, atol=0):
         yield "lr-in-float32", "computes the learning rate in float32", single
         return
-    if np.allclose(found, meant, rtol=1e-5, atol=0):
-        worst = float(np.max(np.abs(found / meant - 1)))
+    rounded = found.astype(np.float32).astype(np.float64)
+    if changes and np.allclose(found, meant, rtol=1e-5, atol=0) and np.allclose(found, rounded, rtol=1e-12, atol=0):
+        worst = float(np.max(np.abs(found[meant != 0] / meant[meant != 0] - 1)))
         yield (
             "float32-schedule",
             f"computes the schedule in float32: the learning rate is off by up to {worst:.1e}",
@@ -322,7 +325,8 @@ def _factor_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]
     factors = _factors(rule, steps[0] if not rule.idle(steps[0]) else steps[-1])
     frozen = sorted(name for name, value in factors.items() if not value)
     if frozen:
-        sentence = f"does not update {', '.join(frozen)}"
+        which = "the parameters at all" if len(frozen) == len(factors) else ", ".join(frozen)
+        sentence = f"does not update {which}"
         change = _set(factors=dict.fromkeys(frozen, 0.0))
         yield Candidate(key="tensor-not-stepped", sentence=sentence, change=change)
     own = {name: value for name, value in factors.items() if abs(value - 1) > SAME}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from parity.compare.formula import EPS
 from parity.contract import InputError, StepTrace, Tensors
-from parity.explain.cause import Cause
-from parity.explain.fit import Deviation
+from parity.explain.cause import Cause, Unknown
 from parity.identify import Member, identify
 from parity.oracle.layers import Array
 
@@ -47,19 +47,21 @@ def described(rule: Member) -> str:
     return f"{rule.name} ({listed})" if listed else rule.name
 
 
-def other_rule(deviation: Deviation, traces: Sequence[StepTrace], meant: str) -> Cause | None:
-    """The cause of an optimizer that is another one."""
+def other_rule(unknown: Unknown, traces: Sequence[StepTrace], meant: str) -> Cause | Unknown:
+    """The cause of an optimizer of another kind; of SGD with buffers that nothing explains it is still unknown."""
     rule = identified_rule(traces)
     if rule is None:
-        return None
+        return unknown
+    if rule.name.startswith("SGD"):
+        return replace(unknown, best=f"its updates alone are those of {described(rule)}", residual=unknown.difference)
     key = rule.name.partition(",")[0].lower().replace(" ", "-")
     return Cause(
         key=key,
-        side=deviation.side,
-        place=deviation.place,
-        step=deviation.step,
+        side=unknown.side,
+        place=unknown.place,
+        step=unknown.step,
         sentence=f"updates by {described(rule)}, where {meant} is meant",
         residual=rule.residual * EPS,
-        before=deviation.difference,
+        before=unknown.difference,
         keys=(key,),
     )

@@ -76,11 +76,12 @@ HONEST = Loss(
 
 @dataclass(frozen=True, kw_only=True)
 class Guess:
-    """A loss that a program may compute: its key, and what to say of it."""
+    """A loss that a program may compute: its key, what to say of it, and whether a constant of it was fitted."""
 
     key: str
     sentence: str
     loss: Loss
+    fitted: bool = False
 
 
 def loss_guesses(traces: Sequence[StepTrace], broken: Sequence[int], full: int) -> Iterator[Guess]:
@@ -93,7 +94,7 @@ def loss_guesses(traces: Sequence[StepTrace], broken: Sequence[int], full: int) 
     """
     trace = traces[broken[0]]
     found, honest, (z, y) = _value(trace), HONEST.of(trace), _outputs(trace)
-    yield from _scaled_guesses(found / honest, full)
+    yield from _scaled_guesses(found / honest if honest else 1.0, full)
     yield from _label_guesses()
     yield from _probability_guesses(found, honest, z, y)
     yield from _penalty_guesses(trace, found - honest)
@@ -122,6 +123,7 @@ def _scaled_guesses(factor: float, full: int) -> Iterator[Guess]:
         key="loss-scaled",
         sentence=sentence or f"multiplies the loss by {factor:.6g}",
         loss=_scaled(lambda z: factor),  # noqa: ARG005  the same for every batch
+        fitted=sentence is None,
     )
 
 
@@ -171,18 +173,14 @@ def _probability_guesses(found: float, honest: float, z: Array, y: Labels) -> It
         ),
     )
     epsilon = _epsilon(found, z, y)
-    yield Guess(
-        key="log-epsilon",
-        sentence=f"takes log(softmax + {epsilon:.3g}) for log(softmax)",
-        loss=_with_epsilon(epsilon),
-    )
+    if epsilon > 0:
+        sentence = f"takes log(softmax + {epsilon:.3g}) for log(softmax)"
+        yield Guess(key="log-epsilon", sentence=sentence, loss=_with_epsilon(epsilon), fitted=True)
     even = _targets(z, np.full_like(z, 1 / z.shape[1]))[0]
-    share = (found - honest) / (even - honest)
-    yield Guess(
-        key="label-smoothing",
-        sentence=f"smooths the labels by {share:.6g}",
-        loss=_smoothed(share),
-    )
+    share = (found - honest) / (even - honest) if even != honest else 0.0
+    if 0 < share < 1:
+        sentence = f"smooths the labels by {share:.6g}"
+        yield Guess(key="label-smoothing", sentence=sentence, loss=_smoothed(share), fitted=True)
     yield Guess(
         key="loss-without-log-softmax",
         sentence="reads logits as log-probabilities: there is no softmax in its loss",
@@ -233,11 +231,15 @@ def _smoothed(share: float) -> Loss:
 def _penalty_guesses(trace: StepTrace, excess: float) -> Iterator[Guess]:
     """A penalty on the weights, of all parameters or without the biases."""
     for noun, penalised in (("all parameters", lambda name: True), ("the weights", _is_weight)):  # noqa: ARG005
-        factor = 2 * excess / _squares(trace, penalised)
+        squares = _squares(trace, penalised)
+        factor = 2 * excess / squares if squares else 0.0
+        if factor <= 0:
+            continue
         yield Guess(
             key="l2-in-loss",
             sentence=f"adds {factor / 2:.6g} |p|^2 of {noun} to the loss (L2, a weight decay of {factor:.6g})",
             loss=Loss(value=HONEST.value, gradient=HONEST.gradient, penalty=factor, penalised=penalised),
+            fitted=True,
         )
 
 

@@ -47,10 +47,15 @@ def explain_optimizer(evidence: Evidence) -> list[Cause | Unknown]:
             found += causes
             if any(isinstance(cause, Unknown) for cause in causes):
                 # An update cannot be judged by a rule that is not known; but another rule may explain all of it.
+                last = next(cause for cause in causes if isinstance(cause, Unknown))
                 first = found[0]
-                whole = replace(deviation, place=first.place, step=first.step)
+                whole = replace(last, place=first.place, step=first.step)
                 other = other_rule(whole, evidence.traces, _asked(evidence))
-                return [other] if other else found
+                if isinstance(other, Cause):
+                    return [other]
+                # Buffers that were only not recorded are no fault.
+                hidden = meant_rule(evidence).has_buffer and not rule.has_buffer
+                return [*([] if hidden else found[:-1]), replace(other, place=last.place, step=last.step)]
     return _coupled(found, rule, meant_rule(evidence).decay)
 
 

@@ -6,6 +6,7 @@ optimizers are identified each from its own gradients, and then compared, whatev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -26,6 +27,9 @@ __all__ = ["explain_programs"]
 
 SAME = 1e-9
 """Identified constants that are so close are the same."""
+
+CERTAIN = 6
+"""Standard errors by which two fitted constants have to differ."""
 
 
 def explain_programs(
@@ -105,7 +109,8 @@ def _tensor_fits(other: str, place: Stage, a: dict[Stage, Array], b: dict[Stage,
     x, y = a.get(place), b.get(place)
     if x is None or y is None or x.shape != y.shape:
         return
-    if name := rounded_format(y, x, sums=False):
+    name = rounded_format(y, x, sums=False) if x.size > 1 else None  # one number may be exact in any format
+    if name:
         yield Fit(key="rounded", sentence=f"has {place} rounded to {name}", residual=0.0)
     if place.stage == "statistics":
         yield from _statistics_fits(other, a, b)
@@ -168,7 +173,7 @@ def _statistics_fits(other: str, a: dict[Stage, Array], b: dict[Stage, Array]) -
     before = {place: a[Stage(stage="weights", tensor=place.tensor)] for place in places}
     moved = {place: (a[place] - before[place], b[place] - before[place]) for place in places}
     square = sum(dot(x, x) for x, _ in moved.values())
-    if not square:
+    if not square or sum(np.count_nonzero(x) for x, _ in moved.values()) < 2:
         return
     factor = sum(dot(x, y) for x, y in moved.values()) / square
     residual = max(far(b[place], before[place] + factor * x) for place, (x, _) in moved.items())
@@ -181,7 +186,7 @@ def _compared_rules(
 ) -> list[Cause | Unknown]:
     """One cause where the optimizers are not the same."""
     a, b = (identified_rule(each) for each in traces)
-    if a is None or b is None or not _differ(a, b):
+    if a is None or b is None or not _differ(a, b) or described(a) == described(b):
         return []
     sentence = f"updates by {described(b)}, where {names[0]} updates by {described(a)}"
     place = rung.place if rung.place.stage in ("momentum", "update") else Stage(stage="update", tensor="update")
@@ -206,8 +211,13 @@ def _differ(a: Member, b: Member) -> bool:
 def _first_constant(a: Member, b: Member) -> str | None:
     """The first constant that is another on the second side."""
     for name, value in a.constants.items():
-        other = b.constants.get(name)
-        if other is None or abs(other - value) > SAME * max(abs(value), abs(other)):
+        other, errors = b.constants.get(name), (a.errors.get(name, 0.0), b.errors.get(name, 0.0))
+        if other is None:
+            return name.removeprefix("schedule.")
+        if None in errors:
+            continue  # a run that says nothing of a constant says nothing of its difference
+        uncertain = CERTAIN * math.hypot(*(error or 0.0 for error in errors))
+        if abs(other - value) > max(uncertain, SAME * max(abs(value), abs(other))):
             return name.removeprefix("schedule.")
     if a.schedule == b.schedule == "free" and not np.allclose(a.lr, b.lr, rtol=SAME, atol=0):
         return "lr"

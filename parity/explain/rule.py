@@ -165,8 +165,12 @@ def _other_rates(evidence: Evidence) -> Iterator[tuple[str, str, tuple[float, ..
     """The schedule counted in other units, or decaying smoothly where it has stairs."""
     sgd, first = evidence.sgd, evidence.first_step
     steps = range(first, first + len(evidence.traces))
+    if 0 < sgd.momentum < 1 and first == 0:
+        sentence = "divides updates by 1 - momentum^t, as for a debiased average"
+        yield "debiased", sentence, tuple(rates(sgd, n).lr / (1 - sgd.momentum ** (n + 1)) for n in steps)
     if sgd.schedule is None:
         return
+    yield "lr-baked", "has a constant learning rate: the schedule has no effect", (sgd.lr,) * len(steps)
     later = replace(sgd, schedule=replace(sgd.schedule, taken=sgd.schedule.taken + sgd.schedule.every))
     sentence = "steps its scheduler before the first update: the first learning rate is skipped"
     yield "first-lr-skipped", sentence, tuple(rates(later, step).lr for step in steps)

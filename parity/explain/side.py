@@ -6,7 +6,10 @@ deviation of its own. Only what a fault changes further back is carried on: laye
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from parity.compare import Stage
 from parity.explain.backward import explain_gradients, explain_loss
@@ -16,6 +19,7 @@ from parity.explain.evidence import Evidence
 from parity.explain.forward import explain_forward
 from parity.explain.network import NODES
 from parity.explain.optimizer import explain_optimizer
+from parity.explain.relayout import FORMATS, round_to
 from parity.explain.weights import explain_weights
 from parity.oracle.sgd import clip_gradients
 
@@ -50,13 +54,21 @@ def _in_float32(evidence: Evidence) -> Cause | None:
     arrays = [array for trace in traces for kind in (trace.logits, trace.gradients) for array in kind.values()]
     if not all(np.array_equal(np.asarray(array, np.float32), array) for array in arrays):
         return None
+    kept = (name for name, bits in sorted(FORMATS.items(), key=lambda item: item[1]) if _hold(arrays, bits))
+    name = next(kept, "float32")
+    key = "x64-off" if name == "float32" else f"computes-in-{name}".replace(" or ", "-or-")
     return Cause(
-        key="x64-off",
+        key=key,
         side=evidence.side,
         place=Stage(stage="logits", tensor="logits"),
         step=evidence.first_step,
-        sentence="computes in float32, where float64 is asked for",
+        sentence=f"computes in {name}, where float64 is asked for; other faults beside it are not looked for",
         residual=0.0,
         before=float(np.finfo(np.float32).eps),
-        keys=("x64-off",),
+        keys=(key,),
     )
+
+
+def _hold(arrays: Sequence[NDArray[np.generic]], bits: int) -> bool:
+    """Whether so many significant bits hold every value."""
+    return all(np.array_equal(round_to(np.asarray(array, np.float64), bits), array) for array in arrays)

@@ -128,6 +128,13 @@ def _fits(name: str, held: Array, meant: Array) -> Iterator[Fit]:
             sentence=f"holds {name} {reading.name}",
             residual=far(held, reading.read(meant)),
         )
+        moved = reading.read(meant)
+        if format_ := rounded_format(held, moved, sums=False):
+            sentence = f"holds {name} {reading.name}, and rounded to {format_}"
+            yield Fit(key=reading_key(name.partition(".")[0], reading), sentence=sentence, residual=0.0)
+        factor = dot(moved, held) / dot(moved, moved) if moved.any() else 0.0
+        sentence = f"holds {name} {reading.name}, and times {factor:.6g}"
+        yield Fit(key="weights-scaled", sentence=sentence, residual=far(held, factor * moved))
     factor = dot(meant, held) / dot(meant, meant) if meant.any() else 0.0
     yield Fit(key="weights-scaled", sentence=f"holds {name} times {factor:.6g}", residual=far(held, factor * meant))
 

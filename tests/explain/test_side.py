@@ -408,3 +408,79 @@ def test_labels(small):
         (cause,) = explained(Labelled(None), small).causes
         assert (cause.key, cause.place.tensor) == (key, "labels")
     assert data.batch_size == 4
+
+
+class Unrecorded:
+    """The oracle, whose momentum is not recorded."""
+
+    def __getattr__(self, name):
+        return getattr(HONEST, name)
+
+    def observe(self, state, data, rows):
+        after, seen = HONEST.observe(state, data, rows)
+        return after, replace(seen, momentum={})
+
+
+def test_momentum_that_is_only_not_recorded_is_no_fault(small):
+    found = explained(Unrecorded(), small)
+    assert not found.causes
+    (unknown,) = found.unknown
+    assert "its updates alone are those of SGD with momentum (lr 0.001, momentum 0.9)" in str(unknown)
+
+
+def test_one_step_does_not_show_a_constant_of_the_loss(small):
+    def focal(z, y):
+        p = np.exp(z - z.max(axis=1, keepdims=True))
+        p = (p / p.sum(axis=1, keepdims=True))[np.arange(len(y)), y]
+        return np.asarray(np.mean(-((1 - p) ** 2) * np.log(p)))
+
+    for sizes in ((4,), (4, 4, 2)):
+        found = explained(oracle(cross_entropy=focal), small, sizes=sizes)
+        assert not found.causes
+        assert [each.place.stage for each in found.unknown] == ["loss"]
+
+
+def test_a_rate_that_only_nearly_is_the_one_meant_is_no_float32_schedule(small):
+    def decaying(p, g, b, sgd, step):
+        return sgd_update(p, g, b, replace(sgd, lr=sgd.lr / (1 + 1e-6 * step)), step)
+
+    (cause,) = explained(stepping(decaying), small).causes
+    assert cause.key == "other-lr"
+
+
+def test_weights_relaid_and_rounded(small):
+    def relaid(w):
+        return {"fc1.weight": cast({"x": spatial(w["fc1.weight"])}, np.float16)["x"]}
+
+    (cause,) = explained(Begins(relaid), small).causes
+    assert cause.key == "flatten-order"
+    assert cause.sentence.endswith("order, and rounded to float16 or TF32")
+
+
+def test_the_coarsest_format_is_named(small):
+    def bfloat16(x, weight, bias):
+        return round_to(layers.linear(x, weight, bias), 8)
+
+    rounded = {
+        "linear": bfloat16,
+        "clip_gradients": lambda g, _: {name: round_to(value, 8) for name, value in g.items()},
+    }
+    (cause,) = explained(oracle(**rounded), small).causes
+    assert cause.key == "computes-in-bfloat16"
+
+
+def test_a_debiased_average(small):
+    def debiased(p, g, b, sgd, step):
+        b = sgd.momentum * (0 if b is None else b) + (1 - sgd.momentum) * g
+        return p - sgd.lr * b / (1 - sgd.momentum ** (step + 1)), b
+
+    found = explained(stepping(debiased), small)
+    assert [cause.key for cause in found.causes] == ["averaged-momentum", "debiased"]
+
+
+def test_a_loss_for_each_example(small):
+    def several(z, y):
+        return np.array([float(layers.cross_entropy(z[n : n + 1], y[n : n + 1])) for n in range(len(y))])
+
+    (cause,) = explained(oracle(cross_entropy=several), small).causes
+    assert cause.key == "loss-per-example"
