@@ -164,7 +164,7 @@ def test_an_example_on_the_command_line():
     assert "  0.weight -> 0.kernel, transposed" in lines
     assert sum(line.endswith("BROKEN") for line in lines) == 6  # all of the stage that breaks first
     assert lines[-1].startswith("verdict: differs in formula at step 0, update, 0.weight: relative difference ")
-    assert lines[-1].endswith(SAID["mlp"])
+    assert f"{SAID['mlp']}; cause: examples.mlp.jax_mlp:wrong updates by AdamW" in lines[-1]
 
 
 AMBIGUOUS = """
@@ -214,7 +214,7 @@ def test_an_ambiguous_mapping_asks_and_the_answer_is_taken(tmp_path):
     code, out, err = parity_check(tmp_path, *pair, "--map", "p=s", "--map", "q=t")
     assert (code, err) == (1, "")
     assert "verdict: differs in formula at step 0, statistics, p: " in out
-    assert out.endswith("programs:second's is 2 times programs:first's\n")
+    assert "programs:second's is 2 times programs:first's; cause: programs:second moves" in out
 
 
 def test_a_wrong_answer_is_refused_in_one_line(tmp_path):
