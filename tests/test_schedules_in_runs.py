@@ -97,7 +97,7 @@ def test_a_step_that_float64_takes_again_is_taken_with_its_own_rate(small, monke
     place = Stage(stage="update", tensor="fc1.bias")
     figures = {"difference": 1.0, "allowed": 0.0, "local": None}
     finding = Finding(kind="formula", step=JUDGED_STEPS, phase="", place=place, off=(), detail="", **figures)
-    watch.Watch(settings, "cpu")._settled(finding, pair, PLAN[-1])
+    watch.Watch(settings, "cpu")._settled(finding, pair, PLAN[-1:])
     assert len(taken) == 2
     for trace in taken:
         np.testing.assert_allclose(
