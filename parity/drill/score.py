@@ -105,7 +105,7 @@ def _names(checked: Check) -> tuple[str, ...]:
     """The keys of all causes, each with those that are alike."""
     if checked.explanation is None:
         return ()
-    keys = [key for cause in checked.explanation.causes for key in cause.keys or (cause.key,)]
+    keys = [key for cause in checked.explanation.causes for key in cause.keys]
     return (*keys, UNKNOWN) if checked.explanation.unknown or not keys else tuple(keys)
 
 
@@ -115,7 +115,7 @@ def _named(fault: Fault, checked: Check) -> bool:
     if UNKNOWN in names:
         return UNKNOWN in fault.right_names and set(names) == {UNKNOWN}
     first = checked.explanation.causes[0] if checked.explanation and checked.explanation.causes else None
-    return first is not None and bool(fault.right_names & {first.key, *first.keys})
+    return first is not None and bool(fault.right_names & set(first.keys))
 
 
 def _at_stage(fault: Fault, finding: Finding) -> bool:

@@ -13,10 +13,10 @@ from parity.compare.measure import frobenius
 from parity.contract import StepTrace
 from parity.explain.cause import Cause, Unknown
 from parity.explain.evidence import Evidence
-from parity.explain.fit import ALLOWED, Deviation, Fit, dot, far, settle
-from parity.explain.losses import HONEST, Guess, Loss, loss_guesses
+from parity.explain.fit import ALLOWED, Deviation, Fit, factor_of, far, settle
+from parity.explain.losses import HONEST, PENALISED, Guess, Loss, loss_guesses
 from parity.explain.network import MaxPool, Nodes, Part, Relu, gradients_of, output_of
-from parity.explain.relayout import rounded_format
+from parity.explain.relayout import FORMATS, rounded_format
 from parity.oracle.layers import Array
 
 __all__ = ["explain_gradients", "explain_loss"]
@@ -72,16 +72,10 @@ def _per_example(evidence: Evidence) -> Cause | None:
     residual = far(np.array(mean), np.array(HONEST.of(trace)))
     if residual > allowed_of(trace):
         return None
-    return Cause(
-        key="loss-per-example",
-        side=evidence.side,
-        place=Stage(stage="loss", tensor="loss"),
-        step=evidence.first_step,
-        sentence="returns one loss for each example, not their mean",
-        residual=residual,
-        before=float("inf"),
-        keys=("loss-per-example",),
-    )
+    place = Stage(stage="loss", tensor="loss")
+    deviation = Deviation(side=evidence.side, step=evidence.first_step, place=place, difference=float("inf"))
+    sentence = "returns one loss for each example, not their mean"
+    return deviation.cause(key="loss-per-example", sentence=sentence, residual=residual)
 
 
 def _loss_distance(trace: StepTrace, expected: float) -> float:
@@ -246,7 +240,7 @@ def _sum_fits(evidence: Evidence, found: Sequence[Gradients], meant: Sequence[Gr
     if len(summed) == len(found) > 1:
         sentence = "does not reset gradients: each step adds its own to those of the steps before"
         yield Fit(key="gradients-not-reset", sentence=sentence, residual=_left(found, summed))
-    for noun, counted in _PENALISED:
+    for noun, counted in PENALISED:
         factor = _multiple(evidence, found[0], meant[0], counted)
         expected = [
             {
@@ -259,23 +253,16 @@ def _sum_fits(evidence: Evidence, found: Sequence[Gradients], meant: Sequence[Gr
         yield Fit(key="decay-in-gradient", sentence=sentence, residual=_left(found, expected))
 
 
-def _all(_: str) -> bool:
-    return True
-
-
-def _weights(name: str) -> bool:
-    return not name.endswith("bias")
-
-
-_PENALISED = (("all parameters", _all), ("the weights", _weights))
-
-
 def _multiple(evidence: Evidence, found: Gradients, meant: Gradients, counted: Callable[[str], bool]) -> float:
     """The c of found = meant + c p, by least squares over the tensors that count."""
     weights = evidence.traces[0].weights
-    names = [name for name in meant if counted(name) and name in found and found[name].shape == meant[name].shape]
-    square = sum(dot(weights[name], weights[name]) for name in names)
-    return sum(dot(weights[name], found[name] - meant[name]) for name in names) / square if square else 0.0
+    names = [name for name in _shared(found, meant) if counted(name)]
+    return factor_of([found[name] - meant[name] for name in names], [weights[name] for name in names])
+
+
+def _shared(found: Gradients, meant: Gradients) -> list[str]:
+    """The tensors that can be held against each other."""
+    return [name for name in meant if name in found and found[name].shape == meant[name].shape]
 
 
 def _scale_fits(evidence: Evidence, found: Sequence[Gradients], meant: Sequence[Gradients]) -> Iterator[Fit]:
@@ -293,9 +280,8 @@ def _scale_fits(evidence: Evidence, found: Sequence[Gradients], meant: Sequence[
 
 
 def _factor(found: Gradients, meant: Gradients) -> float:
-    names = [name for name in meant if name in found and found[name].shape == meant[name].shape]
-    square = sum(dot(meant[name], meant[name]) for name in names)
-    return sum(dot(meant[name], found[name]) for name in names) / square if square else 0.0
+    names = _shared(found, meant)
+    return factor_of([found[name] for name in names], [meant[name] for name in names])
 
 
 def _norm(gradients: Gradients) -> float:
@@ -337,9 +323,7 @@ def _rounding_fits(found: Sequence[Gradients], meant: Sequence[Gradients]) -> It
         {rounded_format(seen[n], value, sums=False) for n, value in each.items() if n in seen and np.any(value)}
         for seen, each in zip(found, meant, strict=True)
     ]
-    formats: set[str | None] = set()
-    for each in names:
-        formats |= each
-    coarsest = next((name for name in ("float32", "float16 or TF32", "bfloat16") if name in formats), None)
-    if coarsest and not any(None in each for each in names):
-        yield Fit(key="gradient-rounded", sentence=f"rounds gradients to {coarsest}", residual=0.0)
+    formats = set[str | None]().union(*names)
+    finest = next((name for name in FORMATS if name in formats), None)
+    if finest and None not in formats:
+        yield Fit(key="gradient-rounded", sentence=f"rounds gradients to {finest}", residual=0.0)

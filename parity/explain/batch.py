@@ -13,7 +13,7 @@ from parity.explain.cause import Cause, Unknown
 from parity.explain.evidence import Evidence
 from parity.explain.fit import ALLOWED, Deviation, Fit, far, first_deviation, settle
 from parity.explain.network import Reading
-from parity.explain.relayout import FORMATS, image_readings, round_to
+from parity.explain.relayout import FORMATS, format_key, image_readings, round_to
 from parity.oracle.layers import Array
 
 __all__ = ["explain_batch"]
@@ -188,7 +188,7 @@ def _changed_images(evidence: Evidence, images: Sequence[Array], rows: Rows) -> 
         return
     for name, bits in FORMATS.items():
         made = [_normalised_in(bits, y) for y in expected]
-        key = f"{name}-preprocessing".replace(" or ", "-or-")
+        key = f"{format_key(name)}-preprocessing"
         ways = zip(*made, strict=True)
         residual = min(max(far(x, each) for x, each in zip(images, way, strict=True)) for way in ways)
         yield Fit(key=key, sentence=f"normalises the images in {name}", residual=residual)

@@ -34,8 +34,8 @@ class Cause:
     sentence: str
     residual: float
     before: float
+    keys: tuple[str, ...]
     alike: tuple[str, ...] = ()
-    keys: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         others = "".join(f", or {other}" for other in self.alike)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from parity.compare import Finding
 from parity.contract import StepTrace
-from parity.explain.cause import Cause, Explanation
+from parity.explain.cause import Explanation
 from parity.explain.fit import Deviation, Fit, far, settle
 from parity.explain.network import NODES, output_of
 from parity.explain.relayout import round_to
@@ -30,17 +30,17 @@ def explain_score(
         labels: (N,).
         batch_size: of its training.
     """
-    deviation = Deviation(
-        side=finding.off[0],
-        step=finding.step or 0,
-        place=finding.place,
-        difference=finding.difference,
-    )
+    deviation = _deviation(finding)
     fits = [
         Fit(key=key, sentence=sentence, residual=abs(value - stated) / max(abs(stated), 1.0))
         for key, sentence, value in _metrics(logits, labels, batch_size)
     ]
     return Explanation.of([settle(deviation, fits)])
+
+
+def _deviation(finding: Finding) -> Deviation:
+    """The finding as one of the side that it names."""
+    return Deviation(side=finding.off[0], step=finding.step or 0, place=finding.place, difference=finding.difference)
 
 
 def _metrics(
@@ -67,32 +67,14 @@ def _metrics(
 
 def explain_fast_path(finding: Finding) -> Explanation:
     """A program whose `run` is another than its `observe`: each by itself may be right."""
-    cause = Cause(
-        key="fast-path",
-        side=finding.off[0],
-        place=finding.place,
-        step=finding.step or 0,
-        sentence="computes something else in run() than in observe()",
-        residual=0.0,
-        before=finding.difference,
-        keys=("fast-path",),
-    )
+    cause = _deviation(finding).cause(key="fast-path", sentence="computes something else in run() than in observe()")
     return Explanation(causes=(cause,))
 
 
 def explain_repeat(finding: Finding) -> Explanation:
     """A step that is another each time."""
-    cause = Cause(
-        key="not-deterministic",
-        side=finding.off[0],
-        place=finding.place,
-        step=finding.step or 0,
-        sentence="is not deterministic: the same step twice gives other bits (the order of sums, or random numbers)",
-        residual=0.0,
-        before=finding.difference,
-        keys=("not-deterministic",),
-    )
-    return Explanation(causes=(cause,))
+    sentence = "is not deterministic: the same step twice gives other bits (the order of sums, or random numbers)"
+    return Explanation(causes=(_deviation(finding).cause(key="not-deterministic", sentence=sentence),))
 
 
 def explain_precision(finding: Finding, trace: StepTrace | None) -> Explanation:
@@ -102,18 +84,18 @@ def explain_precision(finding: Finding, trace: StepTrace | None) -> Explanation:
         finding: of the precision.
         trace: a float32 step of the CNN on that side; None where its formulas are not known.
     """
-    deviation = Deviation(side=finding.off[0], step=0, place=finding.place, difference=finding.difference)
+    deviation = _deviation(finding)
     left = finding.difference
     if trace is not None and "conv1" in trace.activations:
         found = np.asarray(trace.activations["conv1"], np.float64)
         for key, name, bits in FORMATS:
             left = min(far(found, made) for made in _first_layers(trace, bits))
             if left <= SUMMED:
-                cause = _precision(deviation, key, f"computes products in {name}", left)
+                cause = deviation.cause(key=key, sentence=f"computes products in {name}", residual=left)
                 return Explanation(causes=(cause,))
     bits = int(-np.log2(finding.difference)) if 0 < finding.difference < 1 else 0
     sentence = f"computes with about {bits} significant bits, where float32 has 24"
-    return Explanation(causes=(_precision(deviation, "lower-precision", sentence, left),))
+    return Explanation(causes=(deviation.cause(key="lower-precision", sentence=sentence, residual=left),))
 
 
 FORMATS = (("bfloat16-compute", "bfloat16", 8), ("tf32", "TF32 or float16", 11))
@@ -138,16 +120,3 @@ def _first_layers(trace: StepTrace, bits: int) -> Iterator[Array]:
             # Which way a sum is rounded may hang on its own rounding in float32.
             near = np.abs(found - made) <= 2.0**-bits * np.abs(made) + SUMMED * np.abs(made).max()
             yield np.where(near, found, made)
-
-
-def _precision(deviation: Deviation, key: str, sentence: str, residual: float) -> Cause:
-    return Cause(
-        key=key,
-        side=deviation.side,
-        place=deviation.place,
-        step=deviation.step,
-        sentence=sentence,
-        residual=residual,
-        before=deviation.difference,
-        keys=(key,),
-    )

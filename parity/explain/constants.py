@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from parity.explain.fit import dot
-from parity.explain.relayout import FORMATS
+from parity.explain.fit import factor_of
+from parity.explain.relayout import FORMATS, format_key
 from parity.explain.rule import Rule, Step
 from parity.oracle.layers import Array
 
@@ -63,13 +63,17 @@ def buffer_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
         scaled = tuple(m * ratio for m, ratio in zip(rule.momenta, ratios, strict=True))
         yield Candidate(key="lr-inside-buffer", sentence=sentence, change=_set(momenta=scaled))
     for name, bits in FORMATS.items():
-        key = f"momentum-in-{name}".replace(" or ", "-or-")
+        key = f"momentum-in-{format_key(name)}"
         yield Candidate(key=key, sentence=f"keeps the momentum in {name}", change=_set(bits=bits))
+    yield from _accumulation(steps)
+    yield _sign(rule)
+
+
+def _accumulation(steps: Sequence[Step]) -> Iterator[Candidate]:
     for number in (2, 3, 4, 8):
         if number <= len(steps):
             sentence = f"updates every {number} steps, with the mean of their gradients (accumulation)"
             yield Candidate(key="gradient-accumulation", sentence=sentence, change=_set(accumulated=number))
-    yield _sign(rule)
 
 
 def _set(**changes: object) -> Callable[[Rule], Rule]:
@@ -98,14 +102,20 @@ def _buffer_fit(rule: Rule, later: Sequence[Step]) -> tuple[float, float, float]
     return float(m), float(s), float(v)
 
 
-def _first_fit(rule: Rule, first: Step) -> tuple[float, float]:
-    """What the first step multiplies its gradient with, and its decay."""
-    names = list(first.gradients)
+def _gain_and_decay(rule: Rule, step: Step, found: Callable[[str], Array]) -> tuple[float, float]:
+    """What a step multiplies its gradient with, in the buffer or the update that is found; and its decay."""
+    names = list(step.gradients)
     plain = replace(rule, decay=0.0)
-    found = [first.buffers.get(name, np.zeros_like(first.parameters[name])) for name in names]
-    columns = [[plain.gradient(name, first) for name in names], [first.parameters[name] for name in names]]
-    s, v = _fitted(found, columns)
-    return float(s), float(v / s) if s else rule.decay
+    columns = [[plain.gradient(name, step) for name in names], [step.parameters[name] for name in names]]
+    s, v = _fitted([found(name) for name in names], columns)
+    return float(s), float(v / s) if s else 0.0
+
+
+def _first_fit(rule: Rule, first: Step) -> tuple[float, float]:
+    gain, decay = _gain_and_decay(
+        rule, first, lambda name: first.buffers.get(name, np.zeros_like(first.parameters[name]))
+    )
+    return gain, decay if gain else rule.decay
 
 
 def _momentum_candidates(rule: Rule, m: float) -> Iterator[Candidate]:
@@ -187,8 +197,7 @@ def _own_decay(rule: Rule, step: Step, name: str) -> float:
     else:
         rate = rule.rates[step.number]
         rest = -step.update(name) / rate - g if rate else np.zeros_like(p)
-    square = dot(p, p)
-    return dot(p, rest) / square if square else 0.0
+    return factor_of([rest], [p])
 
 
 def update_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
@@ -202,8 +211,7 @@ def update_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
     yield from _decoupled_candidates(rule, steps)
     yield from _factor_candidates(rule, steps)
     if not rule.has_buffer:
-        fitted = _first_decay(rule, steps[0])
-        yield from _decay_candidates(rule, fitted)
+        yield from _decay_candidates(rule, _gain_and_decay(rule, steps[0], steps[0].update)[1])
         yield from _mask_candidates(rule, steps)
         yield _sign(rule)
     else:
@@ -212,18 +220,7 @@ def update_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
             sentence="updates by the gradient alone: the momentum buffer is kept, and not used",
             change=_set(has_buffer=False),
         )
-    for number in (2, 3, 4, 8):
-        if number <= len(steps):
-            sentence = f"updates every {number} steps, with the mean of their gradients (accumulation)"
-            yield Candidate(key="gradient-accumulation", sentence=sentence, change=_set(accumulated=number))
-
-
-def _first_decay(rule: Rule, step: Step) -> float:
-    names = list(step.gradients)
-    plain = replace(rule, decay=0.0)
-    columns = [[plain.gradient(name, step) for name in names], [step.parameters[name] for name in names]]
-    s, v = _fitted([step.update(name) for name in names], columns)
-    return float(v / s) if s else 0.0
+    yield from _accumulation(steps)
 
 
 def fitted_rates(rule: Rule, steps: Sequence[Step]) -> list[float]:
@@ -231,10 +228,7 @@ def fitted_rates(rule: Rule, steps: Sequence[Step]) -> list[float]:
     rates = []
     for step in steps:
         names = [name for name in step.gradients if rule.factors.get(name, 1.0)]
-        directions = [rule.direction(name, step) for name in names]
-        square = sum(dot(d, d) for d in directions)
-        along = sum(dot(d, step.update(name)) for d, name in zip(directions, names, strict=True))
-        rates.append(-along / square if square else 0.0)
+        rates.append(-factor_of(map(step.update, names), [rule.direction(name, step) for name in names]))
     return rates
 
 
@@ -301,9 +295,7 @@ def _decoupled_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candida
     for step in steps:
         names = [name for name in step.gradients if name in rule.decays]
         rest = [rule.update(name, step) - step.update(name) for name in names]
-        square = sum(dot(step.parameters[name], step.parameters[name]) for name in names)
-        along = sum(dot(step.parameters[name], r) for name, r in zip(names, rest, strict=True))
-        shares.append(along / square if square else 0.0)
+        shares.append(factor_of(rest, [step.parameters[name] for name in names]))
     rates = np.array(rule.rates)
     if not all(rates):
         return
@@ -341,7 +333,6 @@ def _factors(rule: Rule, step: Step) -> Mapping[str, float]:
     factors = {}
     for name in step.gradients:
         meant, found = rule.update(name, step), step.update(name)
-        square = dot(meant, meant)
-        if square:
-            factors[name] = dot(meant, found) / square if found.any() else 0.0
+        if meant.any():
+            factors[name] = factor_of([found], [meant])
     return factors

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from parity.compare import Stage, relative_difference
 from parity.compare.formula import EPS, ULPS
 from parity.explain.cause import Cause, Unknown
 
-__all__ = ["ALLOWED", "Deviation", "Fit", "dot", "far", "first_deviation", "settle"]
+__all__ = ["ALLOWED", "Deviation", "Fit", "factor_of", "far", "first_deviation", "settle"]
 
 ALLOWED = ULPS * EPS
 """What is rounding, as for two sides: see `parity.compare.formula`."""
@@ -37,10 +37,28 @@ class Deviation:
     difference: float
     allowed: float = ALLOWED
 
+    def cause(self, *, key: str, sentence: str, residual: float = 0.0) -> Cause:
+        """A fault that explains it by itself."""
+        return Cause(
+            key=key,
+            side=self.side,
+            place=self.place,
+            step=self.step,
+            sentence=sentence,
+            residual=residual,
+            before=self.difference,
+            keys=(key,),
+        )
 
-def dot(x: NDArray[np.generic], y: NDArray[np.generic]) -> float:
-    """The sum of the products of their elements, in float64."""
-    return float(np.vdot(np.asarray(x, np.float64), np.asarray(y, np.float64)))
+
+Arrays = Iterable[NDArray[np.generic]]
+
+
+def factor_of(found: Arrays, base: Arrays) -> float:
+    """The c of found = c base, by least squares over pairs of arrays; 0 where the base is."""
+    pairs = [(np.asarray(y, np.float64), np.asarray(x, np.float64)) for y, x in zip(found, base, strict=True)]
+    square = sum(float(np.vdot(x, x)) for _, x in pairs)
+    return sum(float(np.vdot(x, y)) for y, x in pairs) / square if square else 0.0
 
 
 def far(found: NDArray[np.generic] | None, expected: NDArray[np.generic] | None) -> float:
@@ -70,14 +88,8 @@ def settle(deviation: Deviation, fits: Sequence[Fit]) -> Cause | Unknown:
             best=best.sentence if best and closer else None,
         )
     first, others = good[0], dict.fromkeys(fit.sentence for fit in good[1:])
-    return Cause(
-        key=first.key,
-        side=deviation.side,
-        place=deviation.place,
-        step=deviation.step,
-        sentence=first.sentence,
-        residual=first.residual,
-        before=deviation.difference,
+    return replace(
+        deviation.cause(key=first.key, sentence=first.sentence, residual=first.residual),
         alike=tuple(sentence for sentence in others if sentence != first.sentence),
         keys=tuple(dict.fromkeys(fit.key for fit in good)),
     )

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from parity.compare import Stage
-from parity.contract import StepTrace
+from parity.contract import CNN_PARAMETERS, StepTrace
 from parity.explain.cause import Cause, Unknown
 from parity.explain.evidence import Evidence
-from parity.explain.fit import ALLOWED, Deviation, Fit, dot, far, first_deviation, settle
+from parity.explain.fit import ALLOWED, Deviation, Fit, factor_of, far, first_deviation, settle
 from parity.explain.network import (
     Convolution,
     Flatten,
@@ -26,7 +26,7 @@ from parity.explain.network import (
     output_of,
     softmax,
 )
-from parity.explain.relayout import rounded_format
+from parity.explain.relayout import format_key, rounded_format
 from parity.explain.weights import reading_key, weight_readings
 from parity.oracle.layers import Array
 
@@ -87,7 +87,7 @@ def _rounded(name: str, node: Node, steps: Sequence[tuple[StepTrace, Array]]) ->
     pairs = [(_output(trace, name), _computed(node, x, trace)) for trace, x in steps]
     formats = {rounded_format(found, made) for found, made in pairs if found is not None and made is not None}
     if len(formats) == 1 and (format_ := formats.pop()):
-        yield Fit(key=f"computes-in-{format_}", sentence=f"computes {name} in {format_}", residual=0.0)
+        yield Fit(key=f"computes-in-{format_key(format_)}", sentence=f"computes {name} in {format_}", residual=0.0)
 
 
 def _variants(name: str, node: Node) -> Iterator[Variant]:
@@ -127,7 +127,7 @@ def _affine_variants(name: str, part: Convolution | Linear) -> Iterator[Variant]
             sentence = f"pads {name} with {before} zeros before each axis, and cuts it to its size"
             yield "padding-same", sentence, (shifted,)
     weight = f"{part.layer}.weight"
-    for reading in weight_readings(weight, _SHAPES[weight]):
+    for reading in weight_readings(weight, CNN_PARAMETERS[weight]):
         key = reading_key(part.layer, reading)
         if "taken for" in reading.name:
             continue  # the same as another order of the features, gradients included
@@ -139,14 +139,6 @@ _BEFORE_RELU = {"pool1": "conv1", "pool2": "conv2", "relu3": "fc1", "relu4": "fc
 _SIZES = {"conv1": 32, "conv2": 14}
 """Height and width of the images that it reads."""
 
-_SHAPES = {
-    "conv1.weight": (6, 3, 5, 5),
-    "conv2.weight": (16, 6, 5, 5),
-    "fc1.weight": (120, 400),
-    "fc2.weight": (84, 120),
-    "fc3.weight": (10, 84),
-}
-
 
 def _fitted(name: str, node: Node, steps: Sequence[tuple[StepTrace, Array]]) -> Iterator[Variant]:
     """The node followed by a factor, by least squares; or by a dropout, whose choice was its own in each step."""
@@ -154,7 +146,7 @@ def _fitted(name: str, node: Node, steps: Sequence[tuple[StepTrace, Array]]) -> 
     found, made = _output(trace, name), _computed(node, x, trace)
     if found is None or made is None or found.shape != made.shape or not made.any():
         return
-    factor = dot(made, found) / dot(made, made)
+    factor = factor_of([found], [made])
     scaled = _pointwise(f"a factor {factor:.6g}", lambda z: factor * z, lambda z: np.full_like(z, factor))
     yield "layer-scaled", f"multiplies {name} by {factor:.6g}", (*node, scaled)
     kept = found != 0

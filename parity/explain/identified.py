@@ -10,6 +10,7 @@ import numpy as np
 from parity.compare.formula import EPS
 from parity.contract import InputError, StepTrace, Tensors
 from parity.explain.cause import Cause, Unknown
+from parity.explain.fit import Deviation
 from parity.identify import Member, identify
 from parity.oracle.layers import Array
 
@@ -55,13 +56,6 @@ def other_rule(unknown: Unknown, traces: Sequence[StepTrace], meant: str) -> Cau
     if rule.name.startswith("SGD"):
         return replace(unknown, best=f"its updates alone are those of {described(rule)}", residual=unknown.difference)
     key = rule.name.partition(",")[0].lower().replace(" ", "-")
-    return Cause(
-        key=key,
-        side=unknown.side,
-        place=unknown.place,
-        step=unknown.step,
-        sentence=f"updates by {described(rule)}, where {meant} is meant",
-        residual=rule.residual * EPS,
-        before=unknown.difference,
-        keys=(key,),
-    )
+    deviation = Deviation(side=unknown.side, step=unknown.step, place=unknown.place, difference=unknown.difference)
+    sentence = f"updates by {described(rule)}, where {meant} is meant"
+    return deviation.cause(key=key, sentence=sentence, residual=rule.residual * EPS)

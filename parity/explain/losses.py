@@ -16,7 +16,7 @@ from parity.contract import StepTrace
 from parity.explain.network import softmax
 from parity.oracle.layers import Array, Labels
 
-__all__ = ["HONEST", "Guess", "Loss", "loss_guesses"]
+__all__ = ["HONEST", "PENALISED", "Guess", "Loss", "loss_guesses"]
 
 NEWTON_STEPS = 30
 CLASSES = 10
@@ -36,7 +36,7 @@ class Loss:
     value: Callable[[Array, Labels], float] = field(repr=False)
     gradient: Callable[[Array, Labels], Array] = field(repr=False)
     penalty: float = 0.0
-    penalised: Callable[[str], bool] = field(default=lambda name: True, repr=False)  # noqa: ARG005
+    penalised: Callable[[str], bool] = field(default=lambda _: True, repr=False)
 
     def of(self, trace: StepTrace) -> float:
         """What a step's recorded outputs, labels and weights make."""
@@ -230,7 +230,7 @@ def _smoothed(share: float) -> Loss:
 
 def _penalty_guesses(trace: StepTrace, excess: float) -> Iterator[Guess]:
     """A penalty on the weights, of all parameters or without the biases."""
-    for noun, penalised in (("all parameters", lambda name: True), ("the weights", _is_weight)):  # noqa: ARG005
+    for noun, penalised in PENALISED:
         squares = _squares(trace, penalised)
         factor = 2 * excess / squares if squares else 0.0
         if factor <= 0:
@@ -245,6 +245,14 @@ def _penalty_guesses(trace: StepTrace, excess: float) -> Iterator[Guess]:
 
 def _is_weight(name: str) -> bool:
     return not name.endswith("bias")
+
+
+def _is_any(_: str) -> bool:
+    return True
+
+
+PENALISED = (("all parameters", _is_any), ("the weights", _is_weight))
+"""What a penalty may count, in words and by name."""
 
 
 def _squares(trace: StepTrace, counted: Callable[[str], bool]) -> float:

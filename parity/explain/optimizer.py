@@ -37,7 +37,8 @@ COUPLED, DECOUPLED = "weight-decay-lost", "decoupled-decay"
 def explain_optimizer(evidence: Evidence) -> list[Cause | Unknown]:
     """The causes of the momentum, then those of the update."""
     steps = steps_of(evidence)
-    rule, found = meant_rule(evidence), list[Cause | Unknown]()
+    rule = meant = meant_rule(evidence)
+    found: list[Cause | Unknown] = []
     for stage in ("momentum", "update"):
         if deviation := _first(evidence, stage, rule, steps):
             causes, rule = _settled(deviation, list(CANDIDATES[stage](rule, steps)), rule, steps)
@@ -54,9 +55,9 @@ def explain_optimizer(evidence: Evidence) -> list[Cause | Unknown]:
                 if isinstance(other, Cause):
                     return [other]
                 # Buffers that were only not recorded are no fault.
-                hidden = meant_rule(evidence).has_buffer and not rule.has_buffer
+                hidden = meant.has_buffer and not rule.has_buffer
                 return [*([] if hidden else found[:-1]), replace(other, place=last.place, step=last.step)]
-    return _coupled(found, rule, meant_rule(evidence).decay)
+    return _coupled(found, rule, meant.decay)
 
 
 def _settled(

@@ -12,16 +12,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from parity.compare import Rung, Stage, stage_tensors
+from parity.compare.formula import EPS
 from parity.compare.stages import BACKWARD
 from parity.contract import StepTrace
 from parity.explain.cause import Cause, Unknown
-from parity.explain.fit import ALLOWED, Deviation, Fit, dot, far, settle
+from parity.explain.fit import ALLOWED, Deviation, Fit, factor_of, far, settle
 from parity.explain.forward import other_activations
 from parity.explain.identified import described, identified_rule
-from parity.explain.network import Map, Reading
+from parity.explain.network import Reading
 from parity.explain.relayout import image_readings, kernel_readings, linear_readings, rounded_format
 from parity.identify import Member
-from parity.oracle.layers import Array
+from parity.oracle.layers import Array, relu
 
 __all__ = ["explain_programs"]
 
@@ -60,23 +61,16 @@ def _other_function(
     a, b = (each[rung.step] for each in traces)
     parents = [a.activations[name] for name in a.parents.get(activation, ()) if name in a.activations]
     meant = np.asarray(a.activations[activation], np.float64)
-    functions = {each.name: each.function for each in (RELU, *other_activations())}
+    functions = {"a ReLU": relu, **{each.name: each.function for each in other_activations()}}
     for x in (np.asarray(each, np.float64).ravel() for each in parents):
         own = [name for name, function in functions.items() if far(meant.ravel(), function(x)) <= ALLOWED]
         held = [(name, _nearest(function(x), b)) for name, function in functions.items() if name not in own]
         for name, residual in held:
             if own and residual <= ALLOWED:
                 place = Stage(stage="activations", tensor=activation)
-                return Cause(
-                    key="other-activation",
-                    side=names[1],
-                    place=place,
-                    step=rung.step,
-                    sentence=f"has {name} where {names[0]} has {own[0]} ({activation})",
-                    residual=residual,
-                    before=_nearest(meant, b),
-                    keys=("other-activation",),
-                )
+                deviation = Deviation(side=names[1], step=rung.step, place=place, difference=_nearest(meant, b))
+                sentence = f"has {name} where {names[0]} has {own[0]} ({activation})"
+                return deviation.cause(key="other-activation", sentence=sentence, residual=residual)
     return None
 
 
@@ -85,9 +79,6 @@ def _nearest(values: Array, trace: StepTrace) -> float:
     ordered = np.sort(values, axis=None)
     others = (np.asarray(each, np.float64) for each in trace.activations.values() if each.size == values.size)
     return min((far(ordered, np.sort(each, axis=None)) for each in others), default=float("inf"))
-
-
-RELU = Map(name="a ReLU", function=lambda x: np.maximum(x, 0), pullback=lambda upstream, x: upstream * (x > 0))
 
 
 def _explain_tensor(
@@ -126,14 +117,14 @@ def _tensor_fits(other: str, place: Stage, a: dict[Stage, Array], b: dict[Stage,
 def _scaled(other: str, place: Stage, a: dict[Stage, Array], b: dict[Stage, Array]) -> Iterator[Fit]:
     """A factor, that all gradients have in common; and a multiple of the parameters."""
     x, y = a[place], b[place]
-    factor = dot(x, y) / dot(x, x) if x.any() else 0.0
+    factor = factor_of([y], [x])
     places = [each for each in a if each.stage == place.stage] if place.stage in BACKWARD else [place]
     residual = max(far(b.get(each), factor * a[each]) for each in places)
     noun = "gradients" if place.stage == "gradients" else str(place)
     yield Fit(key="scaled", sentence=f"has {noun} {factor:.6g} times those of {other}", residual=residual)
     parameter = a.get(Stage(stage="weights", tensor=place.tensor))
     if place.stage in BACKWARD and parameter is not None and parameter.any():
-        share = dot(parameter, y - x) / dot(parameter, parameter)
+        share = factor_of([y - x], [parameter])
         sentence = f"has {place} with {share:.6g} times the parameter added (a weight decay)"
         yield Fit(key="decay", sentence=sentence, residual=far(y, x + share * parameter))
 
@@ -172,10 +163,9 @@ def _statistics_fits(other: str, a: dict[Stage, Array], b: dict[Stage, Array]) -
     places = [place for place in a if place.stage == "statistics" and place in b]
     before = {place: a[Stage(stage="weights", tensor=place.tensor)] for place in places}
     moved = {place: (a[place] - before[place], b[place] - before[place]) for place in places}
-    square = sum(dot(x, x) for x, _ in moved.values())
-    if not square or sum(np.count_nonzero(x) for x, _ in moved.values()) < 2:
+    if sum(np.count_nonzero(x) for x, _ in moved.values()) < 2:
         return
-    factor = sum(dot(x, y) for x, y in moved.values()) / square
+    factor = factor_of([y for _, y in moved.values()], [x for x, _ in moved.values()])
     residual = max(far(b[place], before[place] + factor * x) for place, (x, _) in moved.items())
     sentence = f"moves running statistics {factor:.6g} times as far as {other} in a step (the momentum of a batch norm)"
     yield Fit(key="statistics-momentum", sentence=sentence, residual=residual)
@@ -191,17 +181,8 @@ def _compared_rules(
     sentence = f"updates by {described(b)}, where {names[0]} updates by {described(a)}"
     place = rung.place if rung.place.stage in ("momentum", "update") else Stage(stage="update", tensor="update")
     key = "other-optimizer" if a.name != b.name else f"other-{_first_constant(a, b)}"
-    cause = Cause(
-        key=key,
-        side=names[1],
-        place=place,
-        step=rung.step,
-        sentence=sentence,
-        residual=max(a.residual, b.residual) * float(np.finfo(np.float64).eps),
-        before=rung.difference,
-        keys=(key,),
-    )
-    return [cause]
+    deviation = Deviation(side=names[1], step=rung.step, place=place, difference=rung.difference)
+    return [deviation.cause(key=key, sentence=sentence, residual=max(a.residual, b.residual) * EPS)]
 
 
 def _differ(a: Member, b: Member) -> bool:

@@ -13,6 +13,7 @@ from parity.oracle.layers import Array
 
 __all__ = [
     "FORMATS",
+    "format_key",
     "image_readings",
     "kernel_readings",
     "linear_readings",
@@ -26,6 +27,11 @@ FORMATS = {"float32": 24, "float16 or TF32": HALF_BITS, "bfloat16": 8}
 """Significant bits, the hidden one included."""
 
 Order = NDArray[np.intp]
+
+
+def format_key(name: str) -> str:
+    """A format's name as a part of a cause's key."""
+    return name.replace(" or ", "-or-")
 
 
 def kernel_readings(shape: tuple[int, ...]) -> Iterator[Reading]:

@@ -16,10 +16,11 @@ from parity.explain.backward import explain_gradients, explain_loss
 from parity.explain.batch import explain_batch
 from parity.explain.cause import Cause, Unknown
 from parity.explain.evidence import Evidence
+from parity.explain.fit import Deviation
 from parity.explain.forward import explain_forward
 from parity.explain.network import NODES
 from parity.explain.optimizer import explain_optimizer
-from parity.explain.relayout import FORMATS, round_to
+from parity.explain.relayout import FORMATS, format_key, round_to
 from parity.explain.weights import explain_weights
 from parity.oracle.sgd import clip_gradients
 
@@ -56,17 +57,12 @@ def _in_float32(evidence: Evidence) -> Cause | None:
         return None
     kept = (name for name, bits in sorted(FORMATS.items(), key=lambda item: item[1]) if _hold(arrays, bits))
     name = next(kept, "float32")
-    key = "x64-off" if name == "float32" else f"computes-in-{name}".replace(" or ", "-or-")
-    return Cause(
-        key=key,
-        side=evidence.side,
-        place=Stage(stage="logits", tensor="logits"),
-        step=evidence.first_step,
-        sentence=f"computes in {name}, where float64 is asked for; other faults beside it are not looked for",
-        residual=0.0,
-        before=float(np.finfo(np.float32).eps),
-        keys=(key,),
-    )
+    key = "x64-off" if name == "float32" else f"computes-in-{format_key(name)}"
+    place = Stage(stage="logits", tensor="logits")
+    rounding = float(np.finfo(np.float32).eps)
+    deviation = Deviation(side=evidence.side, step=evidence.first_step, place=place, difference=rounding)
+    sentence = f"computes in {name}, where float64 is asked for; other faults beside it are not looked for"
+    return deviation.cause(key=key, sentence=sentence)
 
 
 def _hold(arrays: Sequence[NDArray[np.generic]], bits: int) -> bool:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from parity.compare import Stage
+from parity.contract import CNN_ACTIVATIONS
 from parity.explain.cause import Cause, Unknown
 from parity.explain.evidence import Evidence
-from parity.explain.fit import ALLOWED, Deviation, Fit, dot, far, settle
+from parity.explain.fit import ALLOWED, Deviation, Fit, factor_of, far, settle
 from parity.explain.network import Reading
 from parity.explain.relayout import kernel_readings, linear_readings, rounded_format
 from parity.oracle.layers import Array
 
 __all__ = ["FEATURES", "explain_weights", "reading_key", "weight_readings"]
 
-FEATURES = {"fc1.weight": (16, 5, 5)}
+FEATURES = {"fc1.weight": CNN_ACTIVATIONS["pool2"]}
 """What the inputs of a linear layer are flattened from, (C, H, W)."""
 
 
@@ -56,16 +58,7 @@ def _unrelated(deviation: Deviation, held: Array, meant: Array, step: int) -> Ca
         )
     else:
         return None
-    return Cause(
-        key=key,
-        side=deviation.side,
-        place=deviation.place,
-        step=deviation.step,
-        sentence=sentence,
-        residual=deviation.difference,
-        before=deviation.difference,
-        keys=(key,),
-    )
+    return deviation.cause(key=key, sentence=sentence, residual=deviation.difference)
 
 
 FEWEST, UNRELATED = 100, 0.5
@@ -95,18 +88,9 @@ def _together(causes: list[Cause | Unknown]) -> Cause | Unknown:
     if len(causes) == 1 or not isinstance(first, Cause):
         return first
     names = ", ".join(cause.place.tensor for cause in causes)
-    alone = first.place.tensor
-    return Cause(
-        key=first.key,
-        side=first.side,
-        place=first.place,
-        step=first.step,
-        sentence=first.sentence.replace(alone, names),
-        residual=max(cause.residual for cause in causes if isinstance(cause, Cause)),
-        before=first.before,
-        alike=first.alike if len(names) < len(alone) + 2 else (),
-        keys=first.keys,
-    )
+    residual = max(cause.residual for cause in causes if isinstance(cause, Cause))
+    # What is alike is said of one tensor.
+    return replace(first, sentence=first.sentence.replace(first.place.tensor, names), residual=residual, alike=())
 
 
 def weight_readings(name: str, shape: tuple[int, ...]) -> Iterator[Reading]:
@@ -132,10 +116,10 @@ def _fits(name: str, held: Array, meant: Array) -> Iterator[Fit]:
         if format_ := rounded_format(held, moved, sums=False):
             sentence = f"holds {name} {reading.name}, and rounded to {format_}"
             yield Fit(key=reading_key(name.partition(".")[0], reading), sentence=sentence, residual=0.0)
-        factor = dot(moved, held) / dot(moved, moved) if moved.any() else 0.0
+        factor = factor_of([held], [moved])
         sentence = f"holds {name} {reading.name}, and times {factor:.6g}"
         yield Fit(key="weights-scaled", sentence=sentence, residual=far(held, factor * moved))
-    factor = dot(meant, held) / dot(meant, meant) if meant.any() else 0.0
+    factor = factor_of([held], [meant])
     yield Fit(key="weights-scaled", sentence=f"holds {name} times {factor:.6g}", residual=far(held, factor * meant))
 
 

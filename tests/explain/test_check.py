@@ -6,11 +6,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from parity.checking import check
 from parity.contract import initial_weights
+from parity.drill.catalogue.model import half_at_zero
 from parity.explain.network import MaxPool
 from parity.problem import cnn_problem
 from parity.settings import Settings, Side
@@ -42,10 +42,6 @@ def test_two_sides_with_a_fault_each(small):
 
 def test_a_match_has_no_cause(small):
     assert checked(HONEST, HONEST, small).explanation is None
-
-
-def half_at_zero(upstream, x):
-    return upstream * np.where(x == 0, 0.5, x > 0)
 
 
 def shared_among_ties(upstream, images):
