@@ -52,16 +52,9 @@ def candidates(linear: bool | None) -> list[Rule]:
         for clip, family in product(CLIPS, FAMILIES)
         if linear is None or (family == "sgd" and clip != "value") == linear
         for rule in FAMILIES[family]
-        if clip == "none" or not _rarely_clipped(rule)
-        for decay in (DECAYS if family == "sgd" or clip == "none" else DECAYS[:3])
+        for decay in DECAYS
     ]
     return sorted(rules, key=lambda rule: (*rule.complexity, rule.clip != "none", rule.decay == "constant"))
-
-
-def _rarely_clipped(rule: Rule) -> bool:
-    """Rules that are not tried with clipping: they would be most of the candidates."""
-    scaled_keras = rule.scaling == "rms" and rule.buffer == "keras" and rule.nesterov
-    return rule.centered or rule.initial or rule.epsilon == "both" or scaled_keras
 
 
 def simpler(rule: Rule) -> Iterator[Rule]:

@@ -3,11 +3,13 @@
     -u_t = lr_t (s_t + decay p_t),  s_t = sign(b1 m + (1 - b1) g_t),  then m = b2 m + (1 - b2) g_t
 
 Every sign is an inequality for b1 and b2. What satisfies all of them is a small region of the plane; its centre is
-given as the constants, half its width as their errors. No run says more.
+given as the constants, half its width as their errors. No run says more. The region is looked for on a few elements
+first, whose own is wide enough for a grid to hit its neighbourhood, then on more of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
@@ -27,6 +29,13 @@ LIMIT = 4.0
 TIGHTEST = 4000
 """Inequalities that are kept: those nearest to being violated."""
 
+GRID = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9997)
+STARTS = 12
+"""Points of the grid, those with the fewest wrong signs first, from which the region is looked for."""
+
+FEWEST = 100
+"""Elements of the smallest part that is worth a look of its own."""
+
 
 def lion_betas(observed: Observed, lead: Observed) -> Constants | None:
     """Both rates, where every update is a sign times a length, plus decay, and some rates explain every sign.
@@ -37,14 +46,28 @@ def lion_betas(observed: Observed, lead: Observed) -> Constants | None:
     """
     if observed.skipped is not None or not _are_signs(lead):
         return None
-    signs, g = -np.sign(observed.updates), observed.run.gradients
-    grid = product((0.0, 0.5, 0.8, 0.9, 0.95, 0.99), (0.0, 0.5, 0.9, 0.95, 0.99, 0.995, 0.999))
-    ranked = sorted(grid, key=lambda betas: _violated(betas, signs, g))
-    for betas in ranked[:3]:
-        found = _centred(np.array(betas), signs, g)
-        if found is not None:
-            return {"b1": float(found[0][0]), "b2": float(found[0][1])}
+    signs, g = -np.sign(lead.updates), lead.run.gradients
+    ranked = sorted(product(GRID, GRID), key=lambda betas: _violated(betas, signs, g))
+    for start in ranked[:STARTS]:
+        betas: Array | None = np.array(start)
+        for part in (lead, *_growing(observed)):
+            found = _centred(betas, -np.sign(part.updates), part.run.gradients)
+            betas = found[0] if found else None
+            if betas is None:
+                break
+        if betas is not None:
+            return {"b1": float(betas[0]), "b2": float(betas[1])}
     return None
+
+
+def _growing(observed: Observed) -> Iterator[Observed]:
+    """Every hundredth element, every tenth, all of them."""
+    count = len(observed.run.tensor)
+    for stride in (100, 10, 1):
+        if count >= FEWEST * stride:
+            yield observed.of(np.arange(0, count, stride)) if stride > 1 else observed
+    if count < FEWEST:
+        yield observed
 
 
 def beta_errors(found: Fit, observed: Observed) -> Fit:
@@ -103,7 +126,8 @@ def _centred(betas: Array, signs: Array, g: Array) -> tuple[Array, Array] | None
         rows = np.stack([by1[told], by2[told]], axis=1) * -signs[told, None]
         room = (signs * blend)[told]
         lengths = np.maximum(np.hypot(rows[:, 0], rows[:, 1]), 1e-300)
-        keep = np.argsort(room / lengths)[:TIGHTEST]
+        distances = room / lengths
+        keep = np.argpartition(distances, TIGHTEST)[:TIGHTEST] if len(distances) > TIGHTEST else np.arange(len(room))
         rows, room = rows[keep] / lengths[keep, None], room[keep] / lengths[keep]
         box = [(max(-b, -0.2), min(1 - 1e-9 - b, 0.2)) for b in betas]
         inner = linprog([0, 0, -1], np.column_stack([rows, np.ones(len(rows))]), room, bounds=[*box, (None, 1)])

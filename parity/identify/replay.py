@@ -15,7 +15,7 @@ largest update so far (what is in a buffer has its rounding):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from parity.identify.rule import DECAY, Constants, Rule
 from parity.identify.run import Array, RecordedRun
-from parity.identify.simulate import clip_factors, directions, number, scaled
+from parity.identify.simulate import clip_factors, clipped_values, decaying_sum, directions, number, scaled
 
-__all__ = ["OPERATIONS", "Observed", "Replay", "group_levels", "nudged", "replay", "rounding_units"]
+__all__ = ["LOST", "OPERATIONS", "Observed", "Replay", "group_levels", "nudged", "replay", "rounding_units"]
 
 OPERATIONS = 16
 """Roundings on the way to an update: a handful per step, and as many again from the steps before in the buffer."""
@@ -66,13 +66,15 @@ class Observed:
 
 
 def rounding_units(run: RecordedRun) -> Array:
-    """(steps, elements): see above; a last share keeps it above 0 where nothing ever moves."""
+    """(steps, elements): see above; last shares keep it above 0 where nothing ever moves, and its square too."""
     size = np.abs(run.updates)
     largest = np.maximum.accumulate(size, axis=0)
     typical = np.sqrt(np.mean(np.square(size), axis=1, keepdims=True))
-    tiny = np.finfo(np.float64).tiny
-    units: Array = run.eps / 2 * (np.abs(run.parameters[1:]) + OPERATIONS * largest + run.eps * typical) + tiny
+    units: Array = run.eps / 2 * (np.abs(run.parameters[1:]) + OPERATIONS * largest + run.eps * typical) + _TINY
     return units
+
+
+_TINY = 1e-140
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +120,7 @@ def replay(rule: Rule, constants: Constants, observed: Observed, *, lr: Array | 
             rates, errors = _projected(target, direction, weights)
             rates = rates if lr is None else lr
             left = weights * (target + rates[:, None] * direction)
-    return Replay(rates, errors, np.nan_to_num(left, nan=_LOST, posinf=_LOST, neginf=-_LOST))
+    return Replay(rates, errors, np.nan_to_num(left, nan=LOST, posinf=LOST, neginf=-LOST))
 
 
 def _entering(rule: Rule, constants: Constants, observed: Observed) -> tuple[Array, Array]:
@@ -126,8 +128,7 @@ def _entering(rule: Rule, constants: Constants, observed: Observed) -> tuple[Arr
     run = observed.run
     g = run.gradients * clip_factors(rule, constants, run.norms)[:, None] if rule.clip != "none" else run.gradients
     if rule.clip == "value":
-        limit = number(constants, "clip_value")
-        g = np.clip(g, -limit, limit)
+        g = clipped_values(number(constants, "clip_value"), g)
     g = -g if rule.ascent else g
     decay = np.asarray(constants[DECAY])[run.tensor] * run.parameters[:-1] if rule.decay != "none" else np.zeros(0)
     g = g + decay if rule.decay == "coupled" else g
@@ -150,38 +151,61 @@ def _projected(target: Array, direction: Array, weights: Array) -> tuple[Array, 
     # np.sum adds in pairs: a plain sum of 62,006 terms would lose more digits than a recording has.
     whole = np.sum(along * along, axis=1)
     part = np.sum(along * (weights * target), axis=1)
-    rates = np.divide(-part, whole, out=np.zeros_like(whole), where=whole > 0)
-    return rates, np.divide(1.0, np.sqrt(whole), out=np.full_like(whole, np.inf), where=whole > 0)
+    said = np.real(whole) > 0
+    rates = np.where(said, -part, 0.0) / np.where(said, whole, 1.0)
+    return rates, np.divide(1.0, np.sqrt(np.real(whole)), out=np.full(len(whole), np.inf), where=said)
 
 
 def _keras(  # noqa: PLR0917  what a replay has at hand
-    rule: Rule,
-    constants: Constants,
-    observed: Observed,
-    q: Array,
-    decay: Array,
-    target: Array,
-    lr: Array | None,
+    rule: Rule, constants: Constants, observed: Observed, q: Array, decay: Array, target: Array, lr: Array | None
 ) -> tuple[Array, Array, Array]:
-    """V = mu v - lr q; the step is v, with nesterov mu v - lr q. Step by step: v has the earlier rates in it."""
+    """V = mu v - lr q; the step is v, with nesterov mu v - lr q: the buffer has the earlier learning rates in it.
+
+    Each rate is fitted to its own step, given those before it: the rates solve a triangular system.
+    """
     mu = number(constants, "momentum")
-    v, count = np.zeros_like(q[0]), len(q)
-    rates, errors, left = np.zeros(count), np.full(count, np.inf), np.empty_like(q)
-    for t in range(count):
-        offset, direction = (mu * mu * v, (1 + mu) * q[t]) if rule.nesterov else (mu * v, q[t])
-        direction = direction + decay[t] if rule.decay == "decoupled" else direction
-        along, rest = observed.weights[t] * direction, observed.weights[t] * (target[t] - offset)
-        whole = float(np.sum(along * along))
-        if whole > 0:
-            rates[t], errors[t] = -float(np.sum(along * rest)) / whole, whole**-0.5
-        rates[t] = rates[t] if lr is None else lr[t]
-        left[t] = rest + rates[t] * along
-        moved = mu * v - rates[t] * q[t]
-        v = moved if observed.skipped is None else np.where(observed.skipped[t], v, moved)
-    return rates, errors, left
+    own = (1 + mu) * q if rule.nesterov else q
+    own = own + decay if rule.decay == "decoupled" else own
+    rates, errors = _rates_in_buffer(rule, mu, observed, q, own, target)
+    rates = rates if lr is None else lr
+    entered = rates[:, None] * q
+    moved = _in_own_steps(lambda steps: decaying_sum(mu, steps), entered, observed)
+    step = mu * moved + entered if rule.nesterov else moved
+    step = step + rates[:, None] * decay if rule.decay == "decoupled" else step
+    return rates, errors, observed.weights * (target + step)
 
 
-_LOST = 1e30
+def _rates_in_buffer(  # noqa: PLR0917  likewise
+    rule: Rule, mu: float, observed: Observed, q: Array, own: Array, target: Array
+) -> tuple[Array, Array]:
+    """(steps,) the rates and what one unit of rounding makes of them; `own` is what a step's own rate multiplies."""
+    # Here and not at the top: SciPy takes long to import, and other commands do without it.
+    from scipy.linalg import solve_triangular
+
+    weighted = observed.weights**2 * own
+    whole = np.sum(weighted * own, axis=1)
+    said = np.real(whole) > 0
+    system = np.zeros((len(q), len(q)))
+    for elements, count in _counted(observed):
+        lag = np.maximum(count[:, None] - count, 0)
+        system = system + mu ** (lag + 1 if rule.nesterov else lag) * (weighted[:, elements] @ q[:, elements].T)
+    system = np.where(said[:, None], np.tril(system, -1), 0.0) + np.diag(np.where(said, whole, 1.0))
+    given = np.where(said, -np.sum(weighted * target, axis=1), 0.0)
+    rates = solve_triangular(system, given, lower=True, check_finite=False)
+    return rates, np.divide(1.0, np.sqrt(np.real(whole)), out=np.full(len(q), np.inf), where=said)
+
+
+def _counted(observed: Observed) -> Iterator[tuple[NDArray[np.intp] | slice, Array]]:
+    """Elements that have had their steps together, and (steps,) how many they have had."""
+    run = observed.run
+    if observed.skipped is None:
+        yield slice(None), np.arange(1.0, run.steps + 1)
+        return
+    for tensor, active in enumerate(run.active.T):
+        yield np.flatnonzero(run.tensor == tensor), np.cumsum(active).astype(np.float64)
+
+
+LOST = 1e30
 """Stands for a residual that is not finite; its square still is."""
 
 
@@ -205,7 +229,7 @@ def nudged(rule: Rule, constants: Constants, observed: Observed, draws: Sequence
         moved = replace(run, gradients=run.gradients * (1 + run.eps * signs))
         shaken = replay(rule, constants, Observed(moved, observed.units), lr=level.lr)
         shift = np.abs(shaken.residual - level.residual) * observed.units
-        units = units + NUDGES / len(draws) * np.where(shift < _LOST * observed.units, shift, 0.0)
+        units = units + NUDGES / len(draws) * np.where(shift < LOST * observed.units, shift, 0.0)
     return Observed(run, units)
 
 

@@ -36,8 +36,8 @@ LIMIT = 2.0
 """The largest root mean square of a tensor's residuals in a step, in units of rounding, that is rounding. A unit is a
 bound on one rounding of the parameter and several of the update, so that honest rules stay below 1."""
 
-LEAD, SETTLE, REFINE = 160, 1500, 6000
-"""Elements that are looked at: in the first search, with all tensors, and for the final constants."""
+SCREEN, LEAD, SETTLE, REFINE = 32, 160, 1500, 6000
+"""Elements that are looked at: in the first search, to confirm it, with all tensors, and for the final constants."""
 
 SIGNIFICANT = 60.0
 """A constant stays if without it the sum of squares grows by so many times its level: 8 standard errors."""
@@ -101,11 +101,12 @@ def search(run: RecordedRun, moving: Sequence[str]) -> tuple[list[Found], list[F
     """
     trained = run.tensors(moving)
     observed = Observed(trained, rounding_units(trained))
-    lead = observed.of(_largest_tensor(trained))
+    lead = observed.of(_largest_tensor(trained, LEAD))
+    screen = observed.of(_largest_tensor(trained, SCREEN))
     settle = observed.of(_spread_elements(trained, SETTLE))
     found: list[Found] = []
     nearest: list[Fit] = []
-    for passed in _lion(observed, lead) or _passing(lead, _is_linear(observed), nearest):
+    for passed in _lion(observed, lead) or _passing(screen, lead, _is_linear(observed), nearest):
         least = min((each.complexity for each in found), default=None)
         if least is not None and least < len(passed[0].rule.constants) + 1:
             break  # these would take more constants, with the simplest of schedules too
@@ -126,8 +127,10 @@ def _lion(observed: Observed, lead: Observed) -> list[list[Fit]]:
     return [[fit(Rule(scaling="lion"), betas, lead, evaluations=0, jacobian=False)]] if betas is not None else []
 
 
-def _passing(lead: Observed, linear: bool | None, missed: list[Fit]) -> Iterator[list[Fit]]:
+def _passing(screen: Observed, lead: Observed, linear: bool | None, missed: list[Fit]) -> Iterator[list[Fit]]:
     """Rules that explain the lead elements, those with equally many constants together; others are put into `missed`.
+
+    Each is fitted to a few elements first.
 
     After the first that pass, none with more than one further constant is tried: it would fit too.
     """
@@ -139,8 +142,10 @@ def _passing(lead: Observed, linear: bool | None, missed: list[Fit]) -> Iterator
                 return
             passed: list[Fit] = []
             for rule in rules:
-                fits[rule] = _fitted(rule, lead, [fits[smaller] for smaller in simpler(rule) if smaller in fits])
-                (passed if _passes(fits[rule]) else missed).append(fits[rule])
+                fits[rule] = _fitted(rule, screen, [fits[smaller] for smaller in simpler(rule) if smaller in fits])
+                for each in _variants(fits[rule]):
+                    confirmed = _confirmed(each, lead)
+                    (passed if _passes(confirmed) else missed).append(confirmed)
             if passed:
                 first = count if first is None else first
                 yield passed
@@ -148,11 +153,32 @@ def _passing(lead: Observed, linear: bool | None, missed: list[Fit]) -> Iterator
             return
 
 
-def _largest_tensor(run: RecordedRun) -> Elements:
+def _variants(found: Fit) -> list[Fit]:
+    """The fit, and without torch's epsilon in the norm: nearly the same, and rounding tells them apart."""
+    if found.rule.clip != "norm" or _passes(found) or not _explains(found, PROMISING):
+        return [found]
+    exact = fit(replace(found.rule, clip="exact"), found.constants, found.observed, evaluations=20, jacobian=False)
+    return [exact if exact.chi2 < found.chi2 else found]
+
+
+def _confirmed(found: Fit, lead: Observed) -> Fit:
+    """The fit on more elements, if it explains the few."""
+    if not _passes(found):
+        return found
+    return fit(found.rule, found.constants, lead, evaluations=20, tolerance=1e-9, jacobian=False)
+
+
+def _explains(found: Fit, share: float) -> bool:
+    """Whether the fit leaves less than this share of the updates."""
+    observed = found.observed
+    return found.chi2 < share**2 * float(np.sum(np.square(observed.updates * observed.weights)))
+
+
+def _largest_tensor(run: RecordedRun, count: int) -> Elements:
     """Elements of the tensor with most, those with a gradient at most steps; of all tensors where that has few."""
     counts = np.bincount(run.tensor, minlength=len(run.names))
     elements = np.flatnonzero(run.tensor == np.argmax(counts)) if counts.max() >= 48 else np.arange(len(run.tensor))
-    return _liveliest(run, elements, LEAD)
+    return _liveliest(run, elements, count)
 
 
 def _liveliest(run: RecordedRun, elements: Elements, count: int) -> Elements:
@@ -179,7 +205,7 @@ def _is_linear(observed: Observed) -> bool | None:
     None where there are too few elements to tell.
     """
     run = observed.run
-    elements = _largest_tensor(run)
+    elements = _largest_tensor(run, LEAD)
     if len(elements) < 40 or len(np.unique(run.tensor[elements])) > 1 or not run.active.all():
         return None
     u, g, p, units = observed.updates, run.gradients, run.parameters, observed.units
@@ -214,9 +240,8 @@ def _fitted(rule: Rule, observed: Observed, simpler_fits: Sequence[Fit]) -> Fit:
 def _refined(rule: Rule, start: Constants, observed: Observed) -> Fit:
     """A short fit, and a long one where the short one explains nearly all of the updates."""
     tried = fit(rule, start, observed, evaluations=8, jacobian=False)
-    whole = float(np.sum(np.square(observed.updates * observed.weights)))
-    close = tried.chi2 < CLOSE**2 * whole
-    if tried.level > LIMIT and (close or (not tried.converged and tried.chi2 < PROMISING**2 * whole)):
+    close = _explains(tried, CLOSE)
+    if tried.level > LIMIT and (close or (not tried.converged and _explains(tried, PROMISING))):
         return fit(rule, tried.constants, observed, evaluations=40, tolerance=1e-12 if close else 1e-6, jacobian=False)
     return tried
 

@@ -7,6 +7,10 @@ which has the earlier learning rates in its buffer, is `replay.py`'s.
 
 All arrays are (steps, elements); an element's steps are those at which it has a gradient: where it has none, its state
 stays and its count does not grow (torch's rule).
+
+Constants may be complex: every part is then the analytic function of them that it is for real ones (comparisons look at
+the real parts), so that a fit has its derivatives from a step along the imaginary axis, without cancellation (Squire
+and Trapp, 1998).
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import numpy as np
 from parity.identify.rule import Constants, Rule
 from parity.identify.run import Array
 
-__all__ = ["CLIP_EPS", "clip_factors", "directions", "number", "scaled"]
+__all__ = ["CLIP_EPS", "clip_factors", "clipped_values", "decaying_sum", "directions", "number", "scaled"]
 
 CLIP_EPS = 1e-6
 """Added to the norm by torch.nn.utils.clip_grad_norm_."""
@@ -37,7 +41,12 @@ def clip_factors(rule: Rule, constants: Constants, norms: Array) -> Array:
         return np.ones_like(norms)
     norms = norms + (CLIP_EPS if rule.clip == "norm" else 0)
     limit = number(constants, "max_norm")
-    return np.minimum(1.0, np.divide(limit, norms, out=np.ones_like(norms), where=norms > 0))
+    return np.where(norms > np.real(limit), limit / np.where(norms > 0, norms, 1.0), 1.0)
+
+
+def clipped_values(limit: float, g: Array) -> Array:
+    """Each element within the limit, with its own sign."""
+    return np.where(np.abs(g) > np.real(limit), np.sign(g) * limit, g)
 
 
 def scaled(rule: Rule, constants: Constants, g: Array) -> Array:
@@ -59,7 +68,8 @@ def _rms(rule: Rule, constants: Constants, g: Array) -> Array:
     alpha = number(constants, "alpha")
     square = decaying_sum(alpha, (1 - alpha) * g * g)
     if rule.centered:
-        square = np.maximum(square - np.square(decaying_sum(alpha, (1 - alpha) * g)), 0.0)
+        variance = square - np.square(decaying_sum(alpha, (1 - alpha) * g))
+        square = np.where(np.real(variance) > 0, variance, 0.0)
     return _quotient(g, square, constants)
 
 
@@ -90,8 +100,7 @@ def directions(rule: Rule, constants: Constants, q: Array) -> Array:
     mu = number(constants, "momentum")
     entering = q
     if rule.dampened:
-        entering = (1 - number(constants, "dampening")) * q
-        entering[:1] = q[:1]
+        entering = np.concatenate([q[:1], (1 - number(constants, "dampening")) * q[1:]])
     b = decaying_sum(mu, entering)
     if rule.buffer == "debiased":
         return b * ((1 - mu) / (1 - mu ** _counts(q)))
@@ -99,16 +108,26 @@ def directions(rule: Rule, constants: Constants, q: Array) -> Array:
 
 
 def decaying_sum(rate: float, x: Array) -> Array:
-    """y_t = rate y_{t-1} + x_t, from 0."""
-    # Here and not at the top: SciPy takes long to import, and other commands do without it.
-    from scipy.signal import lfilter
+    """y_t = rate y_{t-1} + x_t, from 0: some steps at a time, as one product with the powers of the rate."""
+    y = np.empty(x.shape, np.result_type(rate, x))
+    powers = np.asarray(rate) ** np.arange(BLOCK + 1)
+    matrix = np.where(_LAGS >= 0, powers[_LAGS], 0.0)
+    for begin in range(0, len(x), BLOCK):
+        block = x[begin : begin + BLOCK]
+        count = len(block)
+        y[begin : begin + count] = matrix[:count, :count] @ block
+        if begin:
+            y[begin : begin + count] += powers[1 : count + 1, None] * y[begin - 1]
+    return y
 
-    return cast(Array, lfilter([1.0], [1.0, -rate], x, axis=0))
+
+BLOCK = 64
+_LAGS = np.subtract.outer(np.arange(BLOCK), np.arange(BLOCK))
 
 
 def number(constants: Constants, name: str) -> float:
     """A constant; 0 where the rule has none of this name."""
-    return float(cast(float, constants.get(name, 0.0)))
+    return cast(float, constants.get(name, 0.0))
 
 
 def _counts(g: Array) -> Array:
@@ -119,4 +138,5 @@ def _counts(g: Array) -> Array:
 def _quotient(a: Array, square: Array, constants: Constants) -> Array:
     """A / (sqrt(square + eps_root) + eps); 0 where the denominator is: no gradient yet, no step."""
     denominator = np.sqrt(square + number(constants, "eps_root")) + number(constants, "eps")
-    return np.divide(a, denominator, out=np.zeros_like(a), where=denominator > 0)
+    there = np.real(denominator) > 0
+    return np.where(there, a, 0.0) / np.where(there, denominator, 1.0)

@@ -1,0 +1,103 @@
+"""What a fit searches in place of a rule's constants: variables of order one, from which no step leads out of range.
+
+    momentum, b1, b2, alpha         log(1 - constant)
+    max_norm, clip_value            log(constant)
+    eps, eps_root, initial          asinh(constant / 2 s), s the size of a gradient or its square: where a constant is
+                                    too small to show, the variable is linear in it, and the way up is no valley
+    dampening, weight_decay         themselves
+
+What may be 0 is searched with a hundredth added to it, because the first step of MINPACK is limited to a multiple of
+where it begins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from parity.identify.rule import DECAY, Constants, Rule
+from parity.identify.run import Array, RecordedRun
+
+__all__ = ["Variables"]
+
+OFFSET = 1e-2
+
+_RATES = ("momentum", "b1", "b2", "alpha")
+_FLOORS = {"eps": 1, "eps_root": 2, "initial_accumulator": 2}
+"""What is added to a denominator, and the power of the gradient that it is compared with."""
+
+
+@dataclass(frozen=True, eq=False)
+class Variables:
+    """The variables of one rule; all methods take or give them as one vector.
+
+    Args:
+        rule: the form.
+        groups: (tensors, decays): what each searched decay adds to each tensor's.
+        size: of a gradient's elements.
+    """
+
+    rule: Rule
+    groups: Array
+    size: float
+
+    @classmethod
+    def of(cls, rule: Rule, run: RecordedRun, groups: Array | None) -> Variables:
+        """For a run; with a decay of its own for each tensor if there are no groups."""
+        there = np.abs(run.gradients[run.gradients != 0])
+        size = float(np.median(there)) if len(there) else 1.0
+        return cls(rule, np.eye(len(run.names)) if groups is None else groups, max(size, 1e-100))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The constants that a small step of changes the residuals; Lion's rates are seen through signs alone."""
+        return tuple(name for name in self.rule.constants if self.rule.scaling != "lion" or name == DECAY)
+
+    def pack(self, constants: Constants) -> Array:
+        """The variables of these constants."""
+        parts = [np.zeros(0)]
+        for name in self.names:
+            value = np.asarray(constants[name], np.float64)
+            if name == DECAY:
+                full = np.broadcast_to(value, len(self.groups))
+                parts.append(OFFSET + self.groups.T @ full / np.maximum(self.groups.sum(axis=0), 1))
+            else:
+                parts.append(np.atleast_1d(self._variable(name, value)))
+        return np.concatenate(parts)
+
+    def _variable(self, name: str, value: Array) -> Array:
+        if name in _RATES:
+            return np.asarray(np.log1p(-np.minimum(value, 1 - 1e-12)))
+        if name in _FLOORS:
+            return np.asarray(OFFSET + np.arcsinh(value / (2 * self.size ** _FLOORS[name])))
+        return OFFSET + value if name == "dampening" else np.asarray(np.log(np.maximum(value, 1e-300)))
+
+    def unpack(self, x: Array) -> dict[str, float | Array]:
+        """The constants of these variables, complex where they are."""
+        constants: dict[str, float | Array] = {}
+        for place, name in enumerate(self.names):
+            if name == DECAY:  # the last
+                constants[name] = self.groups @ (x[place:] - OFFSET)
+            elif name in _RATES:
+                constants[name] = -np.expm1(min(x[place], 0.6, key=np.real))
+            elif name in _FLOORS:
+                floor = np.sinh(min(max(x[place] - OFFSET, -300.0, key=np.real), 300.0, key=np.real))
+                constants[name] = 2 * self.size ** _FLOORS[name] * floor
+            elif name == "dampening":
+                constants[name] = x[place] - OFFSET
+            else:
+                constants[name] = np.exp(min(x[place], 300.0, key=np.real))
+        return constants
+
+    def errors(self, x: Array, errors: Array) -> dict[str, float | Array]:
+        """Errors of the variables as errors of the constants."""
+        slopes = {name: np.abs(np.imag(value)) for name, value in self.unpack(x + 1e-30j).items()}
+        constants: dict[str, float | Array] = {}
+        for place, name in enumerate(self.names):
+            if name == DECAY:
+                spread = np.abs(self.groups) @ np.nan_to_num(errors[place:], posinf=1e300)
+                constants[name] = np.where(self.groups.any(axis=1), spread, 0)
+            else:
+                constants[name] = float(errors[place] * (slopes[name] / 1e-30))
+        return constants
