@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -11,10 +11,10 @@ import numpy as np
 from parity.identify.rule import DECAY, Constants, Rule
 from parity.identify.run import Array, RecordedRun
 
-__all__ = ["candidates", "decayed", "simpler", "starts"]
+__all__ = ["alike", "base", "candidates", "decayed", "richer", "simpler", "starts"]
 
 DECAYS = ("none", "coupled", "decoupled", "constant")
-CLIPS = ("none", "norm", "value")
+CLIPS = ("none", "norm", "exact", "value")
 
 _SGD = (
     Rule(),
@@ -41,7 +41,7 @@ FAMILIES: dict[str, tuple[Rule, ...]] = {"sgd": _SGD, "adam": _ADAM, "rms": _RMS
 
 
 def candidates(linear: bool | None) -> list[Rule]:
-    """All rules worth trying, the simplest first.
+    """All rules, the simplest first.
 
     Args:
         linear: True for SGD's alone that are not clipped by value, whose updates are linear combinations of gradients
@@ -57,8 +57,40 @@ def candidates(linear: bool | None) -> list[Rule]:
     return sorted(rules, key=lambda rule: (*rule.complexity, rule.clip != "none", rule.decay == "constant"))
 
 
+def base(rule: Rule) -> Rule:
+    """The rule without its parts: what is left is the scaling and the form of the buffer."""
+    return replace(rule, decay="none", clip="none", epsilon="none", dampened=False, initial=False)
+
+
+def richer(rule: Rule) -> Iterator[Rule]:
+    """The rules with one part more, and clipping without torch's epsilon, which is nearly clipping with it."""
+    if rule.decay == "none":
+        yield from (replace(rule, decay=decay) for decay in DECAYS[1:])
+    if rule.clip == "none":
+        yield from (replace(rule, clip=clip) for clip in ("norm", "value"))
+    if rule.clip == "norm":
+        yield replace(rule, clip="exact")
+    if rule.epsilon != "both":
+        kinds = ("outside", "inside") if rule.epsilon == "none" else ("both",)
+        yield from (replace(rule, epsilon=epsilon) for epsilon in kinds)
+    yield from (replace(rule, dampened=True), replace(rule, initial=True))
+
+
+def alike(rule: Rule, rules: Iterable[Rule]) -> Iterator[Rule]:
+    """Those of the rules that have as many constants and another base, or another kind of one part."""
+    for other in rules:
+        if len(other.constants) == len(rule.constants) and other != rule:
+            rebased = base(other) != base(rule)
+            changed = sum(getattr(other, part) != getattr(rule, part) for part in _PARTS)
+            if rebased + changed == 1:
+                yield other
+
+
+_PARTS = ("decay", "clip", "epsilon", "dampened", "initial")
+
+
 def simpler(rule: Rule) -> Iterator[Rule]:
-    """The rules with one constant less, whose fits are where a search for this one's may begin."""
+    """The rules with one part less."""
     if rule.decay != "none":
         yield replace(rule, decay="none")
     if rule.clip != "none":
@@ -73,10 +105,8 @@ def simpler(rule: Rule) -> Iterator[Rule]:
 
 
 def decayed(rule: Rule) -> Iterator[Rule]:
-    """The rule with each kind of decay, and clipping by norm with and without torch's epsilon."""
-    clips = ("norm", "exact") if rule.clip == "norm" else (rule.clip,)
-    for clip, decay in product(clips, DECAYS):
-        yield replace(rule, clip=clip, decay=decay)
+    """The rule with each kind of decay."""
+    yield from (replace(rule, decay=decay) for decay in DECAYS)
 
 
 _STARTS: dict[str, Sequence[float]] = {
@@ -88,7 +118,7 @@ _STARTS: dict[str, Sequence[float]] = {
     "eps": (1e-8, 1e-5, 1e-3),
     "eps_root": (1e-8, 1e-5),
     "initial_accumulator": (0.1, 1e-3),
-    DECAY: (0.0,),
+    DECAY: (0.0, 0.01, -0.01),
 }
 _QUANTILES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.82, 0.92, 0.98)
 

@@ -11,12 +11,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from parity.identify.replay import LOST, Observed, Replay, group_levels, replay
+from parity.identify.replay import LOST, Observed, Replay, group_levels, nudged, replay
 from parity.identify.rule import Constants, Rule
 from parity.identify.run import Array
 from parity.identify.variables import Variables
 
-__all__ = ["Fit", "fit"]
+__all__ = ["LIMIT", "Fit", "fit", "passes"]
+
+LIMIT = 2.0
+"""The largest root mean square of a tensor's residuals in a step, in units of rounding, that is rounding. A unit is a
+bound on one rounding of the parameter and several of the update, so that honest rules stay below 1."""
+
+_HOPELESS = 1e6
+"""Units that no amplification of rounding explains."""
 
 STEP = 1e-30
 """Of the derivatives, along the imaginary axis: its square is nothing beside variables of order one."""
@@ -58,6 +65,18 @@ def _levels(found: Fit) -> Array:
     """(steps, tensors): root mean squares of the residuals."""
     run = found.observed.run
     return group_levels(found.replay.residual, run.tensor, len(run.names))
+
+
+def passes(found: Fit) -> bool:
+    """Whether what is left is rounding, the rule's own amplification of it included."""
+    if found.level <= LIMIT:
+        return True
+    if found.level > _HOPELESS:
+        return False
+    wider = nudged(found.rule, found.constants, found.observed)
+    run = found.observed.run
+    again = replay(found.rule, found.constants, wider)
+    return float(group_levels(again.residual, run.tensor, len(run.names)).max()) <= LIMIT
 
 
 def fit(

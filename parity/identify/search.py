@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.identify.candidates import candidates, decayed, simpler, starts
-from parity.identify.fit import Fit, fit
+from parity.identify.candidates import decayed
+from parity.identify.explore import Exploration
+from parity.identify.fit import LIMIT, Fit, fit, passes
 from parity.identify.lion import beta_errors, lion_betas
 from parity.identify.masks import Decay, settle_decay
 from parity.identify.replay import Observed, group_levels, nudged, replay, rounding_units
@@ -32,10 +32,6 @@ __all__ = ["LIMIT", "Found", "search"]
 
 Elements = NDArray[np.intp]
 
-LIMIT = 2.0
-"""The largest root mean square of a tensor's residuals in a step, in units of rounding, that is rounding. A unit is a
-bound on one rounding of the parameter and several of the update, so that honest rules stay below 1."""
-
 SCREEN, LEAD, SETTLE, REFINE = 32, 160, 1500, 6000
 """Elements that are looked at: in the first search, to confirm it, with all tensors, and for the final constants."""
 
@@ -44,19 +40,6 @@ SIGNIFICANT = 60.0
 
 VISIBLE = 0.1
 """... and by so much of a unit, root mean square: below it systematic rounding could be the cause."""
-
-GRID = 150
-"""A larger grid of starts is not looked at where a simpler rule's fit is at hand."""
-
-PROMISING = 1e-2
-"""A fit that leaves more of the updates than this share after a few iterations is not continued, nor one at a
-minimum."""
-
-CLOSE = 1e-5
-"""A fit that leaves less than this share is continued even where it hardly improves: valleys can be long."""
-
-_HOPELESS = 1e6
-"""Units that no amplification of rounding explains."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,72 +89,39 @@ def search(run: RecordedRun, moving: Sequence[str]) -> tuple[list[Found], list[F
     settle = observed.of(_spread_elements(trained, SETTLE))
     found: list[Found] = []
     nearest: list[Fit] = []
-    for passed in _lion(observed, lead) or _passing(screen, lead, _is_linear(observed), nearest):
-        least = min((each.complexity for each in found), default=None)
-        if least is not None and least < len(passed[0].rule.constants) + 1:
-            break  # these would take more constants, with the simplest of schedules too
-        finished = [_finished(each, decay, observed) for each, decay in _settled(passed, settle)]
-        fitting = [each for each in finished if each.level <= LIMIT]
-        found += [variant for each in fitting for variant in _clipped(each, observed)]
-        nearest += [each.fit for each in finished if each.level > LIMIT]
+    explorations: list[Exploration] = []
+    for classes in _lion(observed, lead) or _neighbourhoods(screen, lead, _is_linear(observed), explorations):
+        for passed in classes:
+            least = min((each.complexity for each in found), default=None)
+            if least is not None and least < len(passed[0].rule.constants) + 1:
+                break  # these would take more constants, with the simplest of schedules too
+            finished = [_finished(each, decay, observed) for each, decay in _settled(passed, settle)]
+            fitting = [each for each in finished if each.level <= LIMIT]
+            found += [variant for each in fitting for variant in _clipped(each, observed)]
+            nearest += [each.fit for each in finished if each.level > LIMIT]
+        if found:
+            break
     if not found:
+        nearest = nearest or [fit for each in explorations for fit in each.nearest()]
         return [], [_verified(each, observed, None) for each in sorted(nearest, key=lambda each: each.chi2)[:1]]
     least = min(each.complexity for each in found)
     best = {each.rule: each for each in found if each.complexity == least}
     return sorted(best.values(), key=lambda each: each.rule.complexity), []
 
 
-def _lion(observed: Observed, lead: Observed) -> list[list[Fit]]:
+def _lion(observed: Observed, lead: Observed) -> list[list[list[Fit]]]:
     """Lion, if every update is a sign times a length; no other rule's are."""
     betas = lion_betas(observed, lead)
-    return [[fit(Rule(scaling="lion"), betas, lead, evaluations=0, jacobian=False)]] if betas is not None else []
+    return [[[fit(Rule(scaling="lion"), betas, lead, evaluations=0, jacobian=False)]]] if betas is not None else []
 
 
-def _passing(screen: Observed, lead: Observed, linear: bool | None, missed: list[Fit]) -> Iterator[list[Fit]]:
-    """Rules that explain the lead elements, those with equally many constants together; others are put into `missed`.
-
-    Each is fitted to a few elements first.
-
-    After the first that pass, none with more than one further constant is tried: it would fit too.
-    """
-    fits: dict[Rule, Fit] = {}
-    for kind in (True, False) if linear else (linear,):  # a denominator that hardly changes looks linear too
-        first: int | None = None
-        for count, rules in groupby(candidates(kind), key=lambda rule: len(rule.constants)):
-            if first is not None and count > first + 1:
-                return
-            passed: list[Fit] = []
-            for rule in rules:
-                fits[rule] = _fitted(rule, screen, [fits[smaller] for smaller in simpler(rule) if smaller in fits])
-                for each in _variants(fits[rule]):
-                    confirmed = _confirmed(each, lead)
-                    (passed if _passes(confirmed) else missed).append(confirmed)
-            if passed:
-                first = count if first is None else first
-                yield passed
-        if first is not None:
-            return
-
-
-def _variants(found: Fit) -> list[Fit]:
-    """The fit, and without torch's epsilon in the norm: nearly the same, and rounding tells them apart."""
-    if found.rule.clip != "norm" or _passes(found) or not _explains(found, PROMISING):
-        return [found]
-    exact = fit(replace(found.rule, clip="exact"), found.constants, found.observed, evaluations=20, jacobian=False)
-    return [exact if exact.chi2 < found.chi2 else found]
-
-
-def _confirmed(found: Fit, lead: Observed) -> Fit:
-    """The fit on more elements, if it explains the few."""
-    if not _passes(found):
-        return found
-    return fit(found.rule, found.constants, lead, evaluations=20, tolerance=1e-9, jacobian=False)
-
-
-def _explains(found: Fit, share: float) -> bool:
-    """Whether the fit leaves less than this share of the updates."""
-    observed = found.observed
-    return found.chi2 < share**2 * float(np.sum(np.square(observed.updates * observed.weights)))
+def _neighbourhoods(
+    screen: Observed, lead: Observed, linear: bool | None, explorations: list[Exploration]
+) -> Iterator[list[list[Fit]]]:
+    """Rules that explain the lead elements; linear ones first, but a denominator that hardly changes looks linear."""
+    for kind in (True, False) if linear else (linear,):
+        explorations.append(Exploration(screen, lead, kind))
+        yield from explorations[-1].neighbourhoods()
 
 
 def _largest_tensor(run: RecordedRun, count: int) -> Elements:
@@ -220,44 +170,6 @@ def _is_linear(observed: Observed) -> bool | None:
     return bool(np.median(levels) < 16 * LIMIT)
 
 
-def _fitted(rule: Rule, observed: Observed, simpler_fits: Sequence[Fit]) -> Fit:
-    """The best fit from the best of the starts: a grid, and what was found with one constant less."""
-    run = observed.run
-    known = [point for each in simpler_fits for point in starts(rule, run, each.constants)]
-    grid = starts(rule, run, {})
-    sources = [points for points in (known, grid if not known or len(grid) <= GRID else []) if points]
-    best: Fit | None = None
-    for points in sources:
-        start = min(points, key=lambda point: replay(rule, point, observed).chi2)
-        tried = _refined(rule, start, observed)
-        best = tried if best is None or tried.chi2 < best.chi2 else best
-        if best.level <= LIMIT:
-            break
-    assert best is not None  # noqa: S101  there is always a start; for the type checker
-    return best
-
-
-def _refined(rule: Rule, start: Constants, observed: Observed) -> Fit:
-    """A short fit, and a long one where the short one explains nearly all of the updates."""
-    tried = fit(rule, start, observed, evaluations=8, jacobian=False)
-    close = _explains(tried, CLOSE)
-    if tried.level > LIMIT and (close or (not tried.converged and _explains(tried, PROMISING))):
-        return fit(rule, tried.constants, observed, evaluations=40, tolerance=1e-12 if close else 1e-6, jacobian=False)
-    return tried
-
-
-def _passes(found: Fit) -> bool:
-    """Whether what is left is rounding, the rule's own amplification of it included."""
-    if found.level <= LIMIT:
-        return True
-    if found.level > _HOPELESS:
-        return False
-    wider = nudged(found.rule, found.constants, found.observed)
-    run = found.observed.run
-    again = replay(found.rule, found.constants, wider)
-    return float(group_levels(again.residual, run.tensor, len(run.names)).max()) <= LIMIT
-
-
 def _settled(passed: Sequence[Fit], observed: Observed) -> list[tuple[Fit, Decay]]:
     """The rules that passed, with every kind of decay, on all tensors: those that fit as well as the best."""
     settled: list[tuple[Fit, Decay]] = []
@@ -279,9 +191,9 @@ def _on_all(rule: Rule, source: Fit, observed: Observed) -> tuple[Fit, Decay] | 
         constants[DECAY] = np.full(len(observed.run.names), float(np.mean(given)))
     start = {name: constants[name] for name in rule.constants}
     tried = fit(rule, start, observed, evaluations=12, jacobian=rule.decay != "none")
-    if tried.level > LIMIT and not _passes(tried):
+    if not passes(tried):
         tried = fit(rule, tried.constants, observed, evaluations=30, jacobian=rule.decay != "none")
-        if not _passes(tried):
+        if not passes(tried):
             return None
     return settle_decay(tried)
 

@@ -1,0 +1,161 @@
+"""Which forms explain a few elements? The plain rules are fitted first; then the best fit yet grows, a part at a time.
+
+A rule is a base (SGD, Adam, RMSprop, Adagrad, with its buffer) and parts: a decay, a clipping, an epsilon, dampening,
+an initial accumulator. A part that is missing mostly leaves a small share of the updates, and a wrong base a large one,
+so the best fit is nearly always a part of the right rule. Every rule is reached in the end if none explains the run.
+
+What explains it has its neighbours tried too: with a part less, another kind of one, another base, or a part more. What
+a run cannot tell apart is found there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from heapq import heappop, heappush
+from itertools import groupby
+
+import numpy as np
+
+from parity.identify.candidates import alike, base, candidates, richer, simpler, starts
+from parity.identify.fit import LIMIT, Fit, fit, passes
+from parity.identify.replay import Observed, replay
+from parity.identify.rule import Constants, Rule
+
+__all__ = ["Exploration"]
+
+PROMISING = 1e-2
+"""A fit that leaves more of the updates than this share after a few iterations is not continued, nor one at a
+minimum."""
+
+CLOSE = 1e-5
+"""A fit that leaves less than this share is continued even where it hardly improves: valleys can be long."""
+
+
+class Exploration:
+    """Rules on a few elements of a run, in the order of promise.
+
+    Args:
+        few: the elements that rules are fitted to.
+        more: those that confirm a rule that explains the few.
+        linear: which rules, as `candidates` has it.
+    """
+
+    def __init__(self, few: Observed, more: Observed, linear: bool | None) -> None:
+        self.few, self.more = few, more
+        self.rules = dict.fromkeys(candidates(linear))
+        self.fits: dict[Rule, Fit] = {}
+        self.confirmed: dict[Rule, Fit] = {}
+        self._whole = float(np.sum(np.square(few.updates * few.weights)))
+
+    def neighbourhoods(self) -> Iterator[list[list[Fit]]]:
+        """Rules that explain the run, one neighbourhood after the other, none twice.
+
+        In each, those with equally many constants are together, those with the fewest first.
+        """
+        seen: set[Rule] = set()
+        for found in self._passing():
+            around = [each for each in self._neighbourhood(found) if each.rule not in seen]
+            seen |= {each.rule for each in around}
+            yield [list(group) for _, group in groupby(sorted(around, key=_constants), key=_constants)]
+
+    def nearest(self) -> list[Fit]:
+        """The fit that leaves least."""
+        return sorted(self.fits.values(), key=lambda each: each.chi2)[:1]
+
+    def _passing(self) -> Iterator[Fit]:
+        """Rules that explain the run, one at a time."""
+        waiting: list[tuple[float, int, Rule]] = []
+        plain = [rule for rule in self.rules if base(rule) == rule]
+        grown = [rule for rule in self.rules if len(rule.constants) <= 1 and rule not in plain]
+        children: Iterable[tuple[Rule, Fit | None]] = [(rule, None) for rule in plain + grown]
+        expanded: dict[Rule, float] = {}
+        while True:
+            for child, parent in children:
+                if not self._improves(child, parent):
+                    continue
+                tried = self.fits[child]
+                heappush(waiting, (tried.chi2, len(self.fits), child))
+                if self._confirm(child):
+                    yield self.confirmed[child]
+            while waiting and expanded.get(waiting[0][2], np.inf) <= waiting[0][0]:
+                heappop(waiting)
+            if not waiting:
+                return
+            level, _, rule = heappop(waiting)
+            expanded[rule] = level
+            children = [(child, self.fits[rule]) for child in richer(rule) if child in self.rules]
+
+    def _neighbourhood(self, found: Fit) -> list[Fit]:
+        """What explains the run around a rule that does: simpler, alike, and with one part more."""
+        reached, edge = {found.rule: found}, [found.rule]
+        while edge:
+            rule = edge.pop()
+            for other in (*simpler(rule), *alike(rule, self.rules)):
+                if other not in reached and other in self.rules:
+                    self._improves(other, reached[rule])
+                    if self._confirm(other):
+                        reached[other] = self.confirmed[other]
+                        edge.append(other)
+        fewest = min(len(rule.constants) for rule in reached)
+        for rule in [rule for rule in reached if len(rule.constants) == fewest]:
+            for other in richer(rule):
+                if other in self.rules and other not in reached:
+                    self._improves(other, reached[rule])
+                    if self._confirm(other):
+                        reached[other] = self.confirmed[other]
+        return [each for each in reached.values() if len(each.rule.constants) <= fewest + 1]
+
+    def _improves(self, rule: Rule, parent: Fit | None) -> bool:
+        """Fit a rule from another's constants, and, the first time, from a grid; whether it is better than before."""
+        before = self.fits.get(rule)
+        known = (
+            {}
+            if parent is None
+            else {name: parent.constants[name] for name in rule.constants if name in parent.constants}
+        )
+        sources = [starts(rule, self.few.run, known)]
+        if before is None and parent is not None and base(parent.rule) == parent.rule:
+            sources.append(starts(rule, self.few.run, {}))
+        best = before
+        for points in sources:
+            levels = [replay(rule, point, self.few).chi2 for point in points]
+            if best is not None and min(levels) >= best.chi2:
+                continue
+            tried = self._refined(rule, points[int(np.argmin(levels))])
+            best = tried if best is None or tried.chi2 < best.chi2 else best
+            if best.level <= LIMIT:
+                break
+        assert best is not None  # noqa: S101  there is always a start; for the type checker
+        self.fits[rule] = best
+        return best is not before
+
+    def _refined(self, rule: Rule, start: Constants) -> Fit:
+        """A short fit, and a long one where the short one explains nearly all of the updates."""
+        tried = fit(rule, start, self.few, evaluations=8, jacobian=False)
+        close = self._leaves(tried, CLOSE)
+        if tried.level > LIMIT and (close or (not tried.converged and self._leaves(tried, PROMISING))):
+            return fit(
+                rule, tried.constants, self.few, evaluations=40, tolerance=1e-12 if close else 1e-6, jacobian=False
+            )
+        return tried
+
+    def _leaves(self, found: Fit, share: float) -> bool:
+        """Whether the fit leaves less than this share of the updates."""
+        return found.chi2 < share**2 * self._whole
+
+    def _confirm(self, rule: Rule) -> bool:
+        """Whether a rule explains the few elements, and more of them."""
+        found = self.fits[rule]
+        if rule in self.confirmed:
+            return True
+        if not passes(found):
+            return False
+        wider = fit(rule, found.constants, self.more, evaluations=20, tolerance=1e-9, jacobian=False)
+        if not passes(wider):
+            return False
+        self.confirmed[rule] = wider
+        return True
+
+
+def _constants(found: Fit) -> int:
+    return len(found.rule.constants)
