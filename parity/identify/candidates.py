@@ -74,6 +74,8 @@ def richer(rule: Rule) -> Iterator[Rule]:
         kinds = ("outside", "inside") if rule.epsilon == "none" else ("both",)
         yield from (replace(rule, epsilon=epsilon) for epsilon in kinds)
     yield from (replace(rule, dampened=True), replace(rule, initial=True))
+    if rule.buffer == "keras":  # whose first rate may be another: that is what dampening does
+        yield replace(rule, buffer="torch", dampened=True)
 
 
 def alike(rule: Rule, rules: Iterable[Rule]) -> Iterator[Rule]:
@@ -102,6 +104,10 @@ def simpler(rule: Rule) -> Iterator[Rule]:
         yield replace(rule, dampened=False)
     if rule.initial:
         yield replace(rule, initial=False)
+    if rule.buffer != "none":
+        yield replace(rule, buffer="none", nesterov=False, dampened=False)
+    if rule.scaling == "adam":
+        yield replace(rule, scaling="rms")
 
 
 def decayed(rule: Rule) -> Iterator[Rule]:

@@ -10,7 +10,7 @@ a run cannot tell apart is found there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heappop, heappush
 from itertools import groupby
 
@@ -58,6 +58,14 @@ class Exploration:
             seen |= {each.rule for each in around}
             yield [list(group) for _, group in groupby(sorted(around, key=_constants), key=_constants)]
 
+    def around(self, rule: Rule, constants: Constants) -> list[Fit]:
+        """Rules like one that is known to explain the run, and as well as that; itself among them."""
+        self.fits[rule] = fit(rule, constants, self.few, evaluations=0, jacobian=False)
+        self.confirmed.pop(rule, None)
+        if not self._confirm(rule):
+            return []
+        return list(self._reached({rule: self.confirmed[rule]}, lambda known: alike(known, self.rules)).values())
+
     def nearest(self) -> list[Fit]:
         """The fit that leaves least."""
         return sorted(self.fits.values(), key=lambda each: each.chi2)[:1]
@@ -87,23 +95,27 @@ class Exploration:
 
     def _neighbourhood(self, found: Fit) -> list[Fit]:
         """What explains the run around a rule that does: simpler, alike, and with one part more."""
-        reached, edge = {found.rule: found}, [found.rule]
+        reached = self._reached({found.rule: found}, lambda rule: (*simpler(rule), *alike(rule, self.rules)))
+        fewest = min(len(rule.constants) for rule in reached)
+        few = {rule: each for rule, each in reached.items() if len(rule.constants) == fewest}
+        more = {rule: each for rule, each in reached.items() if len(rule.constants) == fewest + 1}
+        more |= self._reached(few, richer, once=True)
+        return list((few | more).values())
+
+    def _reached(
+        self, known: Mapping[Rule, Fit], step: Callable[[Rule], Iterable[Rule]], *, once: bool = False
+    ) -> dict[Rule, Fit]:
+        """What explains the run, from these on, a step to a rule that does not being none; or one step alone."""
+        reached, edge = dict(known), list(known)
         while edge:
             rule = edge.pop()
-            for other in (*simpler(rule), *alike(rule, self.rules)):
-                if other not in reached and other in self.rules:
-                    self._improves(other, reached[rule])
-                    if self._confirm(other):
-                        reached[other] = self.confirmed[other]
-                        edge.append(other)
-        fewest = min(len(rule.constants) for rule in reached)
-        for rule in [rule for rule in reached if len(rule.constants) == fewest]:
-            for other in richer(rule):
+            for other in step(rule):
                 if other in self.rules and other not in reached:
                     self._improves(other, reached[rule])
                     if self._confirm(other):
                         reached[other] = self.confirmed[other]
-        return [each for each in reached.values() if len(each.rule.constants) <= fewest + 1]
+                        edge += [] if once else [other]
+        return reached
 
     def _improves(self, rule: Rule, parent: Fit | None) -> bool:
         """Fit a rule from another's constants, and, the first time, from a grid; whether it is better than before."""

@@ -103,7 +103,7 @@ def fit(
     # Here and not at the top: SciPy takes a fifth of a second to import, and other commands do without it.
     from scipy.optimize import least_squares
 
-    variables = Variables.of(rule, observed.run, groups)
+    variables = Variables.of(rule, observed.run, start, groups)
     point = variables.pack(start)
 
     def unpacked(x: Array) -> Constants:
@@ -132,7 +132,10 @@ def fit(
         point, converged = solved.x, solved.status > 0
     constants = unpacked(point)
     found = Fit(rule, constants, {}, replay(rule, constants, observed), observed, converged)
-    return replace(found, errors=_errors(found, residual, point, variables)) if jacobian else found
+    if not jacobian:
+        return found
+    known = Variables.of(rule, observed.run, constants, groups)  # the search may have ended where every step is clipped
+    return replace(found, errors=_errors(found, known))
 
 
 def _jacobian(residual: Callable[[Array], Array], x: Array) -> Array:
@@ -144,8 +147,13 @@ def _jacobian(residual: Callable[[Array], Array], x: Array) -> Array:
     return np.where(np.isfinite(columns) & (np.abs(columns) < LOST), columns, 0.0)
 
 
-def _errors(found: Fit, residual: Callable[[Array], Array], x: Array, variables: Variables) -> Constants:
+def _errors(found: Fit, variables: Variables) -> Constants:
     """One standard error of each constant: the residual's level times the root of the inverse normal matrix."""
+    x = variables.pack(found.constants)
+
+    def residual(x: Array) -> Array:
+        return replay(found.rule, {**found.constants, **variables.unpack(x)}, found.observed).residual.ravel()
+
     if not len(x):
         return {}
     columns = _jacobian(residual, x)

@@ -17,6 +17,7 @@ from parity.identify.equation import equation
 from parity.identify.rule import DECAY
 from parity.identify.run import RecordedRun, recorded_run
 from parity.identify.search import Found, search
+from parity.identify.variables import clips_always
 
 __all__ = ["FORMAT", "Identification", "Member", "identify"]
 
@@ -173,7 +174,7 @@ def _member(found: Found, run: RecordedRun) -> Member:
         for name, value in fit.errors.items()
         if name != DECAY
     }
-    if "max_norm" in constants and constants["max_norm"] <= run.norms[run.norms > 0].min(initial=np.inf):
+    if "max_norm" in constants and clips_always(constants["max_norm"], run):
         errors["max_norm"] = None  # every step is clipped: it is known only together with the constants it scales
     decays, undecided = _decays(found, names)
     if decays:

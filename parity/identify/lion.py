@@ -51,10 +51,9 @@ def lion_betas(observed: Observed, lead: Observed) -> Constants | None:
     for start in ranked[:STARTS]:
         betas: Array | None = np.array(start)
         for part in (lead, *_growing(observed)):
-            found = _centred(betas, -np.sign(part.updates), part.run.gradients)
-            betas = found[0] if found else None
-            if betas is None:
-                break
+            if betas is not None:
+                found = _centred(betas, -np.sign(part.updates), part.run.gradients)
+                betas = found[0] if found else None
         if betas is not None:
             return {"b1": float(betas[0]), "b2": float(betas[1])}
     return None
@@ -82,17 +81,18 @@ def beta_errors(found: Fit, observed: Observed) -> Fit:
 
 
 def _are_signs(observed: Observed) -> bool:
-    """Whether -u is lr sign + decay p in every step, with two numbers a step."""
+    """Whether -u is lr sign + decay p in every step, with one number and one for each tensor a step."""
     u, p, w = observed.updates, observed.run.parameters, observed.weights
+    own = observed.run.tensor == np.arange(len(observed.run.names))[:, None]
     for t in range(len(u)):
         moved = u[t] != 0
         if not moved.any():
             continue
-        columns = np.stack([-np.sign(u[t]), -p[t]])[:, moved] * w[t, moved]
+        columns = np.concatenate([-np.sign(u[t])[None], -p[t] * own])[:, moved] * w[t, moved]
         scale = np.maximum(np.abs(columns).max(axis=1, keepdims=True), 1e-300)
         target = u[t, moved] * w[t, moved]
         left = target - (columns / scale).T @ np.linalg.lstsq((columns / scale).T, target, rcond=None)[0]
-        if moved.sum() < 4 or np.sqrt(np.mean(left**2)) > LIMIT:
+        if moved.sum() < len(columns) + 2 or np.sqrt(np.mean(left**2)) > LIMIT:
             return False
     return True
 

@@ -35,6 +35,9 @@ ULPS = 64
 """Roundings of a schedule's own arithmetic, in eps of float64; torch's recursive forms gather one or two a step."""
 FLOAT32_ULPS = 8
 
+ROUGH = 0.05
+"""A schedule that leaves more than this share of the largest rate after a few iterations is not looked at further."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -196,19 +199,34 @@ def _refined(
     t, rates, weights = _points(measured)
     if len(t) < len(start) + minimum or not np.isfinite(start).all():
         return None
-    scale = weights.max()
+    weights = weights / weights.max() / np.abs(rates).max()
+
+    def residual(x: Array) -> Array:
+        left: Array = np.nan_to_num((formula(t, x) - rates) * weights, nan=1e3)
+        return left
+
+    def slopes(x: Array) -> Array:  # by complex steps
+        columns = [residual(x + 1e-30j * unit).imag / 1e-30 for unit in np.eye(len(x))]  # type: ignore[arg-type]
+        return np.stack(columns, axis=1)
+
+    point = np.asarray(start, np.float64)
     with np.errstate(all="ignore"):
-        solved = least_squares(
-            lambda x: np.nan_to_num((formula(t, x) - rates) * (weights / scale) / np.abs(rates).max(), nan=1e3),
-            np.asarray(start),
-            method="lm",
-            x_scale="jac",
-            ftol=1e-15,
-            xtol=1e-15,
-            gtol=1e-15,
-            max_nfev=80,
-        )
-        return solved.x, formula(measured.steps, solved.x)
+        for tolerance, evaluations in ((1e-4, 15), (1e-15, 80)):
+            solved = least_squares(
+                residual,
+                point,
+                jac=slopes,
+                method="lm",
+                x_scale="jac",
+                ftol=tolerance,
+                xtol=1e-15,
+                gtol=1e-15,
+                max_nfev=evaluations,
+            )
+            point = solved.x
+            if np.sqrt(np.mean(np.square(solved.fun))) > ROUGH:
+                return None
+        return point, formula(measured.steps, point)
 
 
 def _named(
@@ -279,7 +297,8 @@ def _polynomial(measured: _Measured) -> Iterator[_Candidate]:
     names = ("lr", "power", "total")
 
     def polynomial(t: Array, x: Array, total: float | None = None) -> Array:
-        values: Array = x[0] * np.maximum(1 - t / (x[2] if total is None else total), 0.0) ** x[1]
+        left = 1 - t / (x[2] if total is None else total)
+        values: Array = np.where(np.real(left) > 0, x[0] * np.where(np.real(left) > 0, left, 1.0) ** x[1], 0.0)
         return values
 
     zero = np.flatnonzero(np.abs(rates) <= measured.allowed[measured.known > 0])
@@ -330,7 +349,7 @@ def _one_cycle(measured: _Measured) -> Iterator[_Candidate]:
     def cycle(t: Array, x: Array) -> Array:
         up = x[1] + (x[0] - x[1]) * (1 + np.cos(np.pi * t / x[3])) / 2
         down = x[2] + (x[1] - x[2]) * (1 + np.cos(np.pi * (t - x[3]) / (x[4] - 1 - x[3]))) / 2
-        return np.where(t <= x[3], np.asarray(up), np.asarray(down))
+        return np.where(t <= np.real(x[3]), np.asarray(up), np.asarray(down))
 
     for total in (t[-1] + 1, 1.5 * t[-1], 2.5 * t[-1]):
         for rise in (t[top], t[top] - 0.4, t[top] + 0.4):

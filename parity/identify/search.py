@@ -12,7 +12,7 @@ whose rates do not, by the number of constants that the schedule takes. Rules wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,41 +87,54 @@ def search(run: RecordedRun, moving: Sequence[str]) -> tuple[list[Found], list[F
     lead = observed.of(_largest_tensor(trained, LEAD))
     screen = observed.of(_largest_tensor(trained, SCREEN))
     settle = observed.of(_spread_elements(trained, SETTLE))
-    found: list[Found] = []
+    if lion := _lion(observed, lead):
+        return _simplest(_explained([lion], observed, settle)), []
+    linear = _is_linear(observed)
     nearest: list[Fit] = []
-    explorations: list[Exploration] = []
-    for classes in _lion(observed, lead) or _neighbourhoods(screen, lead, _is_linear(observed), explorations):
-        for passed in classes:
-            least = min((each.complexity for each in found), default=None)
-            if least is not None and least < len(passed[0].rule.constants) + 1:
-                break  # these would take more constants, with the simplest of schedules too
-            finished = [_finished(each, decay, observed) for each, decay in _settled(passed, settle)]
-            fitting = [each for each in finished if each.level <= LIMIT]
-            found += [variant for each in fitting for variant in _clipped(each, observed)]
-            nearest += [each.fit for each in finished if each.level > LIMIT]
-        if found:
-            break
-    if not found:
-        nearest = nearest or [fit for each in explorations for fit in each.nearest()]
-        return [], [_verified(each, observed, None) for each in sorted(nearest, key=lambda each: each.chi2)[:1]]
-    least = min(each.complexity for each in found)
+    for kind in (True, False) if linear else (linear,):  # a denominator that hardly changes looks linear too
+        exploration = Exploration(screen, lead, kind)
+        for classes in exploration.neighbourhoods():
+            found = _explained(classes, observed, settle)
+            for clipped in [variant for each in found for variant in _clipped(each, observed)]:
+                constants = _constants_of(clipped, screen.run.names)
+                found += [clipped, *_explained([exploration.around(clipped.rule, constants)], observed, settle)]
+            if found:
+                return _simplest(found), []
+        nearest += exploration.nearest()
+    return [], [_verified(each, observed, None) for each in sorted(nearest, key=lambda each: each.chi2)[:1]]
+
+
+def _explained(classes: Sequence[Sequence[Fit]], observed: Observed, settle: Observed) -> list[Found]:
+    """Those that explain every element of every tensor; a class that takes more constants is not looked at."""
+    found: list[Found] = []
+    for passed in classes:
+        least = min((each.complexity for each in found), default=None)
+        if not passed or (least is not None and least < len(passed[0].rule.constants) + 1):
+            break  # with the simplest of schedules these would take more
+        finished = [_finished(each, decay, observed) for each, decay in _settled(passed, settle)]
+        found += [each for each in finished if each.level <= LIMIT]
+    return found
+
+
+def _simplest(found: Sequence[Found]) -> list[Found]:
+    least = min((each.complexity for each in found), default=0)
     best = {each.rule: each for each in found if each.complexity == least}
-    return sorted(best.values(), key=lambda each: each.rule.complexity), []
+    return sorted(best.values(), key=lambda each: each.rule.complexity)
 
 
-def _lion(observed: Observed, lead: Observed) -> list[list[list[Fit]]]:
+def _constants_of(found: Found, names: Sequence[str]) -> Constants:
+    """The constants, the decays of these tensors alone."""
+    constants = dict(found.fit.constants)
+    if found.rule.decay != "none":
+        every = dict(zip(found.fit.observed.run.names, np.asarray(constants[DECAY]), strict=True))
+        constants[DECAY] = np.array([every[name] for name in names])
+    return constants
+
+
+def _lion(observed: Observed, lead: Observed) -> list[Fit]:
     """Lion, if every update is a sign times a length; no other rule's are."""
     betas = lion_betas(observed, lead)
-    return [[[fit(Rule(scaling="lion"), betas, lead, evaluations=0, jacobian=False)]]] if betas is not None else []
-
-
-def _neighbourhoods(
-    screen: Observed, lead: Observed, linear: bool | None, explorations: list[Exploration]
-) -> Iterator[list[list[Fit]]]:
-    """Rules that explain the lead elements; linear ones first, but a denominator that hardly changes looks linear."""
-    for kind in (True, False) if linear else (linear,):
-        explorations.append(Exploration(screen, lead, kind))
-        yield from explorations[-1].neighbourhoods()
+    return [fit(Rule(scaling="lion"), betas, lead, evaluations=0, jacobian=False)] if betas is not None else []
 
 
 def _largest_tensor(run: RecordedRun, count: int) -> Elements:
@@ -226,14 +239,14 @@ def _descending(found: Fit) -> Fit:
 
 
 def _clipped(found: Found, observed: Observed) -> list[Found]:
-    """SGD whose rates follow no schedule, but would if clipping by norm is in them; itself where not.
+    """SGD whose rates follow no schedule, but would if clipping by norm is in them: with that clipping.
 
     Without a buffer, and in Keras' form, each gradient meets one rate alone, which takes up any factor.
     """
     rule, run = found.rule, observed.run
     absorbed = rule.buffer in ("none", "keras") and rule.decay in ("none", "constant")
     if found.schedule.name != "free" or rule.scaling != "none" or rule.clip != "none" or not absorbed:
-        return [found]
+        return []
     variants = []
     for clip in ("norm", "exact"):
         unit = replace(rule, clip=clip)
@@ -244,7 +257,7 @@ def _clipped(found: Found, observed: Observed) -> list[Found]:
             errors = {**found.fit.errors, "max_norm": error}
             held = replace(found.fit, rule=unit, constants=constants, errors=errors)
             variants.append(_verified(held, observed, found.decay))
-    return variants or [found]
+    return variants
 
 
 def _verified(found: Fit, observed: Observed, decay: Decay | None) -> Found:

@@ -13,13 +13,14 @@ where it begins.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from parity.identify.rule import DECAY, Constants, Rule
 from parity.identify.run import Array, RecordedRun
 
-__all__ = ["Variables"]
+__all__ = ["Variables", "clips_always"]
 
 OFFSET = 1e-2
 
@@ -28,31 +29,38 @@ _FLOORS = {"eps": 1, "eps_root": 2, "initial_accumulator": 2}
 """What is added to a denominator, and the power of the gradient that it is compared with."""
 
 
+def clips_always(max_norm: float, run: RecordedRun) -> bool:
+    """Whether no step has a smaller gradient than this bound."""
+    return max_norm <= float(run.norms[run.norms > 0].min(initial=np.inf))
+
+
 @dataclass(frozen=True, eq=False)
 class Variables:
-    """The variables of one rule; all methods take or give them as one vector.
+    """The variables of one search; all methods take or give them as one vector.
 
     Args:
-        rule: the form.
+        names: of the constants that are searched.
         groups: (tensors, decays): what each searched decay adds to each tensor's.
         size: of a gradient's elements.
     """
 
-    rule: Rule
+    names: tuple[str, ...]
     groups: Array
     size: float
 
     @classmethod
-    def of(cls, rule: Rule, run: RecordedRun, groups: Array | None) -> Variables:
-        """For a run; with a decay of its own for each tensor if there are no groups."""
+    def of(cls, rule: Rule, run: RecordedRun, constants: Constants, groups: Array | None = None) -> Variables:
+        """For a run, from these constants; with a decay of its own for each tensor if there are no groups.
+
+        Not searched are Lion's rates, which are seen through signs alone, and a bound that every step's norm exceeds:
+        any multiple of it is the same rule with other constants.
+        """
+        names = [name for name in rule.constants if rule.scaling != "lion" or name == DECAY]
+        if "max_norm" in names and clips_always(float(cast(float, constants["max_norm"])), run):
+            names.remove("max_norm")
         there = np.abs(run.gradients[run.gradients != 0])
         size = float(np.median(there)) if len(there) else 1.0
-        return cls(rule, np.eye(len(run.names)) if groups is None else groups, max(size, 1e-100))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The constants that a small step of changes the residuals; Lion's rates are seen through signs alone."""
-        return tuple(name for name in self.rule.constants if self.rule.scaling != "lion" or name == DECAY)
+        return cls(tuple(names), np.eye(len(run.names)) if groups is None else groups, max(size, 1e-100))
 
     def pack(self, constants: Constants) -> Array:
         """The variables of these constants."""
@@ -92,7 +100,8 @@ class Variables:
 
     def errors(self, x: Array, errors: Array) -> dict[str, float | Array]:
         """Errors of the variables as errors of the constants."""
-        slopes = {name: np.abs(np.imag(value)) for name, value in self.unpack(x + 1e-30j).items()}
+        turned = cast(Array, x + 1e-30j)
+        slopes = {name: np.abs(np.imag(np.asarray(value))) for name, value in self.unpack(turned).items()}
         constants: dict[str, float | Array] = {}
         for place, name in enumerate(self.names):
             if name == DECAY:
