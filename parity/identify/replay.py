@@ -120,7 +120,7 @@ def replay(rule: Rule, constants: Constants, observed: Observed, *, lr: Array | 
             rates, errors = _projected(target, direction, weights)
             rates = rates if lr is None else lr
             left = weights * (target + rates[:, None] * direction)
-    return Replay(rates, errors, np.nan_to_num(left, nan=LOST, posinf=LOST, neginf=-LOST))
+    return Replay(rates, errors, np.where(np.isfinite(left), left, LOST))
 
 
 def _entering(rule: Rule, constants: Constants, observed: Observed) -> tuple[Array, Array]:

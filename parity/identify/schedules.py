@@ -202,11 +202,11 @@ def _refined(
     weights = weights / weights.max() / np.abs(rates).max()
 
     def residual(x: Array) -> Array:
-        left: Array = np.nan_to_num((formula(t, x) - rates) * weights, nan=1e3)
-        return left
+        left = (formula(t, x) - rates) * weights
+        return np.where(np.isfinite(left), left, 1e3)
 
     def slopes(x: Array) -> Array:  # by complex steps
-        columns = [residual(x + 1e-30j * unit).imag / 1e-30 for unit in np.eye(len(x))]  # type: ignore[arg-type]
+        columns = [residual(x + 1e-30j * unit).imag / 1e-30 for unit in np.eye(len(x))]
         return np.stack(columns, axis=1)
 
     point = np.asarray(start, np.float64)

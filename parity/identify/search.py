@@ -198,12 +198,16 @@ def _settled(passed: Sequence[Fit], observed: Observed) -> list[tuple[Fit, Decay
 
 
 def _on_all(rule: Rule, source: Fit, observed: Observed) -> tuple[Fit, Decay] | None:
+    """With one decay for all tensors first: from there one of its own for each is a small step, and nearly linear."""
     constants = dict(source.constants)
+    count = len(observed.run.names)
     if rule.decay != "none":
         given = np.asarray(constants.get(DECAY, 0.0))
-        constants[DECAY] = np.full(len(observed.run.names), float(np.mean(given)))
+        constants[DECAY] = np.full(count, float(np.mean(given)))
     start = {name: constants[name] for name in rule.constants}
-    tried = fit(rule, start, observed, evaluations=12, jacobian=rule.decay != "none")
+    tried = fit(rule, start, observed, groups=np.ones((count, 1)), evaluations=12, jacobian=False)
+    if rule.decay != "none":
+        tried = fit(rule, tried.constants, observed, evaluations=3)
     if not passes(tried):
         tried = fit(rule, tried.constants, observed, evaluations=30, jacobian=rule.decay != "none")
         if not passes(tried):
