@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heappop, heappush
-from itertools import groupby
+from itertools import count, groupby
 
 import numpy as np
 
@@ -77,12 +77,13 @@ class Exploration:
         grown = [rule for rule in self.rules if len(rule.constants) <= 1 and rule not in plain]
         children: Iterable[tuple[Rule, Fit | None]] = [(rule, None) for rule in plain + grown]
         expanded: dict[Rule, float] = {}
+        order = count()  # of equals the earlier first
         while True:
             for child, parent in children:
                 if not self._improves(child, parent):
                     continue
                 tried = self.fits[child]
-                heappush(waiting, (tried.chi2, len(self.fits), child))
+                heappush(waiting, (tried.chi2, next(order), child))
                 if self._confirm(child):
                     yield self.confirmed[child]
             while waiting and expanded.get(waiting[0][2], np.inf) <= waiting[0][0]:
