@@ -81,14 +81,15 @@ def richer(rule: Rule) -> Iterator[Rule]:
 def alike(rule: Rule, rules: Iterable[Rule]) -> Iterator[Rule]:
     """Those of the rules that have as many constants and another base, or another kind of one part."""
     for other in rules:
-        if len(other.constants) == len(rule.constants) and other != rule:
-            rebased = base(other) != base(rule)
-            changed = sum(getattr(other, part) != getattr(rule, part) for part in _PARTS)
-            if rebased + changed == 1:
+        if len(other.constants) == len(rule.constants):
+            changed = [part for part in _PARTS if getattr(other, part) != getattr(rule, part)]
+            if (base(other) != base(rule)) + len(changed) == 1 or changed == _ADAGRAD_FLOOR:
                 yield other
 
 
 _PARTS = ("decay", "clip", "epsilon", "dampened", "initial")
+_ADAGRAD_FLOOR = ["epsilon", "initial"]
+"""Adagrad's initial accumulator and an epsilon inside the root are one constant under two names."""
 
 
 def simpler(rule: Rule) -> Iterator[Rule]:
@@ -106,8 +107,12 @@ def simpler(rule: Rule) -> Iterator[Rule]:
         yield replace(rule, initial=False)
     if rule.buffer != "none":
         yield replace(rule, buffer="none", nesterov=False, dampened=False)
+    # A denominator that an epsilon outweighs is a constant, and without b1 Adam is RMSprop.
     if rule.scaling == "adam":
         yield replace(rule, scaling="rms")
+        yield replace(rule, scaling="none", buffer="debiased", epsilon="none")
+    if rule.scaling in ("rms", "adagrad"):
+        yield replace(rule, scaling="none", centered=False, epsilon="none", initial=False)
 
 
 def decayed(rule: Rule) -> Iterator[Rule]:

@@ -27,6 +27,9 @@ PROMISING = 1e-2
 """A fit that leaves more of the updates than this share after a few iterations is not continued, nor one at a
 minimum."""
 
+TRIES = 3
+"""How many points of a grid a search sets out from, those that leave least."""
+
 CLOSE = 1e-5
 """A fit that leaves less than this share is continued even where it hardly improves: valleys can be long."""
 
@@ -121,23 +124,20 @@ class Exploration:
     def _improves(self, rule: Rule, parent: Fit | None) -> bool:
         """Fit a rule from another's constants, and, the first time, from a grid; whether it is better than before."""
         before = self.fits.get(rule)
-        known = (
-            {}
-            if parent is None
-            else {name: parent.constants[name] for name in rule.constants if name in parent.constants}
-        )
-        sources = [starts(rule, self.few.run, known)]
+        known = parent.constants if parent else {}
+        sources = [starts(rule, self.few.run, {name: known[name] for name in rule.constants if name in known})]
         if before is None and parent is not None and base(parent.rule) == parent.rule:
             sources.append(starts(rule, self.few.run, {}))
         best = before
         for points in sources:
-            levels = [replay(rule, point, self.few).chi2 for point in points]
-            if best is not None and min(levels) >= best.chi2:
+            levels = np.array([replay(rule, point, self.few).chi2 for point in points])
+            if before is not None and levels.min() >= before.chi2:
                 continue
-            tried = self._refined(rule, points[int(np.argmin(levels))])
-            best = tried if best is None or tried.chi2 < best.chi2 else best
-            if best.level <= LIMIT:
-                break
+            for place in np.argsort(levels)[:TRIES]:
+                tried = self._refined(rule, points[place])
+                best = tried if best is None or tried.chi2 < best.chi2 else best
+                if best.level <= LIMIT:
+                    break
         assert best is not None  # noqa: S101  there is always a start; for the type checker
         self.fits[rule] = best
         return best is not before

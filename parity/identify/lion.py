@@ -46,17 +46,23 @@ def lion_betas(observed: Observed, lead: Observed) -> Constants | None:
     """
     if observed.skipped is not None or not _are_signs(lead):
         return None
-    signs, g = -np.sign(lead.updates), lead.run.gradients
+    signs, g = _signs(lead), lead.run.gradients
     ranked = sorted(product(GRID, GRID), key=lambda betas: _violated(betas, signs, g))
     for start in ranked[:STARTS]:
         betas: Array | None = np.array(start)
         for part in (lead, *_growing(observed)):
             if betas is not None:
-                found = _centred(betas, -np.sign(part.updates), part.run.gradients)
+                found = _centred(betas, _signs(part), part.run.gradients)
                 betas = found[0] if found else None
         if betas is not None:
             return {"b1": float(betas[0]), "b2": float(betas[1])}
     return None
+
+
+def _signs(observed: Observed) -> Array:
+    """(steps, elements) of what moves the parameters, as a descent has them: the first step is its gradient's sign."""
+    signs = -np.sign(observed.updates)
+    return signs if np.sum(signs[0] * observed.run.gradients[0]) >= 0 else -signs
 
 
 def _growing(observed: Observed) -> Iterator[Observed]:
@@ -72,7 +78,7 @@ def _growing(observed: Observed) -> Iterator[Observed]:
 def beta_errors(found: Fit, observed: Observed) -> Fit:
     """The fit with the centre and the half widths of what these elements leave of both rates."""
     start = np.array([found.constants["b1"], found.constants["b2"]], np.float64)
-    centred = _centred(start, -np.sign(observed.updates), observed.run.gradients)
+    centred = _centred(start, _signs(observed), observed.run.gradients)
     if centred is None:
         return found
     (b1, b2), (e1, e2) = centred

@@ -140,8 +140,9 @@ def _in_own_steps(part: Callable[[Array], Array], x: Array, observed: Observed) 
     if observed.skipped is None:
         return part(x)
     order = np.argsort(observed.skipped, axis=0, kind="stable")
-    placed = np.zeros_like(x)
-    np.put_along_axis(placed, order, part(np.take_along_axis(x, order, axis=0)), axis=0)
+    own = part(np.take_along_axis(x, order, axis=0))
+    placed = np.zeros_like(own)
+    np.put_along_axis(placed, order, own, axis=0)
     return np.where(observed.skipped, 0.0, placed)
 
 

@@ -57,9 +57,10 @@ def scaled(rule: Rule, constants: Constants, g: Array) -> Array:
 
 def _adam(rule: Rule, constants: Constants, g: Array) -> Array:  # noqa: ARG001
     """M = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; q = m^ / (sqrt(v^ + eps_root) + eps), both debiased."""
-    b1, b2, count = number(constants, "b1"), number(constants, "b2"), _counts(g)
-    mean = decaying_sum(b1, (1 - b1) * g) / (1 - b1**count)
-    square = decaying_sum(b2, (1 - b2) * g * g) / (1 - b2**count)
+    b1, b2, ones = number(constants, "b1"), number(constants, "b2"), np.ones((len(g), 1))
+    # (1 - b^t) / (1 - b) as the sum that it is: without cancellation where b is nearly 1.
+    mean = decaying_sum(b1, g) / decaying_sum(b1, ones)
+    square = decaying_sum(b2, g * g) / decaying_sum(b2, ones)
     return _quotient(mean, square, constants)
 
 
@@ -103,7 +104,7 @@ def directions(rule: Rule, constants: Constants, q: Array) -> Array:
         entering = np.concatenate([q[:1], (1 - number(constants, "dampening")) * q[1:]])
     b = decaying_sum(mu, entering)
     if rule.buffer == "debiased":
-        return b * ((1 - mu) / (1 - mu ** _counts(q)))
+        return b / decaying_sum(mu, np.ones((len(q), 1)))
     return q + mu * b if rule.nesterov else b
 
 
@@ -128,11 +129,6 @@ _LAGS = np.subtract.outer(np.arange(BLOCK), np.arange(BLOCK))
 def number(constants: Constants, name: str) -> float:
     """A constant; 0 where the rule has none of this name."""
     return cast(float, constants.get(name, 0.0))
-
-
-def _counts(g: Array) -> Array:
-    """(steps, 1): 1, 2, ..."""
-    return np.arange(1.0, len(g) + 1)[:, None]
 
 
 def _quotient(a: Array, square: Array, constants: Constants) -> Array:

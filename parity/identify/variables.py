@@ -1,10 +1,12 @@
 """What a fit searches in place of a rule's constants: variables of order one, from which no step leads out of range.
 
-    momentum, b1, b2, alpha         log(1 - constant)
+    momentum, b1, b2, alpha         asinh(T (1 - constant) / 2), T the number of steps
     max_norm, clip_value            log(constant)
-    eps, eps_root, initial          asinh(constant / 2 s), s the size of a gradient or its square: where a constant is
-                                    too small to show, the variable is linear in it, and the way up is no valley
+    eps, eps_root, initial          asinh(constant / 2 s), s the size of a gradient or its square
     dampening, weight_decay         themselves
+
+An asinh is a logarithm where a constant is large, and linear where it is too small to show: a logarithm would have made
+a plateau of that, which a search does not leave.
 
 What may be 0 is searched with a hundredth added to it, because the first step of MINPACK is limited to a multiple of
 where it begins.
@@ -42,11 +44,13 @@ class Variables:
         names: of the constants that are searched.
         groups: (tensors, decays): what each searched decay adds to each tensor's.
         size: of a gradient's elements.
+        steps: of the run.
     """
 
     names: tuple[str, ...]
     groups: Array
     size: float
+    steps: int
 
     @classmethod
     def of(cls, rule: Rule, run: RecordedRun, constants: Constants, groups: Array | None = None) -> Variables:
@@ -60,7 +64,7 @@ class Variables:
             names.remove("max_norm")
         there = np.abs(run.gradients[run.gradients != 0])
         size = float(np.median(there)) if len(there) else 1.0
-        return cls(tuple(names), np.eye(len(run.names)) if groups is None else groups, max(size, 1e-100))
+        return cls(tuple(names), np.eye(len(run.names)) if groups is None else groups, max(size, 1e-100), run.steps)
 
     def pack(self, constants: Constants) -> Array:
         """The variables of these constants."""
@@ -76,7 +80,7 @@ class Variables:
 
     def _variable(self, name: str, value: Array) -> Array:
         if name in _RATES:
-            return np.asarray(np.log1p(-np.minimum(value, 1 - 1e-12)))
+            return np.asarray(OFFSET + np.arcsinh(self.steps * (1 - value) / 2))
         if name in _FLOORS:
             return np.asarray(OFFSET + np.arcsinh(value / (2 * self.size ** _FLOORS[name])))
         return OFFSET + value if name == "dampening" else np.asarray(np.log(np.maximum(value, 1e-300)))
@@ -88,10 +92,9 @@ class Variables:
             if name == DECAY:  # the last
                 constants[name] = self.groups @ (x[place:] - OFFSET)
             elif name in _RATES:
-                constants[name] = -np.expm1(min(x[place], 0.6, key=np.real))
+                constants[name] = 1 - 2 / self.steps * _sinh(x[place] - OFFSET)
             elif name in _FLOORS:
-                floor = np.sinh(min(max(x[place] - OFFSET, -300.0, key=np.real), 300.0, key=np.real))
-                constants[name] = 2 * self.size ** _FLOORS[name] * floor
+                constants[name] = 2 * self.size ** _FLOORS[name] * _sinh(x[place] - OFFSET)
             elif name == "dampening":
                 constants[name] = x[place] - OFFSET
             else:
@@ -110,3 +113,8 @@ class Variables:
             else:
                 constants[name] = float(errors[place] * (slopes[name] / 1e-30))
         return constants
+
+
+def _sinh(x: float) -> float:
+    """Without overflow."""
+    return cast(float, np.sinh(min(max(x, -300.0, key=np.real), 300.0, key=np.real)))
