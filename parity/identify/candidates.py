@@ -131,7 +131,7 @@ _STARTS: dict[str, Sequence[float]] = {
     "initial_accumulator": (0.1, 1e-3),
     DECAY: (0.0, 0.01, -0.01),
 }
-_QUANTILES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.82, 0.92, 0.98)
+_QUANTILES = (0.02, 0.06, 0.15, 0.27, 0.4, 0.55, 0.7, 0.82, 0.92, 0.98)
 
 
 def starts(rule: Rule, run: RecordedRun, known: Constants) -> list[Constants]:

@@ -6,7 +6,7 @@ searched, as the variables of `variables.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -85,6 +85,7 @@ def fit(
     observed: Observed,
     *,
     groups: Array | None = None,
+    only: Collection[str] | None = None,
     evaluations: int = 30,
     tolerance: float = 1e-6,
     jacobian: bool = True,
@@ -96,6 +97,7 @@ def fit(
         start: where to begin; all constants of the rule.
         observed: the run.
         groups: (tensors, decays): what each searched decay adds to each tensor's; None for one of its own for each.
+        only: the constants that are searched; None for all.
         evaluations: of the Jacobian, at most.
         tolerance: relative, of the sum of squares: towards rounding it falls by orders in every step.
         jacobian: whether the standard errors are wanted.
@@ -103,11 +105,11 @@ def fit(
     # Here and not at the top: SciPy takes a fifth of a second to import, and other commands do without it.
     from scipy.optimize import least_squares
 
-    variables = Variables.of(rule, observed.run, start, groups)
-    point = variables.pack(start)
+    variables = Variables.of(rule, observed.run, start, groups, only)
+    begin = variables.pack(start)
 
     def unpacked(x: Array) -> Constants:
-        return {**start, **variables.unpack(x)}
+        return {**start, **variables.unpack(begin + x)}
 
     def residual(x: Array) -> Array:
         return replay(rule, unpacked(x), observed).residual.ravel()
@@ -115,22 +117,24 @@ def fit(
     def slopes(x: Array) -> Array:
         return _jacobian(residual, x)
 
-    converged = True
-    if len(point) and evaluations:
+    converged, moved = True, np.zeros_like(begin)
+    if len(begin) and evaluations:
         with np.errstate(all="ignore"):
+            # The first step may be so long that each constant would move the residuals by a multiple of their size.
+            scale = np.linalg.norm(residual(moved)) / np.maximum(np.linalg.norm(slopes(moved), axis=0), 1e-300)
             solved = least_squares(
                 residual,
-                point,
+                moved,
                 jac=slopes,
                 method="lm",
-                x_scale="jac",
+                x_scale=np.clip(scale, 1e-100, 1e6),
                 ftol=tolerance,
                 xtol=1e-15,
                 gtol=1e-15,
                 max_nfev=evaluations,
             )
-        point, converged = solved.x, solved.status > 0
-    constants = unpacked(point)
+        moved, converged = solved.x, solved.status > 0
+    constants = unpacked(moved)
     found = Fit(rule, constants, {}, replay(rule, constants, observed), observed, converged)
     if not jacobian:
         return found

@@ -198,16 +198,16 @@ def _settled(passed: Sequence[Fit], observed: Observed) -> list[tuple[Fit, Decay
 
 
 def _on_all(rule: Rule, source: Fit, observed: Observed) -> tuple[Fit, Decay] | None:
-    """With one decay for all tensors first: from there one of its own for each is a small step, and nearly linear."""
+    """The decays first, for which the problem is nearly linear, then all constants."""
     constants = dict(source.constants)
-    count = len(observed.run.names)
     if rule.decay != "none":
-        given = np.asarray(constants.get(DECAY, 0.0))
-        constants[DECAY] = np.full(count, float(np.mean(given)))
-    start = {name: constants[name] for name in rule.constants}
-    tried = fit(rule, start, observed, groups=np.ones((count, 1)), evaluations=12, jacobian=False)
+        given = np.atleast_1d(constants.get(DECAY, 0.0))
+        known = dict(zip(source.observed.run.names, given, strict=False))
+        constants[DECAY] = np.array([known.get(name, np.mean(given)) for name in observed.run.names])
+    start: Constants = {name: constants[name] for name in rule.constants}
     if rule.decay != "none":
-        tried = fit(rule, tried.constants, observed, evaluations=3)
+        start = fit(rule, start, observed, only=(DECAY,), evaluations=6, jacobian=False).constants
+    tried = fit(rule, start, observed, evaluations=12, jacobian=rule.decay != "none")
     if not passes(tried):
         tried = fit(rule, tried.constants, observed, evaluations=30, jacobian=rule.decay != "none")
         if not passes(tried):

@@ -7,13 +7,11 @@
 
 An asinh is a logarithm where a constant is large, and linear where it is too small to show: a logarithm would have made
 a plateau of that, which a search does not leave.
-
-What may be 0 is searched with a hundredth added to it, because the first step of MINPACK is limited to a multiple of
-where it begins.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import cast
 
@@ -23,8 +21,6 @@ from parity.identify.rule import DECAY, Constants, Rule
 from parity.identify.run import Array, RecordedRun
 
 __all__ = ["Variables", "clips_always"]
-
-OFFSET = 1e-2
 
 _RATES = ("momentum", "b1", "b2", "alpha")
 _FLOORS = {"eps": 1, "eps_root": 2, "initial_accumulator": 2}
@@ -53,13 +49,21 @@ class Variables:
     steps: int
 
     @classmethod
-    def of(cls, rule: Rule, run: RecordedRun, constants: Constants, groups: Array | None = None) -> Variables:
+    def of(
+        cls,
+        rule: Rule,
+        run: RecordedRun,
+        constants: Constants,
+        groups: Array | None = None,
+        only: Collection[str] | None = None,
+    ) -> Variables:
         """For a run, from these constants; with a decay of its own for each tensor if there are no groups.
 
         Not searched are Lion's rates, which are seen through signs alone, and a bound that every step's norm exceeds:
         any multiple of it is the same rule with other constants.
         """
         names = [name for name in rule.constants if rule.scaling != "lion" or name == DECAY]
+        names = [name for name in names if only is None or name in only]
         if "max_norm" in names and clips_always(float(cast(float, constants["max_norm"])), run):
             names.remove("max_norm")
         there = np.abs(run.gradients[run.gradients != 0])
@@ -73,30 +77,30 @@ class Variables:
             value = np.asarray(constants[name], np.float64)
             if name == DECAY:
                 full = np.broadcast_to(value, len(self.groups))
-                parts.append(OFFSET + self.groups.T @ full / np.maximum(self.groups.sum(axis=0), 1))
+                parts.append(self.groups.T @ full / np.maximum(self.groups.sum(axis=0), 1))
             else:
                 parts.append(np.atleast_1d(self._variable(name, value)))
         return np.concatenate(parts)
 
     def _variable(self, name: str, value: Array) -> Array:
         if name in _RATES:
-            return np.asarray(OFFSET + np.arcsinh(self.steps * (1 - value) / 2))
+            return np.asarray(np.arcsinh(self.steps * (1 - value) / 2))
         if name in _FLOORS:
-            return np.asarray(OFFSET + np.arcsinh(value / (2 * self.size ** _FLOORS[name])))
-        return OFFSET + value if name == "dampening" else np.asarray(np.log(np.maximum(value, 1e-300)))
+            return np.asarray(np.arcsinh(value / (2 * self.size ** _FLOORS[name])))
+        return value if name == "dampening" else np.asarray(np.log(np.maximum(value, 1e-300)))
 
     def unpack(self, x: Array) -> dict[str, float | Array]:
         """The constants of these variables, complex where they are."""
         constants: dict[str, float | Array] = {}
         for place, name in enumerate(self.names):
             if name == DECAY:  # the last
-                constants[name] = self.groups @ (x[place:] - OFFSET)
+                constants[name] = self.groups @ x[place:]
             elif name in _RATES:
-                constants[name] = 1 - 2 / self.steps * _sinh(x[place] - OFFSET)
+                constants[name] = 1 - 2 / self.steps * _sinh(x[place])
             elif name in _FLOORS:
-                constants[name] = 2 * self.size ** _FLOORS[name] * _sinh(x[place] - OFFSET)
+                constants[name] = 2 * self.size ** _FLOORS[name] * _sinh(x[place])
             elif name == "dampening":
-                constants[name] = x[place] - OFFSET
+                constants[name] = x[place]
             else:
                 constants[name] = np.exp(min(x[place], 300.0, key=np.real))
         return constants
