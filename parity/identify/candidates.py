@@ -74,8 +74,11 @@ def richer(rule: Rule) -> Iterator[Rule]:
         kinds = ("outside", "inside") if rule.epsilon == "none" else ("both",)
         yield from (replace(rule, epsilon=epsilon) for epsilon in kinds)
     yield from (replace(rule, dampened=True), replace(rule, initial=True))
-    if rule.buffer == "keras":  # whose first rate may be another: that is what dampening does
+    if rule.buffer == "keras":  # whose rates may be those of dampening's first step, and of clipped gradients
         yield replace(rule, buffer="torch", dampened=True)
+        for clip in ("norm", "exact") if rule.clip == "none" else ():
+            yield replace(rule, buffer="torch", clip=clip)
+            yield replace(rule, buffer="torch", clip=clip, dampened=True)
 
 
 def alike(rule: Rule, rules: Iterable[Rule]) -> Iterator[Rule]:

@@ -22,6 +22,10 @@ LIMIT = 2.0
 """The largest root mean square of a tensor's residuals in a step, in units of rounding, that is rounding. A unit is a
 bound on one rounding of the parameter and several of the update, so that honest rules stay below 1."""
 
+INVISIBLE = 0.3
+"""A variable of order one that moves the residuals by less, root mean square, has a derivative that is mostly rounding:
+what the learning rates absorb to 16 digits of residuals of 1e14 units."""
+
 _HOPELESS = 1e6
 """Units that no amplification of rounding explains."""
 
@@ -143,12 +147,13 @@ def fit(
 
 
 def _jacobian(residual: Callable[[Array], Array], x: Array) -> Array:
-    """Derivatives by complex steps, exact to rounding; a column that cannot be had is 0.
+    """Derivatives by complex steps, exact to rounding; 0 where they cannot be had, or are nothing but rounding.
 
     Differences would drown: a constant that is hardly seen moves the residuals by less than their rounding.
     """
     columns = np.stack([residual(x + 1j * STEP * unit).imag / STEP for unit in np.eye(len(x))], axis=1)
-    return np.where(np.isfinite(columns) & (np.abs(columns) < LOST), columns, 0.0)
+    columns = np.where(np.isfinite(columns) & (np.abs(columns) < LOST), columns, 0.0)
+    return np.where(np.sqrt(np.mean(np.square(columns), axis=0)) > INVISIBLE, columns, 0.0)
 
 
 def _errors(found: Fit, variables: Variables) -> Constants:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parity.identify.fit import Fit
 from parity.identify.replay import Observed
@@ -33,6 +35,9 @@ GRID = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0
 STARTS = 12
 """Points of the grid, those with the fewest wrong signs first, from which the region is looked for."""
 
+FEW = 160
+"""Elements that are looked at first."""
+
 FEWEST = 100
 """Elements of the smallest part that is worth a look of its own."""
 
@@ -46,23 +51,28 @@ def lion_betas(observed: Observed, lead: Observed) -> Constants | None:
     """
     if observed.skipped is not None or not _are_signs(lead):
         return None
-    signs, g = _signs(lead), lead.run.gradients
-    ranked = sorted(product(GRID, GRID), key=lambda betas: _violated(betas, signs, g))
-    for start in ranked[:STARTS]:
-        betas: Array | None = np.array(start)
-        for part in (lead, *_growing(observed)):
-            if betas is not None:
-                found = _centred(betas, _signs(part), part.run.gradients)
-                betas = found[0] if found else None
-        if betas is not None:
-            return {"b1": float(betas[0]), "b2": float(betas[1])}
-    return None
+    points: list[tuple[float, float]] = list(product(GRID, GRID))
+    for part in (observed.of(_telling(observed)), *_growing(observed)):
+        signs, g = _signs(part), part.run.gradients
+        points = sorted(points, key=partial(_violated, signs=signs, g=g))[:STARTS]
+        centres = (_centred(np.array(betas), signs, g) for betas in points)
+        centre = next((found[0] for found in centres if found is not None), None)
+        if centre is None:
+            return None
+        points = [(float(centre[0]), float(centre[1])), *points]
+    return dict(zip(("b1", "b2"), points[0], strict=True))
 
 
 def _signs(observed: Observed) -> Array:
     """(steps, elements) of what moves the parameters, as a descent has them: the first step is its gradient's sign."""
     signs = -np.sign(observed.updates)
     return signs if np.sum(signs[0] * observed.run.gradients[0]) >= 0 else -signs
+
+
+def _telling(observed: Observed) -> NDArray[np.intp]:
+    """Elements whose gradients change their sign most often: elsewhere every rate gives the same sign."""
+    changes = np.count_nonzero(np.diff(np.sign(observed.run.gradients), axis=0), axis=0)
+    return np.sort(np.argsort(-changes, kind="stable")[:FEW])
 
 
 def _growing(observed: Observed) -> Iterator[Observed]:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parity.identify.rule import Rule
 from parity.identify.run import Array
@@ -34,6 +35,9 @@ SIGMAS = 8
 ULPS = 64
 """Roundings of a schedule's own arithmetic, in eps of float64; torch's recursive forms gather one or two a step."""
 FLOAT32_ULPS = 8
+
+LIKELY, DEGREE = 5, 6
+"""How many numbers of clipped steps are looked at closely, those for which a polynomial leaves the least."""
 
 ROUGH = 0.05
 """A schedule that leaves more than this share of the largest rate after a few iterations is not looked at further."""
@@ -123,29 +127,53 @@ def clipped_schedule(
         eps: of the run's dtype.
     """
     order = np.argsort(norms)
-    offset = CLIP_EPS if rule.clip == "norm" else 0.0
-    always = float(norms.min()) + offset  # every step is clipped: then lr times the bound is all that is known
-    held = name_schedule(rates * (norms + offset), errors * (norms + offset), eps=eps, quick=True)
+    sizes = norms + (CLIP_EPS if rule.clip == "norm" else 0.0)
+    # Every step is clipped: then lr times the bound is all that is known.
+    held = name_schedule(rates * sizes, errors * sizes, eps=eps, quick=True)
     if held.name != "free" and not held.float32:
-        return always, np.inf
-    few = [(count, True) for count in range(1, len(rates) - 1)]
-    many = [(len(rates) * quarter // 4, False) for quarter in (1, 2, 3)]
-    for clipped, quick in (*few, *many):
+        return float(sizes.min()), np.inf
+    counts = range(1, len(rates))
+    likely = sorted(counts, key=lambda count: _roughness(rates, sizes, order[-count:]))[:LIKELY]
+    for clipped, quick in (*((count, False) for count in likely), *((count, True) for count in counts)):
         over = order[-clipped:]
-        known = errors.copy()
-        known[over] = np.inf
-        schedule = name_schedule(rates, known, eps=eps, quick=quick)
-        if schedule.name == "free":
-            continue
-        seen = over[np.abs(schedule.rates[over]) > 1e-3 * np.abs(rates).max()]
-        limits = rates[seen] / schedule.rates[seen] * (norms[seen] + offset)
-        for limit, count in _repeated(limits, tolerance=max(1e-9, 64 * eps)):
+        for limit, count in _limits(rates, errors, sizes, over, eps=eps, quick=quick):
             factors = clip_factors(rule, {"max_norm": limit}, norms)
             held = name_schedule(rates / factors, errors / factors, eps=eps)
             if np.any(factors < 1) and held.name != "free" and not held.float32:
-                share = np.median(errors[seen] / np.abs(rates[seen])) / np.sqrt(count)
+                share = np.median(errors[over] / np.abs(rates[over]).max()) / np.sqrt(count)
                 return limit, float(limit * np.hypot(share, eps))
     return None
+
+
+def _limits(
+    rates: Array, errors: Array, sizes: Array, over: NDArray[np.intp], *, eps: float, quick: bool
+) -> list[tuple[float, int]]:
+    """What the bound may be if these steps are clipped, and how often each comes: from a schedule of the larger part.
+
+    A step that is not clipped has its learning rate, one that is has the bound's share of it.
+    """
+    clipped = np.isin(np.arange(len(rates)), over)
+    from_clipped = 2 * len(over) > len(rates)
+    seen = rates * sizes if from_clipped else rates
+    known = np.where(clipped == from_clipped, errors * sizes if from_clipped else errors, np.inf)
+    schedule = name_schedule(seen, known, eps=eps, quick=quick)
+    if schedule.name == "free":
+        return []
+    rest = np.flatnonzero(clipped != from_clipped)
+    rest = rest[np.abs(rates[rest]) > 1e-3 * np.abs(rates).max()]
+    rest = rest[np.abs(schedule.rates[rest]) > 1e-3 * np.abs(schedule.rates).max()]
+    ratios = schedule.rates[rest] / rates[rest]
+    return _repeated(ratios if from_clipped else sizes[rest] / ratios, tolerance=max(1e-9, 64 * eps))
+
+
+def _roughness(rates: Array, sizes: Array, over: NDArray[np.intp]) -> float:
+    """How far the rates are from a smooth curve if these steps are clipped by some bound."""
+    seen = np.abs(rates) > 1e-6 * np.abs(rates).max()
+    clipped = np.isin(np.arange(len(rates)), over)
+    logs = np.log(np.abs(np.where(clipped, rates * sizes, rates))[seen])
+    t = np.linspace(-1, 1, len(rates))[seen]
+    columns = np.column_stack([np.polynomial.chebyshev.chebvander(t, DEGREE), clipped[seen]])
+    return float(np.sum(np.square(logs - columns @ np.linalg.lstsq(columns, logs, rcond=None)[0])))
 
 
 def _repeated(values: Array, *, tolerance: float) -> list[tuple[float, int]]:

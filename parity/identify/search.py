@@ -117,8 +117,9 @@ def _explained(classes: Sequence[Sequence[Fit]], observed: Observed, settle: Obs
 
 
 def _simplest(found: Sequence[Found]) -> list[Found]:
-    least = min((each.complexity for each in found), default=0)
-    best = {each.rule: each for each in found if each.complexity == least}
+    """Those with the fewest constants; a schedule in float64 before one that only float32's rounding makes fit."""
+    least = min(((each.complexity, each.schedule.float32) for each in found), default=(0, False))
+    best = {each.rule: each for each in found if (each.complexity, each.schedule.float32) == least}
     return sorted(best.values(), key=lambda each: each.rule.complexity)
 
 
@@ -187,7 +188,8 @@ def _settled(passed: Sequence[Fit], observed: Observed) -> list[tuple[Fit, Decay
     """The rules that passed, with every kind of decay, on all tensors: those that fit as well as the best."""
     settled: list[tuple[Fit, Decay]] = []
     for rule in dict.fromkeys(variant for each in passed for variant in decayed(each.rule)):
-        source = next(each for each in passed if rule in decayed(each.rule))
+        sources = [each for each in passed if rule in decayed(each.rule)]
+        source = next((each for each in sources if each.rule == rule), sources[0])
         tried = _on_all(rule, source, observed)
         if tried is not None:
             settled.append(tried)
