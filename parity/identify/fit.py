@@ -14,7 +14,7 @@ import numpy as np
 from parity.identify.replay import LOST, Observed, Replay, group_levels, nudged, replay
 from parity.identify.rule import Constants, Rule
 from parity.identify.run import Array
-from parity.identify.variables import Variables
+from parity.identify.variables import Variables, settled_bound
 
 __all__ = ["LIMIT", "Fit", "fit", "passes"]
 
@@ -109,6 +109,7 @@ def fit(
     # Here and not at the top: SciPy takes a fifth of a second to import, and other commands do without it.
     from scipy.optimize import least_squares
 
+    start = settled_bound(start, observed.run)
     variables = Variables.of(rule, observed.run, start, groups, only)
     begin = variables.pack(start)
 

@@ -20,7 +20,10 @@ import numpy as np
 from parity.identify.rule import DECAY, Constants, Rule
 from parity.identify.run import Array, RecordedRun
 
-__all__ = ["Variables", "clips_always"]
+__all__ = ["Variables", "clips_always", "settled_bound"]
+
+NEAR = 1e-6
+"""Relative: torch's epsilon, and what a search leaves, are less."""
 
 _RATES = ("momentum", "b1", "b2", "alpha")
 _FLOORS = {"eps": 1, "eps_root": 2, "initial_accumulator": 2}
@@ -29,7 +32,19 @@ _FLOORS = {"eps": 1, "eps_root": 2, "initial_accumulator": 2}
 
 def clips_always(max_norm: float, run: RecordedRun) -> bool:
     """Whether no step has a smaller gradient than this bound."""
-    return max_norm <= float(run.norms[run.norms > 0].min(initial=np.inf))
+    return max_norm <= _smallest(run)
+
+
+def settled_bound(constants: Constants, run: RecordedRun) -> Constants:
+    """The constants; a bound that lies at the smallest gradient, but for what a search leaves, is there."""
+    smallest = _smallest(run)
+    if "max_norm" in constants and smallest < cast(float, constants["max_norm"]) <= smallest * (1 + NEAR):
+        return {**constants, "max_norm": smallest}
+    return constants
+
+
+def _smallest(run: RecordedRun) -> float:
+    return float(run.norms[run.norms > 0].min(initial=np.inf))
 
 
 @dataclass(frozen=True, eq=False)
