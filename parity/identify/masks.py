@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parity.identify.fit import Fit, fit
 from parity.identify.rule import DECAY
 from parity.identify.run import Array
 
-__all__ = ["Decay", "settle_decay"]
+__all__ = ["Decay", "decaying", "settle_decay"]
 
 SIGMAS = 8
 """A tensor's decay is 0 where it is within so many standard errors of it."""
@@ -46,9 +47,7 @@ def settle_decay(found: Fit) -> tuple[Fit, Decay] | None:
     count = len(found.observed.run.names)
     if found.rule.decay == "none":
         return found, Decay.unknown(count)
-    values, errors = np.asarray(found.constants[DECAY]), np.asarray(found.errors[DECAY])
-    errors = np.hypot(errors, SYSTEMATIC * found.observed.run.eps / 2 / _rate(found))
-    decays = np.abs(values) > SIGMAS * errors
+    values, errors, decays = np.asarray(found.constants[DECAY]), _errors(found), decaying(found)
     if not decays.any():
         return None
     weights = 1 / np.maximum(errors[decays], 1e-300) ** 2
@@ -59,6 +58,17 @@ def settle_decay(found: Fit) -> tuple[Fit, Decay] | None:
     undecided = ~decays & (np.abs(common) <= SIGMAS * errors)
     start = {**found.constants, DECAY: np.where(decays, common if together[decays].all() else values, 0.0)}
     return fit(found.rule, start, found.observed, groups=groups, evaluations=12), Decay(groups, undecided)
+
+
+def decaying(found: Fit) -> NDArray[np.bool_]:
+    """(tensors,) whose decay is clearly not 0."""
+    clear: NDArray[np.bool_] = np.abs(found.constants[DECAY]) > SIGMAS * _errors(found)
+    return clear
+
+
+def _errors(found: Fit) -> Array:
+    errors: Array = np.hypot(found.errors[DECAY], SYSTEMATIC * found.observed.run.eps / 2 / _rate(found))
+    return errors
 
 
 def _rate(found: Fit) -> float:

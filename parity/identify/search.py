@@ -22,7 +22,7 @@ from parity.identify.candidates import decayed
 from parity.identify.explore import Exploration
 from parity.identify.fit import LIMIT, Fit, fit, passes
 from parity.identify.lion import beta_errors, lion_betas
-from parity.identify.masks import Decay, settle_decay
+from parity.identify.masks import Decay, decaying, settle_decay
 from parity.identify.replay import Observed, group_levels, nudged, replay, rounding_units
 from parity.identify.rule import DECAY, Constants, Rule
 from parity.identify.run import Array, RecordedRun
@@ -32,7 +32,7 @@ __all__ = ["LIMIT", "Found", "search"]
 
 Elements = NDArray[np.intp]
 
-SCREEN, LEAD, SETTLE, REFINE = 32, 160, 1500, 6000
+SCREEN, LEAD, SETTLE, REFINE = 32, 160, 600, 3000
 """Elements that are looked at: in the first search, to confirm it, with all tensors, and for the final constants."""
 
 SIGNIFICANT = 60.0
@@ -52,7 +52,7 @@ class Found:
         schedule: of its learning rates.
         lr: (updates,) as measured.
         lr_error: (updates,) standard errors.
-        level: the largest root mean square of any tensor in any step over all elements, in units of rounding.
+        level: the largest root mean square of any tensor in any step, in units of rounding; in the end of all elements.
         worst: the tensor and the update where that is.
     """
 
@@ -88,24 +88,24 @@ def search(run: RecordedRun, moving: Sequence[str]) -> tuple[list[Found], list[F
     screen = observed.of(_largest_tensor(trained, SCREEN))
     settle = observed.of(_spread_elements(trained, SETTLE))
     if lion := _lion(observed, lead):
-        return _simplest(_explained([lion], observed, settle)), []
+        return _simplest(_explained([lion], observed, settle), observed), []
     linear = _is_linear(observed)
     nearest: list[Fit] = []
     for kind in (True, False) if linear else (linear,):  # a denominator that hardly changes looks linear too
         exploration = Exploration(screen, lead, kind)
         for classes in exploration.neighbourhoods():
             found = _explained(classes, observed, settle)
-            for clipped in [variant for each in found for variant in _clipped(each, observed)]:
+            for clipped in [variant for each in found for variant in _clipped(each)]:
                 constants = _constants_of(clipped, screen.run.names)
                 found += [clipped, *_explained([exploration.around(clipped.rule, constants)], observed, settle)]
-            if found:
-                return _simplest(found), []
+            if simplest := _simplest(found, observed):
+                return simplest, []
         nearest += exploration.nearest()
-    return [], [_verified(each, observed, None) for each in sorted(nearest, key=lambda each: each.chi2)[:1]]
+    return [], [_replayed(each, observed, None) for each in sorted(nearest, key=lambda each: each.chi2)[:1]]
 
 
 def _explained(classes: Sequence[Sequence[Fit]], observed: Observed, settle: Observed) -> list[Found]:
-    """Those that explain every element of every tensor; a class that takes more constants is not looked at."""
+    """Those that explain elements of every tensor; a class that takes more constants is not looked at."""
     found: list[Found] = []
     for passed in classes:
         least = min((each.complexity for each in found), default=None)
@@ -116,11 +116,23 @@ def _explained(classes: Sequence[Sequence[Fit]], observed: Observed, settle: Obs
     return found
 
 
-def _simplest(found: Sequence[Found]) -> list[Found]:
-    """Those with the fewest constants; a schedule in float64 before one that only float32's rounding makes fit."""
-    least = min(((each.complexity, each.schedule.float32) for each in found), default=(0, False))
-    best = {each.rule: each for each in found if (each.complexity, each.schedule.float32) == least}
-    return sorted(best.values(), key=lambda each: each.rule.complexity)
+def _simplest(found: Sequence[Found], observed: Observed) -> list[Found]:
+    """Those with the fewest constants that explain every element of every tensor.
+
+    A schedule in float64 comes before one that only float32's rounding makes fit.
+    """
+    orders = sorted({_order(each) for each in found})
+    for order in orders:
+        whole = [_replayed(each.fit, observed, each.decay) for each in found if _order(each) == order]
+        fitting = [each for each in whole if each.level <= LIMIT]
+        least = min(map(_order, fitting), default=order)
+        if best := {each.rule: each for each in fitting if _order(each) == least}:
+            return sorted(best.values(), key=lambda each: each.rule.complexity)
+    return []
+
+
+def _order(found: Found) -> tuple[int, bool]:
+    return found.complexity, found.schedule.float32
 
 
 def _constants_of(found: Found, names: Sequence[str]) -> Constants:
@@ -200,21 +212,28 @@ def _settled(passed: Sequence[Fit], observed: Observed) -> list[tuple[Fit, Decay
 
 
 def _on_all(rule: Rule, source: Fit, observed: Observed) -> tuple[Fit, Decay] | None:
-    """The decays first, for which the problem is nearly linear, then all constants."""
-    constants = dict(source.constants)
+    """The decays first, for which the problem is nearly linear, then all constants; None if it does not explain all."""
+    start: dict[str, float | Array] = {name: source.constants.get(name, 0.0) for name in rule.constants}
     if rule.decay != "none":
-        given = np.atleast_1d(constants.get(DECAY, 0.0))
-        known = dict(zip(source.observed.run.names, given, strict=False))
-        constants[DECAY] = np.array([known.get(name, np.mean(given)) for name in observed.run.names])
-    start: Constants = {name: constants[name] for name in rule.constants}
-    if rule.decay != "none":
-        start = fit(rule, start, observed, only=(DECAY,), evaluations=6, jacobian=False).constants
+        start[DECAY] = _known_decays(source, observed) if source.rule.decay == rule.decay else np.zeros(1)
+        start[DECAY] = np.broadcast_to(start[DECAY], len(observed.run.names))
+        begin = fit(rule, start, observed, only=(DECAY,), evaluations=2)
+        if source.rule.decay == "none" and passes(begin) and not decaying(begin).any():
+            return None
+        start = dict(begin.constants)
     tried = fit(rule, start, observed, evaluations=12, jacobian=rule.decay != "none")
     if not passes(tried):
         tried = fit(rule, tried.constants, observed, evaluations=30, jacobian=rule.decay != "none")
         if not passes(tried):
             return None
     return settle_decay(tried)
+
+
+def _known_decays(source: Fit, observed: Observed) -> Array:
+    """(tensors,) as they were fitted; their mean for tensors that were not there."""
+    given = np.atleast_1d(source.constants[DECAY])
+    known = dict(zip(source.observed.run.names, given, strict=True))
+    return np.array([known.get(name, np.mean(given)) for name in observed.run.names])
 
 
 def _as_good(found: Fit, best: float) -> bool:
@@ -225,12 +244,12 @@ def _as_good(found: Fit, best: float) -> bool:
 
 
 def _finished(found: Fit, decay: Decay, observed: Observed) -> Found:
-    """The constants on many elements, and what they leave on all."""
+    """The constants on many elements, and what they leave there."""
     many = observed.of(_spread_elements(observed.run, REFINE))
     refined = _descending(fit(found.rule, found.constants, many, groups=decay.groups, evaluations=6))
     if found.rule.scaling == "lion":
         refined = beta_errors(refined, observed)
-    return _verified(refined, observed, decay)
+    return _replayed(refined, many, decay)
 
 
 def _descending(found: Fit) -> Fit:
@@ -244,12 +263,13 @@ def _descending(found: Fit) -> Fit:
     return replace(found, rule=replace(rule, ascent=True), constants=constants)
 
 
-def _clipped(found: Found, observed: Observed) -> list[Found]:
+def _clipped(found: Found) -> list[Found]:
     """SGD whose rates follow no schedule, but would if clipping by norm is in them: with that clipping.
 
     Without a buffer, and in Keras' form, each gradient meets one rate alone, which takes up any factor.
     """
-    rule, run = found.rule, observed.run
+    rule, observed = found.rule, found.fit.observed
+    run = observed.run
     absorbed = rule.buffer in ("none", "keras") and rule.decay in ("none", "constant")
     if found.schedule.name != "free" or rule.scaling != "none" or rule.clip != "none" or not absorbed:
         return []
@@ -262,12 +282,12 @@ def _clipped(found: Found, observed: Observed) -> list[Found]:
             constants = {**found.fit.constants, "max_norm": limit}
             errors = {**found.fit.errors, "max_norm": error}
             held = replace(found.fit, rule=unit, constants=constants, errors=errors)
-            variants.append(_verified(held, observed, found.decay))
+            variants.append(_replayed(held, observed, found.decay))
     return variants
 
 
-def _verified(found: Fit, observed: Observed, decay: Decay | None) -> Found:
-    """Hold a fit against every element of every tensor."""
+def _replayed(found: Fit, observed: Observed, decay: Decay | None) -> Found:
+    """Hold a fit against these elements, and name the schedule of its rates."""
     run = observed.run
     constants: Constants = found.constants
     if found.rule.decay != "none" and len(np.atleast_1d(constants[DECAY])) != len(run.names):
