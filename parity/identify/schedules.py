@@ -36,11 +36,12 @@ ULPS = 64
 """Roundings of a schedule's own arithmetic, in eps of float64; torch's recursive forms gather one or two a step."""
 FLOAT32_ULPS = 8
 
-LIKELY, DEGREE = 5, 6
-"""How many numbers of clipped steps are looked at closely, those for which a polynomial leaves the least."""
+LIKELY, DEGREE = 8, 6
+"""How many numbers of clipped steps are looked at, those for which a polynomial of this degree leaves the least."""
 
-ROUGH = 0.05
-"""A schedule that leaves more than this share of the largest rate after a few iterations is not looked at further."""
+ROUGH = 1e-4
+"""A schedule that leaves more than this share of the largest rate at a minimum, roughly found, is not looked at
+further; float32's rounding leaves a thousandth of that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +133,11 @@ def clipped_schedule(
     held = name_schedule(rates * sizes, errors * sizes, eps=eps, quick=True)
     if held.name != "free" and not held.float32:
         return float(sizes.min()), np.inf
-    counts = range(1, len(rates))
-    likely = sorted(counts, key=lambda count: _roughness(rates, sizes, order[-count:]))[:LIKELY]
-    for clipped, quick in (*((count, False) for count in likely), *((count, True) for count in counts)):
+    counts = sorted(range(1, len(rates)), key=lambda count: _roughness(rates, sizes, order[-count:]))
+    quarters = [len(rates) * quarter // 4 for quarter in (1, 2, 3)]  # for stairs, which no polynomial follows
+    for clipped in dict.fromkeys([*counts[:LIKELY], *quarters]):
         over = order[-clipped:]
-        for limit, count in _limits(rates, errors, sizes, over, eps=eps, quick=quick):
+        for limit, count in _limits(rates, errors, sizes, over, eps=eps):
             factors = clip_factors(rule, {"max_norm": limit}, norms)
             held = name_schedule(rates / factors, errors / factors, eps=eps)
             if np.any(factors < 1) and held.name != "free" and not held.float32:
@@ -146,7 +147,7 @@ def clipped_schedule(
 
 
 def _limits(
-    rates: Array, errors: Array, sizes: Array, over: NDArray[np.intp], *, eps: float, quick: bool
+    rates: Array, errors: Array, sizes: Array, over: NDArray[np.intp], *, eps: float
 ) -> list[tuple[float, int]]:
     """What the bound may be if these steps are clipped, and how often each comes: from a schedule of the larger part.
 
@@ -156,7 +157,7 @@ def _limits(
     from_clipped = 2 * len(over) > len(rates)
     seen = rates * sizes if from_clipped else rates
     known = np.where(clipped == from_clipped, errors * sizes if from_clipped else errors, np.inf)
-    schedule = name_schedule(seen, known, eps=eps, quick=quick)
+    schedule = name_schedule(seen, known, eps=eps)
     if schedule.name == "free":
         return []
     rest = np.flatnonzero(clipped != from_clipped)
@@ -195,10 +196,26 @@ def _simplest(measured: _Measured, *, quick: bool) -> _Candidate | None:
     for plain in _plain(measured):
         if measured.fits(plain[2]):
             return plain
+        if plain[0] == "constant" and _is_rough(measured):
+            return None
     for warm in _warmed_up(measured):
         if measured.fits(warm[2]):
             return warm
     return None
+
+
+def _is_rough(measured: _Measured) -> bool:
+    """Whether the rates change as noise does: from one step to the next by less than the change changes.
+
+    Along a smooth curve, or stairs, the typical second difference is smaller than the typical first one, or both are
+    rounding.
+    """
+    rates, triples = measured.rates, measured.known[2:] * measured.known[1:-1] * measured.known[:-2] > 0
+    if triples.sum() < 6:
+        return False
+    first, second = np.abs(np.diff(rates))[1:][triples], np.abs(np.diff(rates, 2))[triples]
+    allowed = 4 * np.median(measured.allowed[1:-1][triples])
+    return bool(np.median(second) > max(allowed, float(np.median(first))))
 
 
 def _plain(measured: _Measured) -> Iterator[_Candidate]:
@@ -252,7 +269,7 @@ def _refined(
                 max_nfev=evaluations,
             )
             point = solved.x
-            if np.sqrt(np.mean(np.square(solved.fun))) > ROUGH:
+            if np.sqrt(np.mean(np.square(solved.fun))) > (ROUGH if solved.status > 0 else 1.0):
                 return None
         return point, formula(measured.steps, point)
 
