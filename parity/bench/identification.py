@@ -116,7 +116,7 @@ def _missing(member: Member, truth: Truth) -> list[str] | None:
     }
     has = {
         "decay": form["decay"],
-        "clip": form["clip"],
+        "clip": "norm" if form["clip"] == "sum" and truth.summed else form["clip"],
         "eps": form["epsilon"] in ("outside", "both"),
         "eps_root": form["epsilon"] in ("inside", "both"),
         "initial_accumulator": form["initial"],

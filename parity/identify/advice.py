@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from parity.identify.rule import BY_NORM
 from parity.identify.run import RecordedRun
 from parity.identify.search import Found
 
@@ -76,7 +77,7 @@ def _advice(found: Sequence[Found], run: RecordedRun) -> Iterator[str]:
 def _clip_advice(found: Sequence[Found], run: RecordedRun) -> Iterator[str]:
     largest = float(run.norms.max())
     for each in found:
-        if each.rule.clip in ("norm", "exact"):
+        if each.rule.clip in BY_NORM:
             limit = float(np.asarray(each.fit.constants["max_norm"]))
             if limit <= run.norms[run.norms > 0].min():
                 yield "every step is clipped: max_norm is known only with lr; record a step with small gradients"

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
+from typing import cast
 
 import numpy as np
 
-from parity.identify.rule import DECAY, Constants, Rule
+from parity.identify.rule import BY_NORM, DECAY, Constants, Rule
 from parity.identify.run import Array, RecordedRun
+from parity.identify.variables import FLOORS
 
 __all__ = ["alike", "base", "candidates", "decayed", "richer", "simpler", "starts"]
 
 DECAYS = ("none", "coupled", "decoupled", "constant")
-CLIPS = ("none", "norm", "exact", "value")
+CLIPS = ("none", *BY_NORM, "value")
 
 _SGD = (
     Rule(),
@@ -40,16 +42,18 @@ _ADAGRAD = tuple(
 FAMILIES: dict[str, tuple[Rule, ...]] = {"sgd": _SGD, "adam": _ADAM, "rms": _RMS, "adagrad": _ADAGRAD}
 
 
-def candidates(linear: bool | None) -> list[Rule]:
+def candidates(linear: bool | None, *, every: int = 1) -> list[Rule]:
     """All rules, the simplest first.
 
     Args:
         linear: True for SGD's alone that are not clipped by value, whose updates are linear combinations of gradients
             and states; False for all but these; None for all.
+        every: gradients of an update, which may have been summed.
     """
     rules = [
         replace(rule, clip=clip, decay=decay)
         for clip, family in product(CLIPS, FAMILIES)
+        if every > 1 or clip != "sum"
         if linear is None or (family == "sgd" and clip != "value") == linear
         for rule in FAMILIES[family]
         for decay in DECAYS
@@ -69,14 +73,14 @@ def richer(rule: Rule) -> Iterator[Rule]:
     if rule.clip == "none":
         yield from (replace(rule, clip=clip) for clip in ("norm", "value"))
     if rule.clip == "norm":
-        yield replace(rule, clip="exact")
+        yield from (replace(rule, clip=clip) for clip in BY_NORM[1:])
     if rule.epsilon != "both":
         kinds = ("outside", "inside") if rule.epsilon == "none" else ("both",)
         yield from (replace(rule, epsilon=epsilon) for epsilon in kinds)
     yield from (replace(rule, dampened=True), replace(rule, initial=True))
     if rule.buffer == "keras":  # whose rates may be those of dampening's first step, and of clipped gradients
         yield replace(rule, buffer="torch", dampened=True)
-        for clip in ("norm", "exact") if rule.clip == "none" else ():
+        for clip in BY_NORM if rule.clip == "none" else ():
             yield replace(rule, buffer="torch", clip=clip)
             yield replace(rule, buffer="torch", clip=clip, dampened=True)
 
@@ -138,13 +142,17 @@ _QUANTILES = (0.02, 0.06, 0.15, 0.27, 0.4, 0.55, 0.7, 0.82, 0.92, 0.98)
 
 
 def starts(rule: Rule, run: RecordedRun, known: Constants) -> list[Constants]:
-    """A grid of starting values for the constants that are not known; where clipping begins, from the gradients."""
+    """A grid of starting values for the constants that are not known; where clipping begins, from the gradients.
+
+    What is added to a denominator is known and yet tried anew: a fit that lacks another part may have driven it away.
+    """
     sizes = np.abs(run.gradients[run.gradients != 0])
     grids = _STARTS | {
         "max_norm": tuple(np.quantile(run.norms, _QUANTILES)),
         "clip_value": tuple(np.quantile(sizes, _QUANTILES)) if len(sizes) else (1.0,),
     }
-    names = [name for name in rule.constants if name not in known]
+    grids |= {name: (cast(float, known[name]), *grids[name]) for name in FLOORS if name in known}
+    names = [name for name in rule.constants if name not in known or name in FLOORS]
     rows = product(*(grids[name] for name in names))
     grid = [{name: _whole(name, value, run) for name, value in zip(names, row, strict=True)} for row in rows]
     return [{name: {**known, **row}[name] for name in rule.constants} for row in grid]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from parity.identify.rule import DECAY, Rule
+from parity.identify.rule import BY_NORM, DECAY, Rule
 from parity.identify.search import Found
 
 __all__ = ["optax_line", "torch_line"]
@@ -79,6 +79,7 @@ def _besides(found: Found, every: int) -> str:
     parts = [
         f"torch.nn.utils.clip_grad_norm_(params.values(), {c['max_norm']!r})" if rule.clip == "norm" else "",
         f"gradients times min(1, {c.get('max_norm')!r} / norm)" if rule.clip == "exact" else "",
+        f"gradients times min(1, {c.get('max_norm')!r} / (norm + 1e-6 / {every}))" if rule.clip == "sum" else "",
         f"torch.nn.utils.clip_grad_value_(params.values(), {c['clip_value']!r})" if rule.clip == "value" else "",
         f"one step() for the mean of {every} gradients" if every > 1 else "",
         f"lr by the schedule: {found.schedule.name}" if found.schedule.name != "constant" else "",
@@ -95,7 +96,7 @@ def optax_line(found: Found, names: Sequence[str], every: int) -> str:
     if rule.buffer == "keras" and rule.decay == "decoupled":
         return "none: optax has no decay times lr after a trace"
     parts = []
-    if rule.clip in ("norm", "exact"):
+    if rule.clip in BY_NORM:
         parts.append(f"optax.clip_by_global_norm({c['max_norm']!r})")
     if rule.clip == "value":
         parts.append(f"optax.clip({c['clip_value']!r})")
@@ -118,7 +119,7 @@ def optax_line(found: Found, names: Sequence[str], every: int) -> str:
     if rule.decay == "constant":
         parts += _optax_decay(found, names, sign=-1)
     chain = f"optax.chain({', '.join(parts)})" if len(parts) > 1 else parts[0]
-    note = "  # torch adds 1e-6 to the norm" if rule.clip == "norm" else ""
+    note = "  # torch adds 1e-6 to the norm" if rule.clip in ("norm", "sum") else ""
     return (f"optax.MultiSteps({chain}, {every})" if every > 1 else chain) + note
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from parity.identify.rule import Rule
+from parity.identify.rule import BY_NORM, Rule
 
 __all__ = ["equation"]
 
@@ -18,8 +18,10 @@ def equation(rule: Rule, decays: Mapping[str, float], names: Sequence[str]) -> t
 
 
 def _gradient(rule: Rule) -> Iterator[str]:
-    if rule.clip in ("norm", "exact"):
-        yield f"g = g min(1, max_norm / {'(|g| + 1e-6)' if rule.clip == 'norm' else '|g|'})    |g| over all tensors"
+    if rule.clip in BY_NORM:
+        size = {"norm": "(|g| + 1e-6)", "exact": "|g|", "sum": "(|g| + 1e-6 / k)"}[rule.clip]
+        told = ", g the mean of k gradients that were summed" if rule.clip == "sum" else ""
+        yield f"g = g min(1, max_norm / {size})    |g| over all tensors{told}"
     if rule.clip == "value":
         yield "g = min(max(g, -clip_value), clip_value)"
     if rule.ascent:

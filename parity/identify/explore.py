@@ -10,14 +10,14 @@ a run cannot tell apart is found there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import count, groupby
 
 import numpy as np
 
-from parity.identify.candidates import alike, base, candidates, richer, simpler, starts
-from parity.identify.fit import LIMIT, Fit, fit, passes
+from parity.identify.candidates import alike, base, richer, simpler, starts
+from parity.identify.fit import LIMIT, Fit, constants_on, fit, passes
 from parity.identify.replay import Observed, replay
 from parity.identify.rule import Constants, Rule
 
@@ -40,12 +40,12 @@ class Exploration:
     Args:
         few: the elements that rules are fitted to.
         more: those that confirm a rule that explains the few.
-        linear: which rules, as `candidates` has it.
+        rules: that are tried.
     """
 
-    def __init__(self, few: Observed, more: Observed, linear: bool | None) -> None:
+    def __init__(self, few: Observed, more: Observed, rules: Sequence[Rule]) -> None:
         self.few, self.more = few, more
-        self.rules = dict.fromkeys(candidates(linear))
+        self.rules = dict.fromkeys(rules)
         self.fits: dict[Rule, Fit] = {}
         self.confirmed: dict[Rule, Fit] = {}
         self._whole = float(np.sum(np.square(few.updates * few.weights)))
@@ -115,7 +115,7 @@ class Exploration:
             rule = edge.pop()
             for other in step(rule):
                 if other in self.rules and other not in reached:
-                    self._improves(other, reached[rule])
+                    self._improves(other, self.fits[rule])
                     if self._confirm(other):
                         reached[other] = self.confirmed[other]
                         edge += [] if once else [other]
@@ -163,7 +163,8 @@ class Exploration:
             return True
         if not passes(found):
             return False
-        wider = fit(rule, found.constants, self.more, evaluations=20, tolerance=1e-9, jacobian=False)
+        start = constants_on(found, self.more.run.names)
+        wider = fit(rule, start, self.more, evaluations=20, tolerance=1e-9, jacobian=False)
         if not passes(wider):
             return False
         self.confirmed[rule] = wider

@@ -6,17 +6,17 @@ searched, as the variables of `variables.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from parity.identify.replay import LOST, Observed, Replay, group_levels, nudged, replay
-from parity.identify.rule import Constants, Rule
+from parity.identify.rule import DECAY, Constants, Rule
 from parity.identify.run import Array
 from parity.identify.variables import Variables, settled_bound
 
-__all__ = ["LIMIT", "Fit", "fit", "passes"]
+__all__ = ["LIMIT", "Fit", "constants_on", "fit", "passes"]
 
 LIMIT = 2.0
 """The largest root mean square of a tensor's residuals in a step, in units of rounding, that is rounding. A unit is a
@@ -69,6 +69,16 @@ def _levels(found: Fit) -> Array:
     """(steps, tensors): root mean squares of the residuals."""
     run = found.observed.run
     return group_levels(found.replay.residual, run.tensor, len(run.names))
+
+
+def constants_on(found: Fit, names: Sequence[str]) -> dict[str, float | Array]:
+    """The constants for these tensors: their own decays, the mean of all for one that was not there."""
+    constants = dict(found.constants)
+    if DECAY in constants:
+        given = np.atleast_1d(constants[DECAY])
+        known = dict(zip(found.observed.run.names, given, strict=True))
+        constants[DECAY] = np.array([known.get(name, np.mean(given)) for name in names])
+    return constants
 
 
 def passes(found: Fit) -> bool:

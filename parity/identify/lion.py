@@ -153,7 +153,7 @@ def _centred(betas: Array, signs: Array, g: Array) -> tuple[Array, Array] | None
         if inner.x[2] > 0 and np.abs(inner.x[:2]).max() < 1e-2 * inner.x[2]:
             break
     blend, _, _, size = _blend(betas, g)
-    if np.any((np.sign(blend) != signs) & (np.abs(blend) > SIGN_EPS * size)):
+    if np.any((np.sign(blend) != signs) & (signs != 0) & (np.abs(blend) > SIGN_EPS * size)):
         return None
     edges = [[linprog(sign * np.eye(2)[axis], rows, room, bounds=box) for sign in (1, -1)] for axis in range(2)]
     widths = [

@@ -72,7 +72,8 @@ def _errors(found: Fit) -> Array:
 
 
 def _rate(found: Fit) -> float:
-    """What a decay is multiplied by: typically the learning rate."""
+    """What a decay is multiplied by: the learning rate, as the steps that tell most of it have it."""
     if found.rule.decay == "constant" or (found.rule.scaling == "adam" and found.rule.decay == "coupled"):
         return 1.0
-    return float(np.median(np.abs(found.replay.lr))) or 1.0
+    rates = np.abs(found.replay.lr)
+    return float(np.sum(np.square(rates)) / np.sum(rates)) if rates.any() else 1.0

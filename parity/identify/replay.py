@@ -22,7 +22,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.identify.rule import DECAY, Constants, Rule
+from parity.identify.rule import BY_NORM, DECAY, Constants, Rule
 from parity.identify.run import Array, RecordedRun
 from parity.identify.simulate import clip_factors, clipped_values, decaying_sum, directions, number, scaled
 
@@ -126,8 +126,10 @@ def replay(rule: Rule, constants: Constants, observed: Observed, *, lr: Array | 
 def _entering(rule: Rule, constants: Constants, observed: Observed) -> tuple[Array, Array]:
     """What enters the buffer, and each parameter times its decay."""
     run = observed.run
-    g = run.gradients * clip_factors(rule, constants, run.norms)[:, None] if rule.clip != "none" else run.gradients
-    if rule.clip == "value":
+    g = run.gradients
+    if rule.clip in BY_NORM:
+        g = g * clip_factors(rule, constants, run)[:, None]
+    elif rule.clip == "value":
         g = clipped_values(number(constants, "clip_value"), g)
     g = -g if rule.ascent else g
     decay = np.asarray(constants[DECAY])[run.tensor] * run.parameters[:-1] if rule.decay != "none" else np.zeros(0)

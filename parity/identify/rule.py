@@ -19,7 +19,11 @@ from dataclasses import dataclass
 
 from parity.identify.run import Array
 
-__all__ = ["DECAY", "Constants", "Rule"]
+__all__ = ["BY_NORM", "DECAY", "Constants", "Rule"]
+
+BY_NORM = ("norm", "exact", "sum")
+"""Clipping by the global norm: torch's max_norm / (norm + 1e-6), optax' max_norm / norm, and torch's of a sum of
+gradients whose mean is looked at."""
 
 DECAY = "weight_decay"
 
@@ -40,7 +44,7 @@ class Rule:
         centered: the denominator is the gradient's standard deviation (RMSprop).
         epsilon: where the denominator's epsilon is: "none" visible, "outside" or "inside" the root, or "both".
         initial: whether the sum of squares starts above 0 (Adagrad).
-        clip: "none", "norm" (torch: max_norm / (norm + 1e-6)), "exact" (max_norm / norm) or "value".
+        clip: "none", one of `BY_NORM`, or "value".
         decay: "none", "coupled", "decoupled" (lr weight_decay p) or "constant" (weight_decay p, whatever lr is).
         ascent: the gradient's sign is changed; the decay's is not.
     """
@@ -68,7 +72,7 @@ class Rule:
             "eps": self.epsilon in ("outside", "both"),
             "eps_root": self.epsilon in ("inside", "both"),
             "initial_accumulator": self.initial,
-            "max_norm": self.clip in ("norm", "exact"),
+            "max_norm": self.clip in BY_NORM,
             "clip_value": self.clip == "value",
             DECAY: self.decay != "none",
         }
@@ -113,6 +117,7 @@ _CLIPS = {
     "none": "",
     "norm": "clipping by global norm (epsilon 1e-6)",
     "exact": "clipping by global norm (no epsilon)",
+    "sum": "clipping by global norm of summed gradients (epsilon 1e-6)",
     "value": "clipping by value",
 }
 _DECAYS = {

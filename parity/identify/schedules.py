@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.identify.rule import Rule
-from parity.identify.run import Array
-from parity.identify.simulate import CLIP_EPS, clip_factors
+from parity.identify.run import Array, RecordedRun
+from parity.identify.simulate import clip_factors, clip_sizes
 
 __all__ = ["Schedule", "clipped_schedule", "name_schedule"]
 
@@ -36,8 +36,8 @@ ULPS = 64
 """Roundings of a schedule's own arithmetic, in eps of float64; torch's recursive forms gather one or two a step."""
 FLOAT32_ULPS = 8
 
-LIKELY, DEGREE = 8, 6
-"""How many numbers of clipped steps are looked at, those for which a polynomial of this degree leaves the least."""
+LIKELY = 10
+"""How many numbers of clipped steps are looked at, those with the smoothest rates."""
 
 ROUGH = 1e-4
 """A schedule that leaves more than this share of the largest rate at a minimum, roughly found, is not looked at
@@ -89,14 +89,13 @@ _Constants = dict[str, float | tuple[int, ...]]
 _Candidate = tuple[str, _Constants, Array]
 
 
-def name_schedule(rates: Array, errors: Array, *, eps: float, quick: bool = False) -> Schedule:
+def name_schedule(rates: Array, errors: Array, *, eps: float) -> Schedule:
     """The simplest schedule with these rates.
 
     Args:
         rates: (steps,).
         errors: (steps,) of one unit of rounding each; infinite where a rate is not known.
         eps: of the dtype that the run was computed in: rates are rounded to it.
-        quick: whether to try only those with two constants.
     """
     known = np.isfinite(errors)
     if not known.any():
@@ -107,7 +106,7 @@ def name_schedule(rates: Array, errors: Array, *, eps: float, quick: bool = Fals
     single = SIGMAS * safe + FLOAT32_ULPS * float(np.finfo(np.float32).eps) * size
     for allowed, float32 in ((exact, False), (single, True)):
         measured = _Measured(rates, allowed, known.astype(np.float64))
-        if found := _simplest(measured, quick=quick):
+        if found := _simplest(measured):
             name, constants, values = found
             return Schedule(name=name, constants=constants, float32=float32, rates=values)
         if eps > 1e-10:
@@ -115,30 +114,25 @@ def name_schedule(rates: Array, errors: Array, *, eps: float, quick: bool = Fals
     return Schedule(name="free", constants={}, rates=rates)
 
 
-def clipped_schedule(
-    rates: Array, errors: Array, norms: Array, rule: Rule, *, eps: float
-) -> tuple[float, float] | None:
+def clipped_schedule(rates: Array, errors: Array, rule: Rule, run: RecordedRun) -> tuple[float, float] | None:
     """Where clipping by norm begins, if that leaves a schedule of the rates: the bound and its standard error.
 
     Args:
         rates: (steps,) each a learning rate times the step's clipping factor.
         errors: (steps,) of them.
-        norms: (steps,) of the gradients.
         rule: with its clipping.
-        eps: of the run's dtype.
+        run: whose gradients may be clipped.
     """
-    order = np.argsort(norms)
-    sizes = norms + (CLIP_EPS if rule.clip == "norm" else 0.0)
+    order, sizes, eps = np.argsort(run.norms), clip_sizes(rule, run), run.eps
     # Every step is clipped: then lr times the bound is all that is known.
-    held = name_schedule(rates * sizes, errors * sizes, eps=eps, quick=True)
+    held = name_schedule(rates * sizes, errors * sizes, eps=eps)
     if held.name != "free" and not held.float32:
         return float(sizes.min()), np.inf
     counts = sorted(range(1, len(rates)), key=lambda count: _roughness(rates, sizes, order[-count:]))
-    quarters = [len(rates) * quarter // 4 for quarter in (1, 2, 3)]  # for stairs, which no polynomial follows
-    for clipped in dict.fromkeys([*counts[:LIKELY], *quarters]):
+    for clipped in counts[:LIKELY]:
         over = order[-clipped:]
         for limit, count in _limits(rates, errors, sizes, over, eps=eps):
-            factors = clip_factors(rule, {"max_norm": limit}, norms)
+            factors = clip_factors(rule, {"max_norm": limit}, run)
             held = name_schedule(rates / factors, errors / factors, eps=eps)
             if np.any(factors < 1) and held.name != "free" and not held.float32:
                 share = np.median(errors[over] / np.abs(rates[over]).max()) / np.sqrt(count)
@@ -168,13 +162,17 @@ def _limits(
 
 
 def _roughness(rates: Array, sizes: Array, over: NDArray[np.intp]) -> float:
-    """How far the rates are from a smooth curve if these steps are clipped by some bound."""
+    """How much the change of the rates changes if these steps are clipped: a sum, which forgives kinks and stairs.
+
+    The bound is unknown; it is what the two kinds of steps differ by where they are neighbours.
+    """
     seen = np.abs(rates) > 1e-6 * np.abs(rates).max()
-    clipped = np.isin(np.arange(len(rates)), over)
-    logs = np.log(np.abs(np.where(clipped, rates * sizes, rates))[seen])
-    t = np.linspace(-1, 1, len(rates))[seen]
-    columns = np.column_stack([np.polynomial.chebyshev.chebvander(t, DEGREE), clipped[seen]])
-    return float(np.sum(np.square(logs - columns @ np.linalg.lstsq(columns, logs, rcond=None)[0])))
+    clipped = np.isin(np.arange(len(rates)), over)[seen]
+    logs = np.log(np.abs(rates[seen])) + np.where(clipped, np.log(sizes[seen]), 0.0)
+    turns = np.diff(clipped.astype(np.float64))
+    bounds = (np.diff(logs) * turns)[turns != 0]
+    logs = logs - np.where(clipped, np.median(bounds), 0.0) if len(bounds) else logs
+    return float(np.sum(np.abs(np.diff(logs, 2))))
 
 
 def _repeated(values: Array, *, tolerance: float) -> list[tuple[float, int]]:
@@ -188,11 +186,8 @@ def _repeated(values: Array, *, tolerance: float) -> list[tuple[float, int]]:
     return [(float(np.median(group)), len(group)) for group in frequent if len(group) > 1 or len(values) == 1]
 
 
-def _simplest(measured: _Measured, *, quick: bool) -> _Candidate | None:
+def _simplest(measured: _Measured) -> _Candidate | None:
     """The first that fits."""
-    if quick:
-        few = [each for family in (_constant, _exponential, _linear) for each in family(measured)]
-        return next((each for each in few if measured.fits(each[2])), None)
     for plain in _plain(measured):
         if measured.fits(plain[2]):
             return plain

@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.identify.candidates import decayed
+from parity.identify.candidates import candidates, decayed
 from parity.identify.explore import Exploration
-from parity.identify.fit import LIMIT, Fit, fit, passes
+from parity.identify.fit import LIMIT, Fit, constants_on, fit, passes
 from parity.identify.lion import beta_errors, lion_betas
 from parity.identify.masks import Decay, decaying, settle_decay
 from parity.identify.replay import Observed, group_levels, nudged, replay, rounding_units
-from parity.identify.rule import DECAY, Constants, Rule
+from parity.identify.rule import BY_NORM, DECAY, Constants, Rule
 from parity.identify.run import Array, RecordedRun
 from parity.identify.schedules import Schedule, clipped_schedule, name_schedule
 
@@ -92,12 +92,12 @@ def search(run: RecordedRun, moving: Sequence[str]) -> tuple[list[Found], list[F
     linear = _is_linear(observed)
     nearest: list[Fit] = []
     for kind in (True, False) if linear else (linear,):  # a denominator that hardly changes looks linear too
-        exploration = Exploration(screen, lead, kind)
+        exploration = Exploration(screen, lead, candidates(kind, every=run.every))
         for classes in exploration.neighbourhoods():
             found = _explained(classes, observed, settle)
             for clipped in [variant for each in found for variant in _clipped(each)]:
-                constants = _constants_of(clipped, screen.run.names)
-                found += [clipped, *_explained([exploration.around(clipped.rule, constants)], observed, settle)]
+                around = exploration.around(clipped.rule, constants_on(clipped.fit, screen.run.names))
+                found += [clipped, *_explained([around], observed, settle)]
             if simplest := _simplest(found, observed):
                 return simplest, []
         nearest += exploration.nearest()
@@ -133,15 +133,6 @@ def _simplest(found: Sequence[Found], observed: Observed) -> list[Found]:
 
 def _order(found: Found) -> tuple[int, bool]:
     return found.complexity, found.schedule.float32
-
-
-def _constants_of(found: Found, names: Sequence[str]) -> Constants:
-    """The constants, the decays of these tensors alone."""
-    constants = dict(found.fit.constants)
-    if found.rule.decay != "none":
-        every = dict(zip(found.fit.observed.run.names, np.asarray(constants[DECAY]), strict=True))
-        constants[DECAY] = np.array([every[name] for name in names])
-    return constants
 
 
 def _lion(observed: Observed, lead: Observed) -> list[Fit]:
@@ -215,8 +206,8 @@ def _on_all(rule: Rule, source: Fit, observed: Observed) -> tuple[Fit, Decay] | 
     """The decays first, for which the problem is nearly linear, then all constants; None if it does not explain all."""
     start: dict[str, float | Array] = {name: source.constants.get(name, 0.0) for name in rule.constants}
     if rule.decay != "none":
-        start[DECAY] = _known_decays(source, observed) if source.rule.decay == rule.decay else np.zeros(1)
-        start[DECAY] = np.broadcast_to(start[DECAY], len(observed.run.names))
+        names = observed.run.names
+        start[DECAY] = constants_on(source, names)[DECAY] if source.rule.decay == rule.decay else np.zeros(len(names))
         begin = fit(rule, start, observed, only=(DECAY,), evaluations=2)
         if source.rule.decay == "none" and passes(begin) and not decaying(begin).any():
             return None
@@ -227,13 +218,6 @@ def _on_all(rule: Rule, source: Fit, observed: Observed) -> tuple[Fit, Decay] | 
         if not passes(tried):
             return None
     return settle_decay(tried)
-
-
-def _known_decays(source: Fit, observed: Observed) -> Array:
-    """(tensors,) as they were fitted; their mean for tensors that were not there."""
-    given = np.atleast_1d(source.constants[DECAY])
-    known = dict(zip(source.observed.run.names, given, strict=True))
-    return np.array([known.get(name, np.mean(given)) for name in observed.run.names])
 
 
 def _as_good(found: Fit, best: float) -> bool:
@@ -274,9 +258,9 @@ def _clipped(found: Found) -> list[Found]:
     if found.schedule.name != "free" or rule.scaling != "none" or rule.clip != "none" or not absorbed:
         return []
     variants = []
-    for clip in ("norm", "exact"):
+    for clip in BY_NORM if run.every > 1 else BY_NORM[:2]:
         unit = replace(rule, clip=clip)
-        clipping = clipped_schedule(found.lr, found.lr_error, run.norms, unit, eps=run.eps)
+        clipping = clipped_schedule(found.lr, found.lr_error, unit, run)
         if clipping is not None:
             limit, error = clipping
             constants = {**found.fit.constants, "max_norm": limit}

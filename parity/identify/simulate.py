@@ -20,9 +20,9 @@ from typing import cast
 import numpy as np
 
 from parity.identify.rule import Constants, Rule
-from parity.identify.run import Array
+from parity.identify.run import Array, RecordedRun
 
-__all__ = ["CLIP_EPS", "clip_factors", "clipped_values", "decaying_sum", "directions", "number", "scaled"]
+__all__ = ["clip_factors", "clip_sizes", "clipped_values", "decaying_sum", "directions", "number", "scaled"]
 
 CLIP_EPS = 1e-6
 """Added to the norm by torch.nn.utils.clip_grad_norm_."""
@@ -31,17 +31,21 @@ SIGN_EPS = 1e-5
 """Lion's sign is compared where its argument is larger than this share of its terms: 80 eps of float32."""
 
 
-def clip_factors(rule: Rule, constants: Constants, norms: Array) -> Array:
-    """(steps,): what each step's gradient is multiplied by.
+def clip_sizes(rule: Rule, run: RecordedRun) -> Array:
+    """(steps,): what a bound is divided by.
 
-    torch:  min(1, max_norm / (norm + 1e-6))
-    optax:  min(1, max_norm / norm)
+    norm   |g| + 1e-6: torch
+    exact  |g|: optax
+    sum    |g| + 1e-6 / k: torch, where k gradients are summed and g is their mean
     """
-    if rule.clip not in ("norm", "exact"):
-        return np.ones_like(norms)
-    norms = norms + (CLIP_EPS if rule.clip == "norm" else 0)
-    limit = number(constants, "max_norm")
-    return np.where(norms > np.real(limit), limit / np.where(norms > 0, norms, 1.0), 1.0)
+    added = {"norm": CLIP_EPS, "exact": 0.0, "sum": CLIP_EPS / run.every}[rule.clip]
+    return run.norms + added
+
+
+def clip_factors(rule: Rule, constants: Constants, run: RecordedRun) -> Array:
+    """(steps,): what each step's gradient is multiplied by, min(1, max_norm / size)."""
+    sizes, limit = clip_sizes(rule, run), number(constants, "max_norm")
+    return np.where(sizes > np.real(limit), limit / np.where(sizes > 0, sizes, 1.0), 1.0)
 
 
 def clipped_values(limit: float, g: Array) -> Array:

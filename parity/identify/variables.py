@@ -20,13 +20,13 @@ import numpy as np
 from parity.identify.rule import DECAY, Constants, Rule
 from parity.identify.run import Array, RecordedRun
 
-__all__ = ["Variables", "clips_always", "settled_bound"]
+__all__ = ["FLOORS", "Variables", "clips_always", "settled_bound"]
 
 NEAR = 1e-6
 """Relative: torch's epsilon, and what a search leaves, are less."""
 
 _RATES = ("momentum", "b1", "b2", "alpha")
-_FLOORS = {"eps": 1, "eps_root": 2, "initial_accumulator": 2}
+FLOORS = {"eps": 1, "eps_root": 2, "initial_accumulator": 2}
 """What is added to a denominator, and the power of the gradient that it is compared with."""
 
 
@@ -100,8 +100,8 @@ class Variables:
     def _variable(self, name: str, value: Array) -> Array:
         if name in _RATES:
             return np.asarray(np.arcsinh(self.steps * (1 - value) / 2))
-        if name in _FLOORS:
-            return np.asarray(np.arcsinh(value / (2 * self.size ** _FLOORS[name])))
+        if name in FLOORS:
+            return np.asarray(np.arcsinh(value / (2 * self.size ** FLOORS[name])))
         return value if name == "dampening" else np.asarray(np.log(np.maximum(value, 1e-300)))
 
     def unpack(self, x: Array) -> dict[str, float | Array]:
@@ -112,8 +112,8 @@ class Variables:
                 constants[name] = self.groups @ x[place:]
             elif name in _RATES:
                 constants[name] = 1 - 2 / self.steps * _sinh(x[place])
-            elif name in _FLOORS:
-                constants[name] = 2 * self.size ** _FLOORS[name] * _sinh(x[place])
+            elif name in FLOORS:
+                constants[name] = 2 * self.size ** FLOORS[name] * _sinh(x[place])
             elif name == "dampening":
                 constants[name] = x[place]
             else:
