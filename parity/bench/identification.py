@@ -24,6 +24,9 @@ from parity.identify import Identification, Member, identify
 __all__ = ["PARTS"]
 
 COUNT = 500
+SIGMAS = 5
+"""Standard errors that an imprecise constant may be off by: the run does not show more of it, and that is told."""
+
 ULPS = 16
 """A rule without one of its parts still explains a run if it gives every parameter to so many units in the last place
 of the largest of its tensor: a few for the parameter, a few for what has gathered in a buffer."""
@@ -72,14 +75,22 @@ def _judged(run: KnownRun, found: Identification, dtype: str) -> dict[str, Any]:
         else:
             errors = _constant_errors(member, run)
             within = {key: value for key, value in errors.items() if key not in _BY_SIGNS or truth.family != "lion"}
+            worst = max(within, key=within.__getitem__, default="")
             return {
                 "right": True,
                 "invisible": missing,
-                "worst": max(within.values(), default=0.0),
-                "worst_constant": max(within, key=within.__getitem__, default=""),
+                "worst": within.get(worst, 0.0),
+                "worst_constant": worst,
+                "worst_told": _told(member, worst),
                 "signs": all(_inside(member, truth, name) for name in _BY_SIGNS) if truth.family == "lion" else None,
             }
     return {"right": False, "why": "; ".join(reasons) or "unknown"}
+
+
+def _told(member: Member, constant: str) -> float | None:
+    """The standard error that the identification gives, relative."""
+    error = member.errors.get(constant)
+    return abs(error / member.constants[constant]) if error is not None else None
 
 
 _BY_SIGNS = ("b1", "b2")
@@ -214,6 +225,8 @@ def _rate_factor(truth: Truth) -> float:
 def _conclude(share: float, bound: float, trials: Sequence[Trial]) -> Conclusion:
     right = [trial for trial in trials if trial["right"]]
     precise = [trial for trial in right if trial["worst"] <= bound]
+    imprecise = [trial for trial in right if trial["worst"] > bound]
+    told = [trial for trial in imprecise if trial["worst"] <= SIGMAS * (trial["worst_told"] or np.inf)]
     signs = [trial["signs"] for trial in right if trial["signs"] is not None]
     summary = {
         "traces": len(trials),
@@ -229,7 +242,8 @@ def _conclude(share: float, bound: float, trials: Sequence[Trial]) -> Conclusion
         "median_seconds": float(np.median([trial["seconds"] for trial in trials])),
         "largest_seconds": max(trial["seconds"] for trial in trials),
         "missed": [trial["number"] for trial in trials if not trial["right"]],
-        "imprecise": [trial["number"] for trial in right if trial["worst"] > bound],
+        "imprecise": [trial["number"] for trial in imprecise],
+        "imprecise_as_their_errors_say": f"{len(told)} of {len(imprecise)}",
     }
     met = len(right) >= share * len(trials) and len(precise) >= share * len(trials)
     return Conclusion(met=met, summary=summary)

@@ -23,6 +23,7 @@ from parity.identify.explore import Exploration
 from parity.identify.fit import LIMIT, Fit, constants_on, fit, passes
 from parity.identify.lion import beta_errors, lion_betas
 from parity.identify.masks import Decay, decaying, settle_decay
+from parity.identify.noise import measured_noise
 from parity.identify.replay import Observed, group_levels, nudged, replay, rounding_units
 from parity.identify.rule import BY_NORM, DECAY, Constants, Rule
 from parity.identify.run import Array, RecordedRun
@@ -230,7 +231,10 @@ def _as_good(found: Fit, best: float) -> bool:
 def _finished(found: Fit, decay: Decay, observed: Observed) -> Found:
     """The constants on many elements, and what they leave there."""
     many = observed.of(_spread_elements(observed.run, REFINE))
-    refined = _descending(fit(found.rule, found.constants, many, groups=decay.groups, evaluations=6))
+    refined = fit(found.rule, found.constants, many, groups=decay.groups, evaluations=6, jacobian=False)
+    if refined.level <= LIMIT:
+        refined = fit(found.rule, refined.constants, measured_noise(refined), groups=decay.groups, evaluations=6)
+    refined = _descending(refined)
     if found.rule.scaling == "lion":
         refined = beta_errors(refined, observed)
     return _replayed(refined, many, decay)
