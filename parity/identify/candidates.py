@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import cast
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from parity.identify.rule import BY_NORM, DECAY, Constants, Rule
 from parity.identify.run import Array, RecordedRun
 from parity.identify.variables import FLOORS
 
-__all__ = ["alike", "base", "candidates", "decayed", "richer", "simpler", "starts"]
+__all__ = ["alike", "base", "candidates", "clippings", "decayed", "richer", "simpler", "starts"]
 
 DECAYS = ("none", "coupled", "decoupled", "constant")
 CLIPS = ("none", *BY_NORM, "value")
@@ -85,6 +84,13 @@ def richer(rule: Rule) -> Iterator[Rule]:
             yield replace(rule, buffer="torch", clip=clip, dampened=True)
 
 
+def clippings(rule: Rule) -> Iterator[Rule]:
+    """The rule, and with every other way to divide by the norm."""
+    yield rule
+    if rule.clip in BY_NORM:
+        yield from (replace(rule, clip=clip) for clip in BY_NORM if clip != rule.clip)
+
+
 def alike(rule: Rule, rules: Iterable[Rule]) -> Iterator[Rule]:
     """Those of the rules that have as many constants and another base, or another kind of one part."""
     for other in rules:
@@ -129,7 +135,7 @@ def decayed(rule: Rule) -> Iterator[Rule]:
 
 _STARTS: dict[str, Sequence[float]] = {
     "momentum": (0.9, 0.5, 0.98),
-    "dampening": (0.3,),
+    "dampening": (0.1, 0.3, 0.6),
     "b1": (0.9, 0.6),
     "b2": (0.999, 0.97, 0.9),
     "alpha": (0.99, 0.9),
@@ -141,21 +147,29 @@ _STARTS: dict[str, Sequence[float]] = {
 _QUANTILES = (0.02, 0.06, 0.15, 0.27, 0.4, 0.55, 0.7, 0.82, 0.92, 0.98)
 
 
-def starts(rule: Rule, run: RecordedRun, known: Constants) -> list[Constants]:
+def starts(rule: Rule, run: RecordedRun, known: Constants, kept: float | None = None) -> list[Constants]:
     """A grid of starting values for the constants that are not known; where clipping begins, from the gradients.
 
-    What is added to a denominator is known and yet tried anew: a fit that lacks another part may have driven it away.
+    A bound, and what is added to a denominator, may be known and are yet tried anew, one at a time: a fit that lacked
+    another part may have driven them to where nothing leads back. `kept` is a momentum that the updates suggest.
     """
     sizes = np.abs(run.gradients[run.gradients != 0])
     grids = _STARTS | {
-        "max_norm": tuple(np.quantile(run.norms, _QUANTILES)),
+        "max_norm": tuple(np.quantile(run.norms, (0.0, *_QUANTILES))),  # the first clips every step
         "clip_value": tuple(np.quantile(sizes, _QUANTILES)) if len(sizes) else (1.0,),
     }
-    grids |= {name: (cast(float, known[name]), *grids[name]) for name in FLOORS if name in known}
-    names = [name for name in rule.constants if name not in known or name in FLOORS]
+    if kept is not None:
+        grids["momentum"] = (kept, *grids["momentum"])
+    names = [name for name in rule.constants if name not in known]
     rows = product(*(grids[name] for name in names))
     grid = [{name: _whole(name, value, run) for name, value in zip(names, row, strict=True)} for row in rows]
-    return [{name: {**known, **row}[name] for name in rule.constants} for row in grid]
+    anew = [{name: value} for name in (*FLOORS, *BOUNDS) if name in known for value in grids[name]]
+    return [
+        {name: {**known, **row, **other}[name] for name in rule.constants} for row, other in product(grid, [{}, *anew])
+    ]
+
+
+BOUNDS = ("max_norm", "clip_value")
 
 
 def _whole(name: str, value: float, run: RecordedRun) -> float | Array:

@@ -16,7 +16,7 @@ from itertools import count, groupby
 
 import numpy as np
 
-from parity.identify.candidates import alike, base, richer, simpler, starts
+from parity.identify.candidates import alike, base, clippings, richer, simpler, starts
 from parity.identify.fit import LIMIT, Fit, constants_on, fit, passes
 from parity.identify.replay import Observed, replay
 from parity.identify.rule import Constants, Rule
@@ -41,11 +41,13 @@ class Exploration:
         few: the elements that rules are fitted to.
         more: those that confirm a rule that explains the few.
         rules: that are tried.
+        kept: what seems to be kept of each update, if that is known: where to look for a momentum.
     """
 
-    def __init__(self, few: Observed, more: Observed, rules: Sequence[Rule]) -> None:
+    def __init__(self, few: Observed, more: Observed, rules: Sequence[Rule], kept: float | None) -> None:
         self.few, self.more = few, more
         self.rules = dict.fromkeys(rules)
+        self.kept = kept
         self.fits: dict[Rule, Fit] = {}
         self.confirmed: dict[Rule, Fit] = {}
         self._whole = float(np.sum(np.square(few.updates * few.weights)))
@@ -103,7 +105,7 @@ class Exploration:
         fewest = min(len(rule.constants) for rule in reached)
         few = {rule: each for rule, each in reached.items() if len(rule.constants) == fewest}
         more = {rule: each for rule, each in reached.items() if len(rule.constants) == fewest + 1}
-        more |= self._reached(few, richer, once=True)
+        more |= self._reached(few, lambda rule: (kind for more in richer(rule) for kind in clippings(more)), once=True)
         return list((few | more).values())
 
     def _reached(
@@ -125,9 +127,11 @@ class Exploration:
         """Fit a rule from another's constants, and, the first time, from a grid; whether it is better than before."""
         before = self.fits.get(rule)
         known = parent.constants if parent else {}
-        sources = [starts(rule, self.few.run, {name: known[name] for name in rule.constants if name in known})]
+        sources = [
+            starts(rule, self.few.run, {name: known[name] for name in rule.constants if name in known}, self.kept)
+        ]
         if before is None and parent is not None and base(parent.rule) == parent.rule:
-            sources.append(starts(rule, self.few.run, {}))
+            sources.append(starts(rule, self.few.run, {}, self.kept))
         best = before
         for points in sources:
             levels = np.array([replay(rule, point, self.few).chi2 for point in points])

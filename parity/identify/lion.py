@@ -35,6 +35,8 @@ GRID = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0
 STARTS = 12
 """Points of the grid, those with the fewest wrong signs first, from which the region is looked for."""
 
+HALVINGS = 5
+
 FEW = 160
 """Elements that are looked at first."""
 
@@ -129,13 +131,21 @@ def _violated(betas: tuple[float, float], signs: Array, g: Array) -> float:
     return float(np.mean(np.sign(blend) != signs))
 
 
+def _wrong(betas: Array, signs: Array, g: Array) -> int:
+    """How many signs are other than these rates would give."""
+    blend, _, _, size = _blend(betas, g)
+    return int(np.count_nonzero((np.sign(blend) != signs) & (signs != 0) & (np.abs(blend) > SIGN_EPS * size)))
+
+
 def _centred(betas: Array, signs: Array, g: Array) -> tuple[Array, Array] | None:
     """The centre of the region around here where every sign is right, and its half widths; None if there is none.
 
-    The inequalities are linearised, and solved by linear programs, a few times over.
+    The inequalities are linearised, and solved by linear programs, a few times over. A step that leads out of the
+    region, which is long and bent where a run is short, is halved.
     """
     from scipy.optimize import linprog
 
+    wrong = _wrong(betas, signs, g)
     for _ in range(8):
         blend, by1, by2, size = _blend(betas, g)
         told = (size > 0) & (signs != 0)
@@ -149,11 +159,14 @@ def _centred(betas: Array, signs: Array, g: Array) -> tuple[Array, Array] | None
         inner = linprog([0, 0, -1], np.column_stack([rows, np.ones(len(rows))]), room, bounds=[*box, (None, 1)])
         if not inner.success:
             return None
-        betas = betas + inner.x[:2]
+        steps = [betas + inner.x[:2] / 2**halvings for halvings in range(HALVINGS)]
+        step = next((step for step in steps if _wrong(step, signs, g) <= wrong), None)
+        if step is None:
+            break
+        betas, wrong = step, _wrong(step, signs, g)
         if inner.x[2] > 0 and np.abs(inner.x[:2]).max() < 1e-2 * inner.x[2]:
             break
-    blend, _, _, size = _blend(betas, g)
-    if np.any((np.sign(blend) != signs) & (signs != 0) & (np.abs(blend) > SIGN_EPS * size)):
+    if wrong:
         return None
     edges = [[linprog(sign * np.eye(2)[axis], rows, room, bounds=box) for sign in (1, -1)] for axis in range(2)]
     widths = [

@@ -28,6 +28,7 @@ from parity.identify.replay import Observed, group_levels, nudged, replay, round
 from parity.identify.rule import BY_NORM, DECAY, Constants, Rule
 from parity.identify.run import Array, RecordedRun
 from parity.identify.schedules import Schedule, clipped_schedule, name_schedule
+from parity.identify.simulate import clip_sizes
 
 __all__ = ["LIMIT", "Found", "search"]
 
@@ -90,10 +91,10 @@ def search(run: RecordedRun, moving: Sequence[str]) -> tuple[list[Found], list[F
     settle = observed.of(_spread_elements(trained, SETTLE))
     if lion := _lion(observed, lead):
         return _simplest(_explained([lion], observed, settle), observed), []
-    linear = _is_linear(observed)
+    linear, kept = _linearly(observed)
     nearest: list[Fit] = []
     for kind in (True, False) if linear else (linear,):  # a denominator that hardly changes looks linear too
-        exploration = Exploration(screen, lead, candidates(kind, every=run.every))
+        exploration = Exploration(screen, lead, candidates(kind, every=run.every), kept if kind else None)
         for classes in exploration.neighbourhoods():
             found = _explained(classes, observed, settle)
             for clipped in [variant for each in found for variant in _clipped(each)]:
@@ -167,25 +168,28 @@ def _spread_elements(run: RecordedRun, count: int) -> Elements:
     return np.sort(np.concatenate(parts))
 
 
-def _is_linear(observed: Observed) -> bool | None:
+def _linearly(observed: Observed) -> tuple[bool | None, float | None]:
     """Whether each update is a linear combination of the last, two gradients and two states, as all of SGD's are.
 
-    None where there are too few elements to tell.
+    And, if so, what is typically kept of the last update: the momentum, but for the change of the learning rate. None
+    where there are too few elements to tell.
     """
     run = observed.run
     elements = _largest_tensor(run, LEAD)
     if len(elements) < 40 or len(np.unique(run.tensor[elements])) > 1 or not run.active.all():
-        return None
+        return None, None
     u, g, p, units = observed.updates, run.gradients, run.parameters, observed.units
-    levels = []
+    levels, kept = [], []
     for t in range(1, run.steps):
         columns = np.stack([u[t - 1], g[t], g[t - 1], p[t], p[t - 1]])[:, elements] / units[t, elements]
         scale = np.maximum(np.abs(columns).max(axis=1, keepdims=True), 1e-300)
         solution = np.linalg.lstsq((columns / scale).T, u[t, elements] / units[t, elements], rcond=None)[0]
         left = u[t, elements] / units[t, elements] - (columns / scale).T @ solution
         levels.append(np.sqrt(np.mean(left**2)))
+        kept.append(solution[0] / scale[0, 0])
     # The last update has its own rounding, which enters with a factor of order one.
-    return bool(np.median(levels) < 16 * LIMIT)
+    linear = bool(np.median(levels) < 16 * LIMIT)
+    return linear, float(np.median(kept)) if linear else None
 
 
 def _settled(passed: Sequence[Fit], observed: Observed) -> list[tuple[Fit, Decay]]:
@@ -274,6 +278,18 @@ def _clipped(found: Found) -> list[Found]:
     return variants
 
 
+def _bound_error(found: Fit, run: RecordedRun) -> Array:
+    """(steps,) the relative error that the bound's own leaves in the rates of the steps that are clipped.
+
+    A bound that the rates absorb has no error that means anything.
+    """
+    if found.rule.clip not in BY_NORM:
+        return np.zeros(run.steps)
+    limit = float(np.max(found.constants["max_norm"]))
+    error = float(np.max(found.errors.get("max_norm", 0.0))) / limit
+    return np.where(clip_sizes(found.rule, run) > limit, error if error < np.sqrt(run.eps) else 0.0, 0.0)
+
+
 def _replayed(found: Fit, observed: Observed, decay: Decay | None) -> Found:
     """Hold a fit against these elements, and name the schedule of its rates."""
     run = observed.run
@@ -286,8 +302,9 @@ def _replayed(found: Fit, observed: Observed, decay: Decay | None) -> Found:
         whole = replay(found.rule, constants, nudged(found.rule, constants, observed))
         levels = group_levels(whole.residual, run.tensor, len(run.names))
     step, tensor = np.unravel_index(int(np.argmax(levels)), levels.shape)
-    error = whole.lr_error * max(float(np.sqrt(np.mean(np.square(whole.residual)))), 0.5)
-    schedule = name_schedule(whole.lr, whole.lr_error, eps=run.eps)
+    from_bound = np.abs(whole.lr) * _bound_error(found, run)
+    error = np.hypot(whole.lr_error * max(float(np.sqrt(np.mean(np.square(whole.residual)))), 0.5), from_bound)
+    schedule = name_schedule(whole.lr, np.hypot(whole.lr_error, from_bound), eps=run.eps)
     return Found(
         fit=replace(found, constants=constants, observed=observed),
         decay=decay or Decay.unknown(len(run.names)),
