@@ -11,6 +11,8 @@ from parity.explain.evaluation import explain_evaluation
 from parity.explain.evidence import Evidence
 from parity.explain.programs import explain_programs
 from parity.explain.side import explain_side
+from parity.explain.start import explain_start
+from parity.explain.states import explain_states
 
 __all__ = [
     "Cause",
@@ -24,4 +26,6 @@ __all__ = [
     "explain_repeat",
     "explain_score",
     "explain_side",
+    "explain_start",
+    "explain_states",
 ]

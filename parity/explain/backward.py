@@ -19,7 +19,7 @@ from parity.explain.network import MaxPool, Nodes, Part, Relu, gradients_of, out
 from parity.explain.relayout import FORMATS, rounded_format
 from parity.oracle.layers import Array
 
-__all__ = ["explain_gradients", "explain_loss"]
+__all__ = ["Gradients", "allowed_of", "explain_gradients", "explain_loss", "predicted_gradients"]
 
 Gradients = dict[str, Array]
 
