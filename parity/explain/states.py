@@ -2,7 +2,7 @@
 
 Layers, outputs and gradients are not recorded there. The formulas make them from the images that were due and the
 weights that the side held, and the loss that was recorded says whether they are the side's own: one number a step, to
-rounding. Where it is not theirs, the layers that ports get wrong are tried in their place, one at a time.
+rounding. Where it is not, what ports get wrong of a forward pass is tried in its place, one thing at a time.
 
 The gradients are then read in two ways, since b_t = m b_(t-1) + s (g_t + wd p_t) binds them to the optimizer:
 
@@ -14,18 +14,17 @@ Only a reading that explains all is a cause. Where both do, nothing recorded tel
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from parity.compare import Stage
 from parity.contract import StepTrace
+from parity.explain.alternatives import Alternative, alternatives
 from parity.explain.backward import Gradients, allowed_of, explain_gradients, explain_loss, predicted_gradients
 from parity.explain.cause import Cause, Unknown
 from parity.explain.evidence import Evidence
 from parity.explain.fit import Deviation, Fit, far, settle
-from parity.explain.forward import node_variants
 from parity.explain.losses import HONEST, Loss
 from parity.explain.network import NODES, Nodes, output_of
 from parity.explain.optimizer import explain_optimizer
@@ -50,16 +49,14 @@ def explain_states(evidence: Evidence) -> list[Cause] | None:
 def _explain(evidence: Evidence) -> list[Cause] | None:
     passed = _passed(evidence, NODES)
     losses, loss = explain_loss(passed, NODES)
-    if _known(losses):
-        read = _read(passed, NODES, loss)
-        if read is not None:
-            return [*_causes(losses), *read]
-    layer = _other_layer(evidence) if losses else None
-    if layer is None:
-        return None
-    cause, nodes = layer
-    read = _read(_passed(evidence, nodes), nodes, HONEST)
-    return None if read is None else [cause, *read]
+    read = _read(passed, NODES, loss) if _known(losses) else None
+    if not losses:
+        return read
+    other = _other_forward(evidence)
+    if read is None:
+        return other
+    causes = [*_causes(losses), *read]
+    return _class(causes, other) if other and len(other) == len(causes) else causes
 
 
 def _known(found: Found) -> bool:
@@ -90,7 +87,10 @@ def _forward(trace: StepTrace, nodes: Nodes) -> StepTrace:
 
 
 def _implied(evidence: Evidence) -> list[Gradients]:
-    """g_t = sign ((b_t - m b_(t-1)) / s - wd p_t), s = 1 in a first step. Where b is not kept, b = (p_t - p_(t+1)) / lr."""
+    """g_t = sign ((b_t - m b_(t-1)) / s - wd p_t), s = 1 in a first step.
+
+    Where no buffer is kept, (p_t - p_(t+1)) / lr stands for what it adds.
+    """
     rule, implied = meant_rule(evidence), []
     weights, buffers, after = (evidence.tensors(kind) for kind in ("weights", "momentum", "parameters"))
     for step in range(len(evidence.traces)):
@@ -119,7 +119,8 @@ def _read(passed: Evidence, nodes: Nodes, loss: Loss) -> list[Cause] | None:
     formulas = explain_optimizer(replace(passed, traces=tuple(meant)))
     if not formulas:
         return []
-    buffers = [*explain_gradients(passed, nodes, loss, clip), *explain_optimizer(passed)]
+    buffers: Found = explain_gradients(passed, nodes, loss, clip)
+    buffers = [*buffers, *explain_optimizer(passed)] if _known(buffers) else buffers
     known = [_causes(found) for found in (formulas, buffers) if found and _known(found)]
     known.sort(key=len)
     if not known:
@@ -141,46 +142,57 @@ def _class(first: list[Cause], second: list[Cause]) -> list[Cause]:
 
 
 FEWEST = 2
-"""Losses that a layer has to predict: one number may fit by chance."""
+"""Losses that a forward pass has to predict: one number may fit by chance."""
 
 
-def _other_layer(evidence: Evidence) -> tuple[Cause, Nodes] | None:
-    """A layer that, put in the place of the one that is meant, makes every loss that was recorded."""
+def _other_forward(evidence: Evidence) -> list[Cause] | None:
+    """Every cause, where a forward pass that differs in one thing from the one meant makes every loss recorded.
+
+    Of several that do, those that leave gradients and optimizer the fewest faults of their own; None where none does.
+    """
     if len(evidence.traces) < FEWEST:
         return None
     allowed = [allowed_of(_forward(trace, NODES)) for trace in evidence.traces]
-    fits, nodes = [], {}
-    for name, key, sentence, changed in _changed():
-        residual = _left(evidence.traces[:1], changed)
-        if residual <= allowed[0]:  # only what fits one step is worth the time of the others
-            residual = _left(evidence.traces, changed)
-        fits.append(Fit(key=key, sentence=sentence, residual=residual))
-        nodes[sentence] = (name, changed)
+    fitting = [
+        (alternative, read)
+        for alternative in alternatives()
+        if _left(evidence.traces[:1], alternative) <= allowed[0]  # only what fits one step is worth the others' time
+        and _left(evidence.traces, alternative) <= max(allowed)
+        and (read := _read_otherwise(evidence, alternative)) is not None
+    ]
+    fewest = min((len(read) for _, read in fitting), default=0)
+    chosen = [(alternative, read) for alternative, read in fitting if len(read) == fewest]
+    if not chosen:
+        return None
+    first, read = chosen[0]
     deviation = Deviation(
         side=evidence.side,
         step=evidence.first_step,
-        place=Stage(stage="loss", tensor="loss"),
-        difference=_left(evidence.traces, NODES),
+        place=first.place,
+        difference=max(_distance(trace, NODES) for trace in evidence.traces),
         allowed=max(allowed),
     )
-    settled = settle(deviation, fits)
-    if not isinstance(settled, Cause):
-        return None
-    name, changed = nodes[settled.sentence]
-    stage = "logits" if name == "logits" else "activations"
-    return replace(settled, place=Stage(stage=stage, tensor=name)), changed
+    fits = [Fit(key=each.key, sentence=each.sentence, residual=_left(evidence.traces, each)) for each, _ in chosen]
+    return [*_causes([settle(deviation, fits)]), *read]
 
 
-def _changed() -> Iterator[tuple[str, str, str, Nodes]]:
-    """The network with one layer changed: its name, the key and the sentence of the change."""
-    for name, node in NODES.items():
-        for key, sentence, variant in node_variants(name, node):
-            yield name, key, sentence, {**NODES, name: variant}
+def _read_otherwise(evidence: Evidence, alternative: Alternative) -> list[Cause] | None:
+    relabelled = _relabelled(evidence, alternative)
+    return _read(_passed(relabelled, alternative.nodes), alternative.nodes, HONEST)
 
 
-def _left(traces: Sequence[StepTrace], nodes: Nodes) -> float:
-    """How far the losses of these layers are from those recorded, the worst of the steps."""
-    return max(_distance(trace, nodes) for trace in traces)
+def _relabelled(evidence: Evidence, alternative: Alternative) -> Evidence:
+    return replace(evidence, traces=tuple(_labelled(trace, alternative) for trace in evidence.traces))
+
+
+def _labelled(trace: StepTrace, alternative: Alternative) -> StepTrace:
+    labels = np.asarray(trace.batch["labels"], np.int64)
+    return replace(trace, batch={**trace.batch, "labels": alternative.labels(labels)})
+
+
+def _left(traces: Sequence[StepTrace], alternative: Alternative) -> float:
+    """How far its losses are from those recorded, the worst of the steps."""
+    return max(_distance(_labelled(trace, alternative), alternative.nodes) for trace in traces)
 
 
 def _distance(trace: StepTrace, nodes: Nodes) -> float:

@@ -1,7 +1,7 @@
-"""What a trace tells of consecutive steps: all stages of the first, where they were recorded, or losses and states.
+"""What a trace tells of consecutive steps: every stage, where they were recorded so, or losses and states.
 
-The states after the first four steps are kept in full, and every loss is. With the weights that the run was given, which
-are drawn from its seed, that makes four steps with a state before and after each.
+The states after the first four steps are kept in full, and every loss is. With the weights that the run was given,
+which are drawn from its seed, that makes four steps with a state before and after each.
 """
 
 from __future__ import annotations
