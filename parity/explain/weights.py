@@ -107,15 +107,15 @@ def _fits(name: str, held: Array, meant: Array) -> Iterator[Fit]:
     if not held.any():
         yield Fit(key="weights-zero", sentence=f"begins with {name} at 0", residual=0.0)
     for reading in weight_readings(name, meant.shape):
-        yield Fit(
-            key=reading_key(name.partition(".")[0], reading),
-            sentence=f"holds {name} {reading.name}",
-            residual=far(held, reading.read(meant)),
-        )
         moved = reading.read(meant)
+        residual = far(held, moved)
+        key = reading_key(name.partition(".")[0], reading)
+        yield Fit(key=key, sentence=f"holds {name} {reading.name}", residual=residual)
+        if residual <= ALLOWED:
+            continue  # it is neither rounded nor scaled beside that
         if format_ := rounded_format(held, moved, sums=False):
             sentence = f"holds {name} {reading.name}, and rounded to {format_}"
-            yield Fit(key=reading_key(name.partition(".")[0], reading), sentence=sentence, residual=0.0)
+            yield Fit(key=key, sentence=sentence, residual=0.0)
         factor = factor_of([held], [moved])
         sentence = f"holds {name} {reading.name}, and times {factor:.6g}"
         yield Fit(key="weights-scaled", sentence=sentence, residual=far(held, factor * moved))

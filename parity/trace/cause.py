@@ -121,19 +121,23 @@ def _explain(side: _Side, examples: Sequence[Examples], given: Weights | None, s
 
 
 def _from_stages(side: _Side, examples: Sequence[Examples], given: Weights | None, step: int) -> _Seen:
-    """The first steps, and then those about the one where the difference begins; they are what `observe` shows."""
+    """The first steps, those about the one where the difference begins, and those from it on, until one tells why.
+
+    They are what `observe` shows; whether the trace's own steps are the same is asked as well.
+    """
     unlike = runs_otherwise(side.trace, side.stages, side.name)
     fast = explain_fast_path(unlike).causes if unlike else ()
     known = recorded_steps(side.stages, examples)
     if known is None:
         return _Seen(found=fast, settled=False)
-    last = 0
-    for first in sorted({0, max(step - BEFORE, 0) if step >= EXPLAINED else 0}):
+    last, found = 0, list[Cause | Unknown]()
+    for first in (0, step - BEFORE, step) if step >= EXPLAINED else (0,):
         if window := known.window(first, EXPLAINED):
             last = window.last
-            if found := explain_evidence(window.evidence(side.trace, side.name, examples, given)):
-                return _Seen(found=(*found, *fast), steps=last + 1, whole=True)
-    return _Seen(found=fast, steps=last + 1, whole=True)
+            found = explain_evidence(window.evidence(side.trace, side.name, examples, given)) or found
+            if found and all(isinstance(each, Cause) for each in found):
+                break
+    return _Seen(found=(*found, *fast), steps=last + 1, whole=True)
 
 
 def _from_states(side: _Side, examples: Sequence[Examples], given: Weights | None) -> _Seen:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tests.explain.steps import sgd_with
 from tests.fakes import Fake, State
 
 DISK_FULL_AT = 600
@@ -54,3 +55,5 @@ wrong_lr = Wide(lr_factor=1.001)
 turns_nan = Wide(nan_at=300)
 interrupted = Wide(interrupt_at=300)
 fills_disk = Wide(fills_disk=True)
+other_momentum = sgd_with(momentum=0.99)
+"""The oracle with another constant in its optimizer."""
