@@ -6,9 +6,10 @@ all of them where several do, and where none does the answer is "unknown". Start
 """
 
 from parity.explain.cause import Cause, Explanation, Unknown
-from parity.explain.claims import explain_fast_path, explain_precision, explain_repeat, explain_score
+from parity.explain.claims import explain_fast_path, explain_repeat, explain_score
 from parity.explain.evaluation import explain_evaluation
 from parity.explain.evidence import Evidence
+from parity.explain.precision import explain_precision
 from parity.explain.programs import explain_programs
 from parity.explain.side import explain_side
 from parity.explain.start import explain_start

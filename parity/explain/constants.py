@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
@@ -253,7 +254,7 @@ def _rate_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
 
 def _norm(rule: Rule, step: Step) -> float:
     """Of all parameters' updates together."""
-    return float(np.sqrt(sum(frobenius(rule.update(name, step)) ** 2 for name in step.gradients)))
+    return math.hypot(*(frobenius(rule.update(name, step)) for name in step.gradients))
 
 
 def _limit_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
