@@ -145,7 +145,7 @@ def test_a_format_that_predicts_every_layer_is_named(changes, key, sentence, sma
 def test_bits_of_no_format_stay_a_number(bits, small):
     cause = named(step(small, inputs=to(bits), weights=to(bits), where=EVERY), difference=2.0**-bits)
     assert cause.key == "lower-precision"
-    # The errors of 10 bits, rounded, are as large as those of 11 that are cut off, and are said to be no more than that.
+    # The errors of 10 bits, rounded, are as large as those of 11 that are cut off; no more than that is said.
     alike = ", as products in TF32 or float16 that are cut off instead of rounded have" if bits == 10 else ""
     assert cause.sentence == f"computes with about {bits} significant bits{alike}, where float32 has 24"
 
