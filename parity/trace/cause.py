@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from parity.compare import Rung
@@ -218,6 +219,8 @@ def _lacking(sides: Sequence[_Side], seen: Sequence[_Seen], step: int) -> str:
         problem = f"in steps 0 to {last}, of which they hold enough, no side leaves its formulas"
     else:
         problem = "losses and states show that a side leaves its formulas, but not where"
+    if find_spec("scipy") is None:
+        problem += " (scipy is not installed here: other optimizers than SGD are not identified)"
     return f"{problem}: {_advice(sides, step)}"
 
 
