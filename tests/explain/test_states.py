@@ -15,7 +15,8 @@ from parity.oracle.layers import normalise
 from parity.oracle.sgd import sgd_update
 from parity.trace.projection import Projector
 from tests.explain.steps import HONEST, evidence, oracle, sgd_with, stepping
-from tests.explain.test_side import ClipsUpdates, by_norm, forgetful, strange, summed
+from tests.explain.test_rates import ClipsUpdates, by_norm
+from tests.explain.test_side import forgetful, strange, summed
 
 
 def states(implementation, dataset, **keywords):
