@@ -25,7 +25,7 @@ from parity.pair import Pair
 from parity.problem import Problem
 from parity.settings import Settings
 
-__all__ = ["explain_difference", "explain_outputs", "explain_steps"]
+__all__ = ["explain_difference", "explain_evidence", "explain_outputs", "explain_steps"]
 
 Batch = NDArray[np.int32]
 
@@ -48,11 +48,8 @@ def explain_steps(
         if not traces:
             continue
         weights, momentum = lane.tensors(state)
-        if problem := _unreadable(traces[0]):
-            found.append(_not_explained(lane, problem, first_step))
-            continue
         rows, images, labels = _examples(start.problem, batches[: len(traces)])
-        found += explain_side(
+        found += explain_evidence(
             Evidence(
                 side=lane.side.name,
                 traces=tuple(traces),
@@ -69,6 +66,13 @@ def explain_steps(
     return Explanation.of(found)
 
 
+def explain_evidence(evidence: Evidence) -> list[Cause | Unknown]:
+    """What one side does otherwise than the CNN's formulas; or why it cannot be held against them."""
+    if problem := _unreadable(evidence.traces[0]):
+        return [_not_explained(evidence.side, problem, evidence.first_step)]
+    return explain_side(evidence)
+
+
 def _unreadable(trace: StepTrace) -> str | None:
     """Why a step cannot be held against the CNN's formulas; None if it can."""
     shapes = {name: value.shape for name, value in {**trace.batch, **trace.logits}.items()}
@@ -83,12 +87,10 @@ def _unreadable(trace: StepTrace) -> str | None:
     return None
 
 
-def _not_explained(lane: Lane, problem: str, step: int) -> Unknown:
+def _not_explained(side: str, problem: str, step: int) -> Unknown:
     place = Stage(stage="batch", tensor="batch")
     infinite = float("inf")
-    return Unknown(
-        side=lane.side.name, place=place, step=step, difference=infinite, residual=infinite, best=None, why=problem
-    )
+    return Unknown(side=side, place=place, step=step, difference=infinite, residual=infinite, best=None, why=problem)
 
 
 def explain_difference(start: Pair, rung: Rung, batches: Sequence[Batch]) -> Explanation:

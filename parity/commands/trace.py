@@ -20,7 +20,11 @@ __all__ = ["compare", "record"]
 @click.option("--every", type=int, default=1, help="Steps between two recorded states.")
 @click.option("--nudge", type=int, metavar="SEED", help="Move each initial weight by one ulp, for a null run.")
 @click.option(
-    "--gradients", type=int, default=0, metavar="N", help="Keep the first N steps' gradients, for parity identify."
+    "--gradients",
+    type=int,
+    default=0,
+    metavar="N",
+    help="Keep every stage of the first N steps, gradients too: for causes in compare, and for identify.",
 )
 def record(implementation: str, out: Path, every: int, nudge: int | None, gradients: int, **arguments: Any) -> None:
     """Train one IMPLEMENTATION and write a trace of it.
@@ -69,22 +73,28 @@ def record(implementation: str, out: Path, every: int, nudge: int | None, gradie
 @click.argument("a", metavar="DIR_A", type=FILE)
 @click.argument("b", metavar="DIR_B", type=FILE)
 @click.option("--null", "nulls", type=FILE, metavar="DIR", multiple=True, help="A null run of A; may be repeated.")
+@click.option("--data", metavar="cifar10|embedded|FILE.npz", help="What they were trained on, for the cause.")
+@click.option("--data-dir", type=FILE, help="Where CIFAR-10 is kept.  [default: the user's cache folder]")
 @json_option
-def compare(a: Path, b: Path, nulls: tuple[Path, ...], json_file: Path | None) -> None:
-    """Compare two traces and judge whether they match. Needs no framework.
+def compare(
+    a: Path, b: Path, *, nulls: tuple[Path, ...], data: str | None, data_dir: Path | None, json_file: Path | None
+) -> None:
+    """Compare two traces and judge whether they match; if they differ in float64, name the cause. Needs no framework.
 
-    A null run is recorded as A was, with --nudge SEED.
+    A null run is recorded as A was, with --nudge SEED. The cause is sought in the first steps; traces that were
+    recorded with --gradients hold all of them.
 
     Example: parity compare torch-trace jax-trace
     """
     from parity.data import check_writable, replacing
     from parity.render import trace as lines
-    from parity.trace import compare_traces, read_trace
+    from parity.trace import compare_traces, read_trace, training_data
 
     if json_file is not None:
         check_writable(json_file, argument="json")
     traces = [read_trace(a), read_trace(b), *(read_trace(null, argument="null") for null in nulls)]
-    comparison = compare_traces(traces[0], traces[1], traces[2:])
+    dataset = training_data(traces[0], data, data_dir) if data else None
+    comparison = compare_traces(traces[0], traces[1], traces[2:], dataset=dataset)
     echo(lines.comparison_lines(comparison))
     if json_file is not None:
         with replacing(json_file) as temporary:

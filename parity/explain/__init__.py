@@ -6,11 +6,14 @@ all of them where several do, and where none does the answer is "unknown". Start
 """
 
 from parity.explain.cause import Cause, Explanation, Unknown
-from parity.explain.claims import explain_fast_path, explain_precision, explain_repeat, explain_score
+from parity.explain.claims import explain_fast_path, explain_repeat, explain_score
 from parity.explain.evaluation import explain_evaluation
 from parity.explain.evidence import Evidence
+from parity.explain.precision import explain_precision
 from parity.explain.programs import explain_programs
 from parity.explain.side import explain_side
+from parity.explain.start import explain_start
+from parity.explain.states import explain_states
 
 __all__ = [
     "Cause",
@@ -24,4 +27,6 @@ __all__ = [
     "explain_repeat",
     "explain_score",
     "explain_side",
+    "explain_start",
+    "explain_states",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -19,7 +20,7 @@ from parity.explain.network import MaxPool, Nodes, Part, Relu, gradients_of, out
 from parity.explain.relayout import FORMATS, rounded_format
 from parity.oracle.layers import Array
 
-__all__ = ["explain_gradients", "explain_loss"]
+__all__ = ["Gradients", "allowed_of", "explain_gradients", "explain_loss", "predicted_gradients"]
 
 Gradients = dict[str, Array]
 
@@ -285,7 +286,7 @@ def _factor(found: Gradients, meant: Gradients) -> float:
 
 
 def _norm(gradients: Gradients) -> float:
-    return float(np.sqrt(sum(frobenius(value) ** 2 for value in gradients.values())))
+    return math.hypot(*map(frobenius, gradients.values()))
 
 
 def _clip_fits(found: Sequence[Gradients], raw: Sequence[Gradients]) -> Iterator[Fit]:

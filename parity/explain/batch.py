@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from parity.explain.network import Reading
 from parity.explain.relayout import FORMATS, format_key, image_readings, round_to
 from parity.oracle.layers import Array
 
-__all__ = ["explain_batch"]
+__all__ = ["explain_batch", "image_variants", "label_variants"]
 
 Rows = list[NDArray[np.int64]]
 
@@ -188,15 +188,52 @@ def _changed_images(evidence: Evidence, images: Sequence[Array], rows: Rows) -> 
         return
     for name, bits in FORMATS.items():
         made = [_normalised_in(bits, y) for y in expected]
-        key = f"{format_key(name)}-preprocessing"
         ways = zip(*made, strict=True)
         residual = min(max(far(x, each) for x, each in zip(images, way, strict=True)) for way in ways)
-        yield Fit(key=key, sentence=f"normalises the images in {name}", residual=residual)
+        key, sentence = _in_format(name)
+        yield Fit(key=key, sentence=sentence, residual=residual)
     for reading in image_readings(expected[0].shape[1:]):
         change = _fitted(reading, images[broken], expected[broken])
         residual = max(far(x, change.of(y)) for x, y in zip(images, expected, strict=True))
         key, sentence = _described(change)
         yield Fit(key=key, sentence=sentence, residual=residual)
+
+
+def _in_format(name: str) -> tuple[str, str]:
+    return f"{format_key(name)}-preprocessing", f"normalises the images in {name}"
+
+
+def image_variants() -> Iterator[tuple[str, str, Callable[[Array], Array]]]:
+    """What ports feed in place of the images, where that has no constants to fit: key, sentence, and the change."""
+    for name, bits in FORMATS.items():
+        for way in range(WAYS):
+            yield *_in_format(name), _way(bits, way)
+    for reading in image_readings((3, 32, 32)):
+        for deviation, mean in SCALES:
+            slope = 0.5 / np.array(deviation)
+            change = _Change(reading, slope, 2 * slope * (0.5 - np.array(mean)))
+            if reading.order or (deviation, mean) != SCALES[0]:
+                yield *_described(change), change.of
+
+
+def _way(bits: int, number: int) -> Callable[[Array], Array]:
+    return lambda images: _normalised_in(bits, images)[number]
+
+
+WAYS = 5
+"""Of writing the normalisation."""
+
+SCALES = (
+    ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    ((1 / 255,) * 3, (0.0,) * 3),
+    ((1.0,) * 3, (0.0,) * 3),
+    ((128 / 255,) * 3, (128 / 255,) * 3),
+    ((0.247, 0.2435, 0.2616), (0.4914, 0.4822, 0.4465)),
+    ((0.2023, 0.1994, 0.2010), (0.4914, 0.4822, 0.4465)),
+    ((0.229, 0.224, 0.225), (0.485, 0.456, 0.406)),
+)
+"""Standard deviations and means that pixels from 0 to 1 are normalised with: the one that is meant, pixels as they are
+from 0 to 255 and from 0 to 1, a division by 256, CIFAR-10's own as they are quoted in two ways, and ImageNet's."""
 
 
 def _normalised_in(bits: int, images: Array) -> list[Array]:
@@ -260,6 +297,34 @@ def _scale(slope: Array, shift: Array) -> tuple[str, str] | None:
     )
 
 
+Relabel = Callable[[NDArray[np.integer]], NDArray[np.integer]]
+
+
+def label_variants() -> Iterator[tuple[str, str, Relabel]]:
+    """What ports take for a batch's labels: key, sentence, and the change.
+
+    An offset is taken around the end of the ten classes, or not.
+    """
+    for offset in range(1, 10):
+        named = offset if offset <= 5 else offset - 10
+        key = "label-plus-one" if offset == 1 else "label-offset"
+        yield key, f"has labels {named:+d}, modulo 10", _moved_by(offset, 10)
+    for offset in (-1, 1):
+        key = "one-based-label" if offset == -1 else "label-offset"
+        yield key, f"has labels {offset:+d}", _moved_by(offset)
+    for shift in (1, -1):
+        sentence = f"has each image's label at the {'next' if shift == 1 else 'previous'} image of the batch"
+        yield "labels-rolled", sentence, _rolled_by(shift)
+
+
+def _moved_by(offset: int, classes: int | None = None) -> Relabel:
+    return lambda y: (y + offset) % classes if classes else y + offset
+
+
+def _rolled_by(shift: int) -> Relabel:
+    return lambda y: np.roll(y, shift)
+
+
 def _explain_labels(
     evidence: Evidence, labels: Sequence[NDArray[np.generic]], expected: Sequence[NDArray[np.integer]]
 ) -> list[Cause | Unknown]:
@@ -280,21 +345,10 @@ def _explain_labels(
 
 
 def _label_fits(labels: Sequence[NDArray[np.generic]], expected: Sequence[NDArray[np.integer]]) -> Iterator[Fit]:
-    """What all batches have in common; an offset is taken around the end of the ten classes, or not."""
+    """What all batches have in common."""
 
     def left(changed: Sequence[NDArray[np.generic]]) -> float:
         return max(float(np.mean(x != y)) if x.shape == y.shape else 1.0 for x, y in zip(labels, changed, strict=True))
 
-    for offset in range(1, 10):
-        changed = [(y + offset) % 10 for y in expected]
-        named = offset if offset <= 5 else offset - 10
-        key = "label-plus-one" if offset == 1 else "label-offset"
-        yield Fit(key=key, sentence=f"has labels {named:+d}, modulo 10", residual=left(changed))
-    for offset in (-1, 1):
-        changed = [y + offset for y in expected]
-        key = "one-based-label" if offset == -1 else "label-offset"
-        yield Fit(key=key, sentence=f"has labels {offset:+d}", residual=left(changed))
-    for shift in (1, -1):
-        changed = [np.roll(y, shift) for y in expected]
-        sentence = f"has each image's label at the {'next' if shift == 1 else 'previous'} image of the batch"
-        yield Fit(key="labels-rolled", sentence=sentence, residual=left(changed))
+    for key, sentence, change in label_variants():
+        yield Fit(key=key, sentence=sentence, residual=left([change(y) for y in expected]))

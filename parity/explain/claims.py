@@ -1,4 +1,4 @@
-"""Causes of what a side states about itself: its accuracy, the precision that it has, and that it repeats."""
+"""Causes of what a side states about itself: its accuracy, and that it repeats."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.compare import Finding
-from parity.contract import StepTrace
 from parity.explain.cause import Explanation
-from parity.explain.fit import Deviation, Fit, far, settle
-from parity.explain.network import NODES, output_of
-from parity.explain.relayout import round_to
-from parity.oracle.layers import Array
+from parity.explain.fit import Deviation, Fit, settle
 
-__all__ = ["explain_fast_path", "explain_precision", "explain_repeat", "explain_score"]
+__all__ = ["explain_fast_path", "explain_repeat", "explain_score"]
 
 
 def explain_score(
@@ -75,48 +71,3 @@ def explain_repeat(finding: Finding) -> Explanation:
     """A step that is another each time."""
     sentence = "is not deterministic: the same step twice gives other bits (the order of sums, or random numbers)"
     return Explanation(causes=(_deviation(finding).cause(key="not-deterministic", sentence=sentence),))
-
-
-def explain_precision(finding: Finding, trace: StepTrace | None) -> Explanation:
-    """A side that computes with fewer bits than float32: those of a known format, if that predicts its first layer.
-
-    Args:
-        finding: of the precision.
-        trace: a float32 step of the CNN on that side; None where its formulas are not known.
-    """
-    deviation = _deviation(finding)
-    left = finding.difference
-    if trace is not None and "conv1" in trace.activations:
-        found = np.asarray(trace.activations["conv1"], np.float64)
-        for key, name, bits in FORMATS:
-            left = min(far(found, made) for made in _first_layers(trace, bits))
-            if left <= SUMMED:
-                cause = deviation.cause(key=key, sentence=f"computes products in {name}", residual=left)
-                return Explanation(causes=(cause,))
-    bits = int(-np.log2(finding.difference)) if 0 < finding.difference < 1 else 0
-    sentence = f"computes with about {bits} significant bits, where float32 has 24"
-    return Explanation(causes=(deviation.cause(key="lower-precision", sentence=sentence, residual=left),))
-
-
-FORMATS = (("bfloat16-compute", "bfloat16", 8), ("tf32", "TF32 or float16", 11))
-
-SUMMED = 20 * float(np.finfo(np.float32).eps)
-"""What is left of the first layer, whose sums have 75 terms, when its factors are rounded as the side rounds them.
-
-The factors of the other format leave 2^-11 at least: 200 times as much.
-"""
-
-
-def _first_layers(trace: StepTrace, bits: int) -> Iterator[Array]:
-    """The first layer of rounded images and kernels, with and without a rounded bias, and rounded outputs."""
-    found = np.asarray(trace.activations["conv1"], np.float64)
-    x = round_to(np.asarray(trace.batch["images"], np.float64), bits)
-    weights = {name: np.asarray(value, np.float64) for name, value in trace.weights.items()}
-    rounded = {name: round_to(value, bits) for name, value in weights.items()}
-    for bias in (weights["conv1.bias"], rounded["conv1.bias"]):
-        made = output_of(NODES["conv1"], x, {**rounded, "conv1.bias": bias})
-        yield made
-        if np.array_equal(round_to(found, bits), found):
-            # Which way a sum is rounded may hang on its own rounding in float32.
-            near = np.abs(found - made) <= 2.0**-bits * np.abs(made) + SUMMED * np.abs(made).max()
-            yield np.where(near, found, made)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from parity.compare.measure import frobenius
 from parity.explain.fit import factor_of
+from parity.explain.rates import clipped_rates, decaying_rates
 from parity.explain.relayout import FORMATS, format_key
 from parity.explain.rule import Rule, Step
 from parity.oracle.layers import Array
@@ -208,6 +211,7 @@ def update_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
         change=_set(nesterov=not rule.nesterov),
     )
     yield from _rate_candidates(rule, steps)
+    yield from _limit_candidates(rule, steps)
     yield from _decoupled_candidates(rule, steps)
     yield from _factor_candidates(rule, steps)
     if not rule.has_buffer:
@@ -235,7 +239,8 @@ def fitted_rates(rule: Rule, steps: Sequence[Step]) -> list[float]:
 def _rate_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
     """The learning rate: another one, or at another time."""
     found, meant = np.array(fitted_rates(rule, steps)), np.array(rule.rates)
-    named = list(_named_rates(rule, found, meant))
+    named = [*_named_rates(rule, found, meant), *decaying_rates(rule.first, found, meant)]
+    named += list(clipped_rates(found, meant, [_norm(rule, step) for step in steps]))
     for key, sentence, rates in named:
         yield Candidate(key=key, sentence=sentence, change=_set(rates=tuple(map(float, rates))))
     if not named:
@@ -245,6 +250,28 @@ def _rate_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
         if not found.any():
             return  # nothing is updated: that is no learning rate
         yield Candidate(key="other-lr", sentence=sentence, change=_set(rates=tuple(map(float, found))))
+
+
+def _norm(rule: Rule, step: Step) -> float:
+    """Of all parameters' updates together."""
+    return math.hypot(*(frobenius(rule.update(name, step)) for name in step.gradients))
+
+
+def _limit_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
+    """Updates whose elements are cut at one size: after the learning rate, or before it."""
+    updates = ([step.update(name) for name in step.gradients] for step in steps)
+    largest = np.array([max(float(np.abs(u).max(initial=0.0)) for u in each) for each in updates])
+    rates = np.abs(np.array(rule.rates))
+    if not (largest.any() and rates.all()):
+        return
+    bound = float(largest.max())
+    sentence = f"clips each element of the update, after momentum and learning rate, at {bound:.6g}"
+    yield Candidate(key="update-value-clipped", sentence=sentence, change=_set(limits=(bound,) * len(steps)))
+    if not np.allclose(rates, rates[0], rtol=1e-12, atol=0):
+        inside = float((largest / rates).max())
+        sentence = f"clips each element of the update, after momentum and before the learning rate, at {inside:.6g}"
+        limits = tuple(map(float, inside * rates))
+        yield Candidate(key="update-value-clipped", sentence=sentence, change=_set(limits=limits))
 
 
 def _named_rates(rule: Rule, found: Array, meant: Array) -> Iterator[tuple[str, str, Array]]:

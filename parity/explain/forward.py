@@ -30,7 +30,7 @@ from parity.explain.relayout import format_key, rounded_format
 from parity.explain.weights import reading_key, weight_readings
 from parity.oracle.layers import Array
 
-__all__ = ["explain_forward", "other_activations"]
+__all__ = ["explain_forward", "node_variants", "other_activations"]
 
 Variant = tuple[str, str, Node]
 """Key, sentence, and the node as the side has it."""
@@ -71,7 +71,7 @@ def _explain_node(
     deviation: Deviation, name: str, node: Node, steps: Sequence[tuple[StepTrace, Array]]
 ) -> tuple[Cause | Unknown, Node]:
     fits, nodes = [], {}
-    for key, sentence, variant in (*_variants(name, node), *_fitted(name, node, steps)):
+    for key, sentence, variant in (*node_variants(name, node), *_fitted(name, node, steps)):
         residual = max(far(_output(trace, name), _computed(variant, x, trace)) for trace, x in steps[:1])
         if residual <= ALLOWED:  # only what fits one step is worth the time of the others
             residual = max(far(_output(trace, name), _computed(variant, x, trace)) for trace, x in steps)
@@ -90,7 +90,7 @@ def _rounded(name: str, node: Node, steps: Sequence[tuple[StepTrace, Array]]) ->
         yield Fit(key=f"computes-in-{format_key(format_)}", sentence=f"computes {name} in {format_}", residual=0.0)
 
 
-def _variants(name: str, node: Node) -> Iterator[Variant]:
+def node_variants(name: str, node: Node) -> Iterator[Variant]:
     """The node with one part changed."""
     for number, part in enumerate(node):
         for key, sentence, parts in _part_variants(name, part):

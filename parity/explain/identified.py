@@ -27,7 +27,10 @@ def identified_rule(traces: Sequence[StepTrace]) -> Member | None:
     parameters = [traces[0].weights, *(trace.parameters for trace in traces)]
     try:
         found = identify([_some(each) for each in parameters], [_some(trace.gradients) for trace in traces])
-    except InputError:  # too few steps, or elements, to tell
+    except (
+        InputError,
+        ImportError,
+    ):  # too few steps, or elements, to tell; or no scipy, where only traces are compared
         return None
     return found.members[0] if found.members else None
 

@@ -47,6 +47,8 @@ def explain_optimizer(evidence: Evidence) -> list[Cause | Unknown]:
                 rule = rule if rule.bits == DOUBLE or _first(evidence, "update", before, steps) else before
             found += causes
             if any(isinstance(cause, Unknown) for cause in causes):
+                if stage == "momentum" and not _first(evidence, "update", meant, steps):
+                    return found  # the buffer is what the update is made with, as asked: no other kind of rule
                 # An update cannot be judged by a rule that is not known; but another rule may explain all of it.
                 last = next(cause for cause in causes if isinstance(cause, Unknown))
                 first = found[0]

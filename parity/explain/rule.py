@@ -59,7 +59,7 @@ class Rule:
         g_t = sign * gradient + decay p_t                              the mean of the last `accumulated` gradients
         b_t = momentum b_(t-1) + gain g_t                              first_gain g_t in the first step
         d_t = g_t + momentum b_t if nesterov, else b_t                 g_t without a buffer
-        p_(t+1) = p_t - rate factor d_t - decoupled p_t
+        p_(t+1) = p_t - rate factor d_t - decoupled p_t                no element by more than the step's limit
 
     With `inside` (1, or -1 for Keras' sign) the buffer holds inside * rate * g, and is subtracted as it is.
 
@@ -79,6 +79,8 @@ class Rule:
         fresh: whether the update is made with the buffer before it is rounded to them.
         factors: of the learning rate, by tensor; 1 where not listed.
         accumulated: steps to one update; between, nothing changes.
+        limits: of each step, the largest absolute value of an element's update; none where it is empty.
+        first: the number of the first step in the run.
         other_rates: learning rates by which ports get the schedule wrong: key, sentence, and one for each step.
     """
 
@@ -97,6 +99,8 @@ class Rule:
     fresh: bool = False
     factors: Mapping[str, float] = field(default_factory=lambda: _ALIKE)
     accumulated: int = 1
+    limits: tuple[float, ...] = ()
+    first: int = 0
     other_rates: tuple[tuple[str, str, tuple[float, ...]], ...] = ()
 
     def idle(self, step: Step) -> bool:
@@ -133,6 +137,12 @@ class Rule:
 
     def update(self, name: str, step: Step) -> Array:
         """What is added to the parameter."""
+        whole = self._whole(name, step)
+        limit = self.limits[step.number] if self.limits else None
+        return whole if limit is None else np.clip(whole, -limit, limit)
+
+    def _whole(self, name: str, step: Step) -> Array:
+        """The update before its elements are cut."""
         p, rate = step.parameters[name], self.rates[step.number] * self.factors.get(name, 1.0)
         if self.idle(step):
             return np.zeros_like(p)
@@ -157,6 +167,7 @@ def meant_rule(evidence: Evidence) -> Rule:
         nesterov=sgd.nesterov,
         sign=-1.0 if sgd.maximize else 1.0,
         has_buffer=sgd.has_buffer,
+        first=evidence.first_step,
         other_rates=tuple(_other_rates(evidence)),
     )
 

@@ -16,7 +16,7 @@ from parity.explain.network import Reading
 from parity.explain.relayout import kernel_readings, linear_readings, rounded_format
 from parity.oracle.layers import Array
 
-__all__ = ["FEATURES", "explain_weights", "reading_key", "weight_readings"]
+__all__ = ["FEATURES", "explain_weights", "reading_key", "together", "weight_readings"]
 
 FEATURES = {"fc1.weight": CNN_ACTIVATIONS["pool2"]}
 """What the inputs of a linear layer are flattened from, (C, H, W)."""
@@ -42,7 +42,7 @@ def explain_weights(evidence: Evidence) -> list[Cause | Unknown]:
                     settled = cause
                 kind = settled.key if isinstance(settled, Cause) else "unknown"
                 found.setdefault((step, kind), []).append(settled)
-    return [_together(each) for each in found.values()]
+    return [together(each) for each in found.values()]
 
 
 def _unrelated(deviation: Deviation, held: Array, meant: Array, step: int) -> Cause | None:
@@ -82,7 +82,7 @@ def _broke_before(evidence: Evidence, name: str, step: int) -> bool:
     return any(not far(held, meant) <= ALLOWED for held, meant in pairs)
 
 
-def _together(causes: list[Cause | Unknown]) -> Cause | Unknown:
+def together(causes: list[Cause | Unknown]) -> Cause | Unknown:
     """One sentence for all tensors that show the same."""
     first = causes[0]
     if len(causes) == 1 or not isinstance(first, Cause):
@@ -107,15 +107,15 @@ def _fits(name: str, held: Array, meant: Array) -> Iterator[Fit]:
     if not held.any():
         yield Fit(key="weights-zero", sentence=f"begins with {name} at 0", residual=0.0)
     for reading in weight_readings(name, meant.shape):
-        yield Fit(
-            key=reading_key(name.partition(".")[0], reading),
-            sentence=f"holds {name} {reading.name}",
-            residual=far(held, reading.read(meant)),
-        )
         moved = reading.read(meant)
+        residual = far(held, moved)
+        key = reading_key(name.partition(".")[0], reading)
+        yield Fit(key=key, sentence=f"holds {name} {reading.name}", residual=residual)
+        if residual <= ALLOWED:
+            continue  # it is neither rounded nor scaled beside that
         if format_ := rounded_format(held, moved, sums=False):
             sentence = f"holds {name} {reading.name}, and rounded to {format_}"
-            yield Fit(key=reading_key(name.partition(".")[0], reading), sentence=sentence, residual=0.0)
+            yield Fit(key=key, sentence=sentence, residual=0.0)
         factor = factor_of([held], [moved])
         sentence = f"holds {name} {reading.name}, and times {factor:.6g}"
         yield Fit(key="weights-scaled", sentence=sentence, residual=far(held, factor * moved))

@@ -13,7 +13,7 @@ from parity.contract import SGD
 from parity.oracle.layers import Array
 from parity.oracle.schedule import rates
 
-__all__ = ["clip_gradients", "sgd_update"]
+__all__ = ["CLIP_EPS", "clip_gradients", "sgd_update"]
 
 CLIP_EPS = 1e-6  # torch.nn.utils.clip_grad_norm_ adds it to the norm
 

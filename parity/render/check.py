@@ -27,7 +27,7 @@ def check_lines(report: CheckReport) -> Iterator[str]:
     yield from stage_table(check, report.names)
     if check.blame:
         yield str(check.blame)
-    yield from cause_lines(report)
+    yield from cause_lines(check.explanation)
     yield f"{check.seconds:.1f} s"
     yield f"verdict: {check.line}"
 

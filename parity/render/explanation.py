@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from parity.explain import Cause
+from parity.explain import Cause, Explanation
 from parity.result import CheckReport
 
 __all__ = ["cause_lines", "explanation_lines"]
@@ -16,13 +16,12 @@ def explanation_lines(report: CheckReport) -> Iterator[str]:
     yield from report.notes
     if check.explanation is None and check.finding:
         yield "no cause is known: these programs' formulas are their own"
-    yield from cause_lines(report)
+    yield from cause_lines(check.explanation)
     yield f"verdict: {check.finding.line if check.finding else check.line}"
 
 
-def cause_lines(report: CheckReport) -> Iterator[str]:
+def cause_lines(explanation: Explanation | None) -> Iterator[str]:
     """Each cause with its place, and what it leaves; then what has none."""
-    explanation = report.check.explanation
     if explanation is None:
         return
     for number, cause in enumerate(explanation.causes, 1):

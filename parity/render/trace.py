@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from parity.render.explanation import cause_lines
 from parity.trace import Break, Recording, TraceComparison, TraceOutcome
 from parity.trace.compare import Largest, TraceSide
 
@@ -38,6 +39,9 @@ def comparison_lines(comparison: TraceComparison) -> Iterator[str]:
     if comparison.first_break:
         yield f"first beyond the noise: {_place(comparison.first_break)}"
         yield f"  {_excess(comparison.first_break)}"
+    yield from cause_lines(comparison.explanation)
+    if comparison.lacking:
+        yield f"cause: not in the traces: {comparison.lacking}"
     yield _verdict(comparison)
 
 
@@ -68,7 +72,8 @@ def _excess(found: Break) -> str:
 
 def _verdict(comparison: TraceComparison) -> str:
     if comparison.outcome is TraceOutcome.DIFFERS and comparison.first_break:
-        return f"verdict: differs at {_place(comparison.first_break)}"
+        cause = f"; cause: {comparison.explanation.line}" if comparison.explanation else ""
+        return f"verdict: differs at {_place(comparison.first_break)}{cause}"
     if comparison.outcome is TraceOutcome.MATCH:
         horizon = f", up to step {comparison.horizon:,}" if comparison.horizon is not None else ""
         return f"verdict: match in {comparison.dtype}{horizon}"

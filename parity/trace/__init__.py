@@ -28,12 +28,17 @@ difference of its norms, held in float64, is a lower bound on its distance, and 
     writer.py       files that are each complete or absent
     reader.py       reads a trace, and refuses what is not whole
     record.py       trains one side and writes
-    gradients.py    the first steps in full, gradients and all
+    gradients.py    parameters and gradients of the first steps
+    stages.py       all else that a step shows
+    batches.py      which images each step was to see
     distances.py    how far two traces are apart at each step
+    steps.py        what a trace tells of consecutive steps
+    cause.py        why two traces differ, or what they lack for a cause
     same_run.py     refuses traces of different runs
     compare.py      whether that is noise, and where it stops to be
 """
 
+from parity.trace.cause import training_data
 from parity.trace.compare import Break, TraceComparison, TraceOutcome, compare_traces
 from parity.trace.gradients import MANIFEST, read_gradients
 from parity.trace.manifest import FORMAT, Manifest
@@ -55,4 +60,5 @@ __all__ = [
     "read_gradients",
     "read_trace",
     "record",
+    "training_data",
 ]

@@ -21,14 +21,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.compare import BOUND
+from parity.compare import BOUND, Rung, Stage
 from parity.contract import InputError
+from parity.data import Dataset
+from parity.explain import Explanation
+from parity.result import plain
+from parity.trace.cause import find_cause
 from parity.trace.distances import Common, Distances, distances
 from parity.trace.reader import Trace
 from parity.trace.same_run import require_null_of, require_same_run
@@ -111,6 +115,8 @@ class TraceComparison:
         full: of these in full.
         largest: by stage: "loss", "momentum" (where a side keeps any), "update".
         resolution: the most that the storing of projections adds to a difference of the update.
+        explanation: why they differ; None for a match, and where the traces do not hold enough for a cause.
+        lacking: what they do not hold for one, and which option keeps it; None where there is an explanation.
     """
 
     outcome: TraceOutcome
@@ -124,6 +130,8 @@ class TraceComparison:
     full: int
     largest: dict[str, Largest]
     resolution: float
+    explanation: Explanation | None = None
+    lacking: str | None = None
 
     @property
     def exit_code(self) -> int:
@@ -132,20 +140,35 @@ class TraceComparison:
 
     def to_json(self) -> str:
         """The comparison as a JSON object with a `format` key."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2, allow_nan=False) + "\n"
+        return json.dumps({"format": FORMAT, **plain(asdict(self))}, indent=2, allow_nan=False) + "\n"
 
 
-def compare_traces(a: Trace, b: Trace, nulls: Sequence[Trace] = ()) -> TraceComparison:
-    """Compare two traces of the same run, over the steps that all traces hold.
+def compare_traces(
+    a: Trace, b: Trace, nulls: Sequence[Trace] = (), *, dataset: Dataset | None = None
+) -> TraceComparison:
+    """Compare two traces of the same run, over the steps that all traces hold; where they differ, look for the cause.
 
     Args:
         a: one.
         b: the other.
         nulls: recordings of A's implementation from weights one ulp apart.
+        dataset: that they were trained on, for the cause; None to look for it where it usually is.
 
     Raises:
         InputError: the traces are not of the same run; a null run is not one of A; or they have no state in common.
     """
+    comparison = _compared(a, b, nulls)
+    found = comparison.first_break
+    if comparison.outcome is not TraceOutcome.DIFFERS or found is None:
+        return comparison
+    place = Stage(stage=found.stage, tensor=found.tensor or "loss")
+    rung = Rung(step=found.step, place=place, difference=found.difference, allowed=found.allowed)
+    answer = find_cause(a, b, rung, dataset)
+    return replace(comparison, explanation=answer.explanation, lacking=answer.lacking)
+
+
+def _compared(a: Trace, b: Trace, nulls: Sequence[Trace]) -> TraceComparison:
+    """All but the cause."""
     require_same_run(a, b)
     for null in nulls:
         require_null_of(a, null)

@@ -5,7 +5,6 @@ The side runs on its own fast path, in pieces that end where a state is recorded
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.compare import nudge as nudged
-from parity.contract import InputError, Weights, initial_weights
+from parity.contract import InputError, StepTrace, Weights, initial_weights
 from parity.data import Dataset, Loader, fingerprint
 from parity.environment import describe_environment
 from parity.lane import Lane
@@ -24,9 +23,11 @@ from parity.result import WeightsReport, data_report
 from parity.running.history import NonFiniteLossError, Silent, Watcher, window
 from parity.running.lockstep import window_ends
 from parity.settings import Settings, Side, require_cnn, resolve_device
+from parity.trace.batches import batch_hashes, first_rows, row_hashes
 from parity.trace.gradients import write_gradients
 from parity.trace.manifest import Manifest
 from parity.trace.schedule import Schedule
+from parity.trace.stages import write_stages
 from parity.trace.writer import Writer, check_folder
 
 __all__ = ["Recording", "record"]
@@ -71,7 +72,8 @@ def record(
         weights_origin: where they come from, for the manifest.
         nudge: move each initial weight by one ulp, in directions drawn from this seed; None to leave them.
         every: distance of recorded states, in steps.
-        gradients: of so many of the first steps, keep all parameters and gradients too.
+        gradients: of so many of the first steps, keep every stage too: the gradients, for `parity.identify`, and all
+            that a cause is found from where two traces differ.
         watcher: told of progress.
         command: the command line that asked for it, for the manifest.
 
@@ -112,22 +114,24 @@ def record(
     )
     writer = Writer(folder, manifest, lane.weights(state))
     extra = _write_first_steps(lane, state, loader, min(gradients, schedule.limit), folder) if gradients else 0
-    recorder = _Recorder(lane, writer, schedule, _row_hashes(dataset), watcher or Silent())
+    recorder = _Recorder(
+        lane, writer, schedule, row_hashes(dataset.train_images, dataset.train_labels), watcher or Silent()
+    )
     recording = recorder.record(state, loader)
     return replace(recording, bytes=recording.bytes + extra)
 
 
 def _write_first_steps(lane: Lane, state: Any, loader: Loader, count: int, folder: Path) -> int:
-    """Observe the first steps, and keep their parameters and gradients; the state stays as it was."""
-    states: list[dict[str, NDArray[np.generic]]] = [dict(lane.weights(state))]
-    steps: list[dict[str, NDArray[np.generic]]] = []
-    for epoch in range(-(-count // loader.steps_per_epoch)):
-        for plan in loader.plans(epoch):
-            for rows in plan[: count - len(steps)]:
-                state, trace = lane.observe(state, rows)
-                steps.append(dict(trace.gradients))
-                states.append({name: trace.parameters[name] for name in states[0]})
-    return write_gradients(folder, states, steps)
+    """Observe the first steps, and keep them; the state stays as it was."""
+    start = lane.weights(state)
+    steps: list[StepTrace] = []
+    for rows in first_rows(loader, count):
+        state, trace = lane.observe(state, rows)
+        steps.append(trace)
+    states: list[dict[str, NDArray[np.generic]]] = [dict(start)]
+    states += [{name: trace.parameters[name] for name in start} for trace in steps]
+    written = write_gradients(folder, states, [dict(trace.gradients) for trace in steps])
+    return written + write_stages(folder, start, steps)
 
 
 class _Recorder:
@@ -176,17 +180,3 @@ class _Recorder:
         if self.schedule.is_recorded(self.writer.steps):
             self.writer.add_state(self.lane.weights(state), self.lane.momentum(state))
         return state
-
-
-def batch_hashes(plan: NDArray[np.int32], rows: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """(steps,) a hash of each step's images and labels, in their order, from the hashes of the data set's rows."""
-    digests = [hashlib.blake2b(rows[batch].astype("<u8").tobytes(), digest_size=8).digest() for batch in plan]
-    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
-
-
-def _row_hashes(dataset: Dataset) -> NDArray[np.uint64]:
-    """(N,) a hash of each training image and its label."""
-    labels = dataset.train_labels.astype("<i4")
-    pairs = zip(np.ascontiguousarray(dataset.train_images), labels, strict=True)
-    digests = [hashlib.blake2b(image.tobytes() + label.tobytes(), digest_size=8).digest() for image, label in pairs]
-    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)

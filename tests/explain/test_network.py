@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from parity.contract import initial_weights
-from parity.explain.forward import _softmax, _variants, other_activations
+from parity.explain.forward import _softmax, node_variants, other_activations
 from parity.explain.network import NODES, Flatten, MaxPool, Reading, average_pool, gradients_of, output_of
 from parity.explain.relayout import image_readings, kernel_readings, linear_readings
 from tests.explain.steps import HONEST, evidence
@@ -66,7 +66,7 @@ def check_gradient(node, shape, rng):
 def test_gradients_of_the_honest_parts_and_of_every_variant(name):
     rng = np.random.default_rng(5)
     check_gradient(NODES[name], INPUTS[name], rng)
-    variants = list(_variants(name, NODES[name]))
+    variants = list(node_variants(name, NODES[name]))
     for number in range(0, len(variants), max(1, len(variants) // 12)):
         try:
             check_gradient(variants[number][2], INPUTS[name], rng)

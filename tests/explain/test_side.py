@@ -440,14 +440,6 @@ def test_one_step_does_not_show_a_constant_of_the_loss(small):
         assert [each.place.stage for each in found.unknown] == ["loss"]
 
 
-def test_a_rate_that_only_nearly_is_the_one_meant_is_no_float32_schedule(small):
-    def decaying(p, g, b, sgd, step):
-        return sgd_update(p, g, b, replace(sgd, lr=sgd.lr / (1 + 1e-6 * step)), step)
-
-    (cause,) = explained(stepping(decaying), small).causes
-    assert cause.key == "other-lr"
-
-
 def test_weights_relaid_and_rounded(small):
     def relaid(w):
         return {"fc1.weight": cast({"x": spatial(w["fc1.weight"])}, np.float16)["x"]}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tests.explain.steps import sgd_with, stepping
 from tests.fakes import Fake, State
 
 DISK_FULL_AT = 600
@@ -54,3 +55,15 @@ wrong_lr = Wide(lr_factor=1.001)
 turns_nan = Wide(nan_at=300)
 interrupted = Wide(interrupt_at=300)
 fills_disk = Wide(fills_disk=True)
+
+
+def _signs(p, g, b, sgd, step):
+    b = g if b is None else 0.9 * b + g
+    return p - sgd.lr * np.sign(b) * np.abs(g) ** 0.5, b * np.abs(b)
+
+
+no_rule = stepping(_signs)
+"""The oracle with an optimizer that is none."""
+
+other_momentum = sgd_with(momentum=0.99)
+"""The oracle with another constant in its optimizer."""

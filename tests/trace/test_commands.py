@@ -71,6 +71,10 @@ def test_a_difference_exits_1_with_step_stage_and_tensor(folder):
     lines = out.splitlines()
     assert "first beyond the noise: step 0, update, fc3.weight" in lines
     assert "verdict: differs at step 0, update, fc3.weight" in lines
+    lacking = "only the CNN's formulas are known, these are other programs: record both with --gradients 8"
+    assert f"cause: not in the traces: {lacking}" in lines
+    report = json.loads((folder / "c.json").read_text())
+    assert (report["explanation"], report["lacking"]) == (None, lacking)
     found = json.loads((folder / "c.json").read_text())["first_break"]
     assert (found["step"], found["since"], found["stage"], found["measured"]) == (0, -1, "update", "exactly")
 
@@ -137,6 +141,7 @@ def test_compare_needs_no_framework(folder):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.splitlines()[-1] == "verdict: differs at step 0, update, fc3.weight"
+    assert "cause: not in the traces: only the CNN's formulas are known" in done.stdout
     # The block is one: recording the PyTorch side under it is refused.
     arguments = ["parity", "record", "torch_impl", "--out", str(folder / "c")]
     run = f"from parity.cli import main\nsys.argv = {arguments!r}\nmain()\n"
@@ -144,3 +149,48 @@ def test_compare_needs_no_framework(folder):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "torch_impl is blocked" in done.stderr
+
+
+ORACLES = ("parity.oracle", fake("other_momentum"))
+
+
+def test_a_cause_on_the_command_line(folder):
+    """The data file is found where it lay; from elsewhere it is named; with all stages recorded it need not be."""
+    for number, name in enumerate(ORACLES):
+        assert parity(folder, "record", name, *COMMON, "--steps", "8", "--out", f"o{number}")[0] == 0
+        options = ("--steps", "8", "--gradients", "8", "--out", f"g{number}")
+        assert parity(folder, "record", name, *COMMON, *options)[0] == 0
+    sentence = f"{ORACLES[1]} has a momentum of 0.99, not 0.9"
+    for arguments in (("o0", "o1"), ("g0", "g1"), ("o0", "o1", "--data", "small.npz")):
+        code, out, err = parity(folder, "compare", *arguments, "--json", "c.json")
+        assert (code, err) == (1, "")
+        assert f"cause 1: {sentence}" in out.splitlines()
+        assert f"; cause: {sentence}\n" in out
+    assert json.loads((folder / "c.json").read_text())["explanation"]["causes"][0]["key"] == "other-momentum"
+    code, out, err = parity(folder, "compare", "o0", "o1", "--data", "embedded")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("parity: --data embedded: its SHA-256 is not that of small, ")
+    (folder / "small.npz").unlink()
+    code, out, _ = parity(folder, "compare", "o0", "o1")
+    assert code == 1
+    assert "cause: not in the traces: their images are not at hand: name their data set with --data, or record" in out
+
+
+def compared_without(folder, blocked, a, b):
+    """The output of a comparison where these modules do not import."""
+    run = f"from parity.cli import cli\ncli.main(['compare', {str(folder / a)!r}, {str(folder / b)!r}])\n"
+    command = [sys.executable, "-c", WALK + run, blocked, "parity"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    return done.stdout.splitlines()
+
+
+def test_a_cause_needs_no_framework_and_no_scipy(folder):
+    for number, name in enumerate((*ORACLES, fake("no_rule"))):
+        options = ("--steps", "8", "--gradients", "8", "--out", f"g{number}")
+        assert parity(folder, "record", name, *COMMON, *options)[0] == 0
+    blocked = f"{FRAMEWORKS},torch_impl,jax_impl,scipy,matplotlib"
+    verdict = compared_without(folder, blocked, "g0", "g1")[-1]
+    assert verdict.endswith(f"; cause: {ORACLES[1]} has a momentum of 0.99, not 0.9")
+    # Optimizers of another kind are identified with scipy; without it they are unknown, and nothing breaks.
+    assert "; cause: unknown: " in compared_without(folder, blocked, "g0", "g2")[-1]

@@ -45,6 +45,11 @@ def smooth(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
     return at_lr(turn.sgd.lr * 0.5 ** (turn.number / EPOCH), tensor, turn)
 
 
+def inverse_time(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
+    """Eta / (1 + d t), Keras' `decay`."""
+    return at_lr(turn.sgd.lr / (1 + 0.01 * turn.number), tensor, turn)
+
+
 def in_float32(tensor: Tensor, turn: Turn) -> tuple[Array, Array | None]:
     """Eta gamma^t, computed in float32."""
     lr = np.float32(turn.sgd.lr) * np.float32(0.9) ** np.float32(turn.number)
@@ -72,6 +77,13 @@ SCHEDULE = (
         first=EPOCH,  # the forms are the same until the rate changes
         plant=optimize(inside_the_buffer),
         probe=HALVED,
+    ),
+    Fault(
+        key="inverse-time-decay",
+        title="a decay of 0.01 is added to the learning rate, as in Keras",
+        stage="update",
+        first=1,
+        plant=optimize(inverse_time),
     ),
     _update("no-staircase", "the learning rate decays smoothly", 1, optimize(smooth)),
     Fault(
