@@ -102,8 +102,9 @@ def _are_signs(observed: Observed) -> bool:
     """Whether -u is lr sign + decay p in every step, with one number and one for each tensor a step."""
     u, p, w = observed.updates, observed.run.parameters, observed.weights
     own = observed.run.tensor == np.arange(len(observed.run.names))[:, None]
+    begun = np.cumsum(np.abs(observed.run.gradients), axis=0) > 0  # before it, an element decays and has no sign
     for t in range(len(u)):
-        moved = u[t] != 0
+        moved = (u[t] != 0) & begun[t]
         if not moved.any():
             continue
         columns = np.concatenate([-np.sign(u[t])[None], -p[t] * own])[:, moved] * w[t, moved]

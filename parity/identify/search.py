@@ -1,10 +1,11 @@
 """Find the rule of a run: fit, then simulate. The simplest rule that explains every step to rounding is taken.
 
-1. On some elements of the largest tensor, rules are fitted in the order of how many constants they have, until one
-   leaves nothing but rounding. One tensor has one decay, so masks do not disturb; clipping reads the norms of all.
+1. On some elements of the largest tensor, rules are fitted until one leaves nothing but rounding, and then those near
+   it (`explore.py`). One tensor has one decay, so masks do not disturb; clipping reads the norms of all.
 2. On elements of all tensors, the rules that passed are fitted with every kind of decay, each tensor with its own; a
    constant stays if leaving it out makes the fit worse, a tensor decays if its decay is not 0.
-3. On every element, the rule must leave nothing but rounding in any tensor at any step.
+3. On every element, the rule must leave nothing but rounding in any tensor at any step. Its constants are those of
+   many elements, each weighted by the rounding that the run really has (`noise.py`).
 
 A learning rate of its own at every step can explain away much: a rule whose rates follow a schedule is preferred to one
 whose rates do not, by the number of constants that the schedule takes. Rules with as many constants are all kept.
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.identify.candidates import candidates, decayed
+from parity.identify.clipping import clipped_schedule
 from parity.identify.explore import Exploration
 from parity.identify.fit import LIMIT, Fit, constants_on, fit, passes
 from parity.identify.lion import beta_errors, lion_betas
@@ -27,7 +29,7 @@ from parity.identify.noise import measured_noise
 from parity.identify.replay import Observed, group_levels, nudged, replay, rounding_units
 from parity.identify.rule import BY_NORM, DECAY, Constants, Rule
 from parity.identify.run import Array, RecordedRun
-from parity.identify.schedules import Schedule, clipped_schedule, name_schedule
+from parity.identify.schedules import Schedule, name_schedule
 from parity.identify.simulate import clip_sizes
 
 __all__ = ["LIMIT", "Found", "search"]
