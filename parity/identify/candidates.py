@@ -155,7 +155,7 @@ def starts(rule: Rule, run: RecordedRun, known: Constants, kept: float | None = 
     """
     sizes = np.abs(run.gradients[run.gradients != 0])
     grids = _STARTS | {
-        "max_norm": tuple(np.quantile(run.norms, (0.0, *_QUANTILES))),  # the first clips every step
+        "max_norm": tuple(np.quantile(run.norms[run.norms > 0], (0.0, *_QUANTILES))),  # the first clips every step
         "clip_value": tuple(np.quantile(sizes, _QUANTILES)) if len(sizes) else (1.0,),
     }
     if kept is not None:

@@ -33,20 +33,27 @@ def clipped_schedule(rates: Array, errors: Array, rule: Rule, run: RecordedRun) 
         run: whose gradients may be clipped.
     """
     order, sizes, eps = np.argsort(run.norms), clip_sizes(rule, run), run.eps
+    errors = np.where(run.norms > 0, errors, np.inf)  # a step without a gradient says nothing
     # Every step is clipped: then lr times the bound is all that is known.
-    held = name_schedule(rates * sizes, errors * sizes, eps=eps)
+    held = name_schedule(rates * sizes, _times(errors, sizes), eps=eps)
     if held.name != "free" and not held.float32:
-        return float(sizes.min()), np.inf
+        return float(sizes[run.norms > 0].min()), np.inf
     counts = sorted(range(1, len(rates)), key=lambda count: _roughness(rates, sizes, order[-count:]))
     for clipped in counts[:LIKELY]:
         over = order[-clipped:]
         for limit, count in _limits(rates, errors, sizes, over, eps=eps):
             factors = clip_factors(rule, {"max_norm": limit}, run)
-            held = name_schedule(rates / factors, errors / factors, eps=eps)
+            held = name_schedule(rates / factors, _times(errors, 1 / factors), eps=eps)
             if np.any(factors < 1) and held.name != "free" and not held.float32:
-                share = np.median(errors[over] / np.abs(rates[over]).max()) / np.sqrt(count)
+                told = over[np.isfinite(errors[over])]
+                share = np.median(errors[told] / np.abs(rates[told]).max()) / np.sqrt(count)
                 return limit, float(limit * np.hypot(share, eps))
     return None
+
+
+def _times(errors: Array, factors: Array) -> Array:
+    """The errors of rates times these; what is not known stays so."""
+    return np.where(np.isfinite(errors), errors, 0.0) * factors + np.where(np.isfinite(errors), 0.0, np.inf)
 
 
 def _limits(
@@ -59,11 +66,11 @@ def _limits(
     clipped = np.isin(np.arange(len(rates)), over)
     from_clipped = 2 * len(over) > len(rates)
     seen = rates * sizes if from_clipped else rates
-    known = np.where(clipped == from_clipped, errors * sizes if from_clipped else errors, np.inf)
+    known = np.where(clipped == from_clipped, _times(errors, sizes) if from_clipped else errors, np.inf)
     schedule = name_schedule(seen, known, eps=eps)
     if schedule.name == "free":
         return []
-    rest = np.flatnonzero(clipped != from_clipped)
+    rest = np.flatnonzero((clipped != from_clipped) & np.isfinite(errors))
     rest = rest[np.abs(rates[rest]) > 1e-3 * np.abs(rates).max()]
     rest = rest[np.abs(schedule.rates[rest]) > 1e-3 * np.abs(schedule.rates).max()]
     ratios = schedule.rates[rest] / rates[rest]
@@ -75,7 +82,7 @@ def _roughness(rates: Array, sizes: Array, over: NDArray[np.intp]) -> float:
 
     The bound is unknown; it is what the two kinds of steps differ by where they are neighbours.
     """
-    seen = np.abs(rates) > 1e-6 * np.abs(rates).max()
+    seen = (np.abs(rates) > 1e-6 * np.abs(rates).max()) & (sizes > 0)
     clipped = np.isin(np.arange(len(rates)), over)[seen]
     logs = np.log(np.abs(rates[seen])) + np.where(clipped, np.log(sizes[seen]), 0.0)
     turns = np.diff(clipped.astype(np.float64))

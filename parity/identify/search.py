@@ -164,7 +164,7 @@ def _spread_elements(run: RecordedRun, count: int) -> Elements:
     """Elements of every tensor: equal numbers, as far as the small ones go, the rest from the large."""
     sizes = np.bincount(run.tensor, minlength=len(run.names))
     share = np.zeros_like(sizes)
-    for left, number in enumerate(np.argsort(sizes)[::1]):
+    for left, number in enumerate(np.argsort(sizes)):
         share[number] = min(sizes[number], (count - share.sum()) // (len(sizes) - left))
     parts = [_liveliest(run, np.flatnonzero(run.tensor == n), max(share[n], 1)) for n in range(len(sizes))]
     return np.sort(np.concatenate(parts))
@@ -213,8 +213,9 @@ def _on_all(rule: Rule, source: Fit, observed: Observed) -> tuple[Fit, Decay] | 
     """The decays first, for which the problem is nearly linear, then all constants; None if it does not explain all."""
     start: dict[str, float | Array] = {name: source.constants.get(name, 0.0) for name in rule.constants}
     if rule.decay != "none":
-        names = observed.run.names
-        start[DECAY] = constants_on(source, names)[DECAY] if source.rule.decay == rule.decay else np.zeros(len(names))
+        start[DECAY] = np.zeros(len(observed.run.names))
+        if source.rule.decay == rule.decay:
+            start[DECAY] = _likely_decays(rule, start, source, observed)
         begin = fit(rule, start, observed, only=(DECAY,), evaluations=2)
         if source.rule.decay == "none" and passes(begin) and not decaying(begin).any():
             return None
@@ -225,6 +226,16 @@ def _on_all(rule: Rule, source: Fit, observed: Observed) -> tuple[Fit, Decay] | 
         if not passes(tried):
             return None
     return settle_decay(tried)
+
+
+def _likely_decays(rule: Rule, start: Constants, source: Fit, observed: Observed) -> Array:
+    """(tensors,) the decays that were fitted to some; of the other tensors the same or none, as fits each better."""
+    names, run = observed.run.names, observed.run
+    on = np.asarray(constants_on(source, names)[DECAY])
+    off = np.where(np.isin(names, source.observed.run.names), on, 0.0)
+    left = [replay(rule, {**start, DECAY: decays}, observed, lr=source.replay.lr).residual for decays in (on, off)]
+    sums = [np.bincount(run.tensor, weights=np.sum(each**2, axis=0), minlength=len(names)) for each in left]
+    return np.where(sums[0] <= sums[1], on, off)
 
 
 def _as_good(found: Fit, best: float) -> bool:
@@ -295,9 +306,7 @@ def _bound_error(found: Fit, run: RecordedRun) -> Array:
 def _replayed(found: Fit, observed: Observed, decay: Decay | None) -> Found:
     """Hold a fit against these elements, and name the schedule of its rates."""
     run = observed.run
-    constants: Constants = found.constants
-    if found.rule.decay != "none" and len(np.atleast_1d(constants[DECAY])) != len(run.names):
-        constants = {**constants, DECAY: np.full(len(run.names), float(np.mean(constants[DECAY])))}
+    constants = constants_on(found, run.names)
     whole = replay(found.rule, constants, observed)
     levels = group_levels(whole.residual, run.tensor, len(run.names))
     if levels.max() > LIMIT:
