@@ -70,8 +70,17 @@ def _advice(found: Sequence[Found], run: RecordedRun) -> Iterator[str]:
         yield from _clip_advice(found, run)
     if any(each.decay.undecided.any() for each in found):
         yield "record more steps, or in float64: of some tensors it is undecided whether they decay"
+    if _parallel(run):
+        yield "all gradients are parallel: a buffer cannot be told from a schedule; record gradients that turn"
     if any(each.schedule.name == "free" for each in found):
         yield "no schedule fits the learning rates; in plain SGD, clipping that is always at work looks like that too"
+
+
+def _parallel(run: RecordedRun) -> bool:
+    """Whether every step's gradient is a multiple of the first's, but for rounding."""
+    steps = run.gradients[run.norms > 0]
+    unit = steps / np.linalg.norm(steps, axis=1, keepdims=True)
+    return bool(np.all(np.abs(unit @ unit[0]) > 1 - 1e-6))
 
 
 def _clip_advice(found: Sequence[Found], run: RecordedRun) -> Iterator[str]:

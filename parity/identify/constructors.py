@@ -14,7 +14,10 @@ import numpy as np
 from parity.identify.rule import BY_NORM, DECAY, Rule
 from parity.identify.search import Found
 
-__all__ = ["optax_line", "torch_line"]
+__all__ = ["UNSEEN", "optax_line", "torch_line"]
+
+UNSEEN = 1e100
+"""A larger error stands for none at all: the run says nothing of the constant."""
 
 
 def torch_line(found: Found, names: Sequence[str], every: int) -> str:
@@ -83,9 +86,17 @@ def _besides(found: Found, every: int) -> str:
         f"torch.nn.utils.clip_grad_value_(params.values(), {c['clip_value']!r})" if rule.clip == "value" else "",
         f"one step() for the mean of {every} gradients" if every > 1 else "",
         f"lr by the schedule: {found.schedule.name}" if found.schedule.name != "constant" else "",
+        _unseen(found),
     ]
     text = "; ".join(part for part in parts if part)
     return f"  # {text}" if text else ""
+
+
+def _unseen(found: Found) -> str:
+    """Which constants are nothing but where the search began."""
+    errors = {name: float(np.max(value)) for name, value in found.fit.errors.items() if name != DECAY}
+    unseen = [name for name, error in errors.items() if not error < UNSEEN]
+    return f"this run does not show {', '.join(unseen)}" if unseen else ""
 
 
 def optax_line(found: Found, names: Sequence[str], every: int) -> str:
@@ -119,8 +130,9 @@ def optax_line(found: Found, names: Sequence[str], every: int) -> str:
     if rule.decay == "constant":
         parts += _optax_decay(found, names, sign=-1)
     chain = f"optax.chain({', '.join(parts)})" if len(parts) > 1 else parts[0]
-    note = "  # torch adds 1e-6 to the norm" if rule.clip in ("norm", "sum") else ""
-    return (f"optax.MultiSteps({chain}, {every})" if every > 1 else chain) + note
+    notes = ["torch adds 1e-6 to the norm" if rule.clip in ("norm", "sum") else "", _unseen(found)]
+    note = "; ".join(each for each in notes if each)
+    return (f"optax.MultiSteps({chain}, {every})" if every > 1 else chain) + (f"  # {note}" if note else "")
 
 
 def _optax_scaling(rule: Rule, c: Mapping[str, float]) -> list[str]:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from parity.contract import InputError
 from parity.identify.accumulation import accumulated, steps_to_an_update
 from parity.identify.advice import advice, notes
-from parity.identify.constructors import optax_line, torch_line
+from parity.identify.constructors import UNSEEN, optax_line, torch_line
 from parity.identify.equation import equation
 from parity.identify.rule import DECAY
 from parity.identify.run import RecordedRun, recorded_run
@@ -207,7 +207,7 @@ def _member(found: Found, run: RecordedRun) -> Member:
 
 def _error(error: float, value: float, eps: float) -> float | None:
     """With the rounding of the constant itself, which a run's dtype stores."""
-    return float(np.hypot(error, eps * abs(value))) if error < 1e100 else None
+    return float(np.hypot(error, eps * abs(value))) if error < UNSEEN else None
 
 
 def _decays(found: Found, names: Sequence[str]) -> tuple[dict[str, float], tuple[str, ...]]:

@@ -23,7 +23,7 @@ from parity.identify.rule import Constants
 from parity.identify.run import Array
 from parity.identify.simulate import SIGN_EPS, decaying_sum
 
-__all__ = ["beta_errors", "lion_betas"]
+__all__ = ["beta_errors", "follows_gradient", "lion_betas"]
 
 LIMIT = 4.0
 """Units of rounding, root mean square in a step, that a constant length of all updates may leave."""
@@ -36,6 +36,8 @@ STARTS = 12
 """Points of the grid, those with the fewest wrong signs first, from which the region is looked for."""
 
 HALVINGS = 5
+END = 1e-9
+"""How near to 0 or 1 a rate is at the end of its range."""
 
 FEW = 160
 """Elements that are looked at first."""
@@ -85,6 +87,11 @@ def _growing(observed: Observed) -> Iterator[Observed]:
             yield observed.of(np.arange(0, count, stride)) if stride > 1 else observed
     if count < FEWEST:
         yield observed
+
+
+def follows_gradient(observed: Observed) -> bool:
+    """Whether every sign is that of the step's own gradient: any momentum's part in it is unseen."""
+    return _wrong(np.zeros(2), _signs(observed), observed.run.gradients) == 0
 
 
 def beta_errors(found: Fit, observed: Observed) -> Fit:
@@ -169,9 +176,17 @@ def _centred(betas: Array, signs: Array, g: Array) -> tuple[Array, Array] | None
             break
     if wrong:
         return None
-    edges = [[linprog(sign * np.eye(2)[axis], rows, room, bounds=box) for sign in (1, -1)] for axis in range(2)]
-    widths = [
-        abs(high.x[axis] - low.x[axis]) / 2 if low.success and high.success else np.inf
-        for axis, (low, high) in enumerate(edges)
-    ]
-    return betas, np.array(widths)
+    return betas, _half_widths(betas, rows, room)
+
+
+def _half_widths(betas: Array, rows: Array, room: Array) -> Array:
+    """Of the region on both axes; infinite where it reaches the end of a rate's range, so that nothing bounds it."""
+    from scipy.optimize import linprog
+
+    ends = [(-b, 1 - b) for b in betas]
+    widths = np.full(2, np.inf)
+    for axis, (least, most) in enumerate(ends):
+        low, high = (linprog(sign * np.eye(2)[axis], rows, room, bounds=ends) for sign in (1, -1))
+        inside = low.success and high.success and low.x[axis] > least + END and high.x[axis] < most - END
+        widths[axis] = (high.x[axis] - low.x[axis]) / 2 if inside else np.inf
+    return widths

@@ -23,7 +23,7 @@ from parity.identify.candidates import candidates, decayed
 from parity.identify.clipping import clipped_schedule
 from parity.identify.explore import Exploration
 from parity.identify.fit import LIMIT, Fit, constants_on, fit, passes
-from parity.identify.lion import beta_errors, lion_betas
+from parity.identify.lion import beta_errors, follows_gradient, lion_betas
 from parity.identify.masks import Decay, decaying, settle_decay
 from parity.identify.noise import measured_noise
 from parity.identify.replay import Observed, group_levels, nudged, replay, rounding_units
@@ -91,8 +91,13 @@ def search(run: RecordedRun, moving: Sequence[str]) -> tuple[list[Found], list[F
     lead = observed.of(_largest_tensor(trained, LEAD))
     screen = observed.of(_largest_tensor(trained, SCREEN))
     settle = observed.of(_spread_elements(trained, SETTLE))
-    if lion := _lion(observed, lead):
-        return _simplest(_explained([lion], observed, settle), observed), []
+    signs = _explained([_lion(observed, lead)], observed, settle)
+    if signs := _simplest(signs, observed):
+        # Where the gradient's own sign is the update's, so is clipping of every element.
+        alike = [rule for rule in candidates(False) if rule.scaling == "none"] if follows_gradient(observed) else []
+        for classes in Exploration(screen, lead, alike, None).neighbourhoods():
+            signs += _simplest(_explained(classes, observed, settle), observed)
+        return _simplest(signs, observed), []
     linear, kept = _linearly(observed)
     nearest: list[Fit] = []
     for kind in (True, False) if linear else (linear,):  # a denominator that hardly changes looks linear too
