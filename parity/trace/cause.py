@@ -105,9 +105,24 @@ def find_cause(a: Trace, b: Trace, rung: Rung, dataset: Dataset | None = None) -
     given = given_weights(a, [side.stages for side in sides])
     seen = [_explain(side, examples, given, rung.step) for side in sides]
     found = [each for side in seen for each in side.found]
-    if found or all(side.whole and side.steps > rung.step for side in seen):
+    if not found and all(side.whole and side.steps > rung.step for side in seen):
+        found = [_unlike(sides, rung)]
+    if found:
         return Answer(explanation=Explanation.of(found))
     return Answer(lacking=_lacking(sides, seen, rung.step))
+
+
+def _unlike(sides: Sequence[_Side], rung: Rung) -> Unknown:
+    """What no side shows by itself, though every stage was recorded."""
+    return Unknown(
+        side=" and ".join(side.name for side in sides),
+        place=rung.place,
+        step=rung.step,
+        difference=rung.difference,
+        residual=rung.difference,
+        best=None,
+        alone=False,
+    )
 
 
 def _names(a: Trace, b: Trace) -> tuple[str, str]:

@@ -238,6 +238,49 @@ def test_a_fast_path_of_its_own_is_the_cause(tmp_path):
     assert (cause.key, cause.side, cause.step) == ("fast-path", "faulty", 1)
 
 
+class LateRun:
+    """The oracle whose `run` is another from step 6 on: the loss that it reports, or the momentum."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def __getattr__(self, name):
+        return getattr(oracle.impl, name)
+
+    def run(self, state, data, plan):
+        losses = []
+        for rows in plan:
+            late = state.steps >= 6
+            program = sgd_with(momentum=0.5) if late and self.what == "momentum" else oracle.impl
+            state, loss = program.run(state, data, rows[np.newaxis])
+            losses.append(loss * (2 if late and self.what == "loss" else 1))
+        return state, np.concatenate(losses)
+
+
+@pytest.mark.parametrize(
+    ("what", "stage", "tensor"), [("loss", "loss", "loss"), ("momentum", "update", "conv1.weight")]
+)
+def test_a_fast_path_that_differs_where_no_state_is_kept_in_full(what, stage, tensor, tmp_path):
+    settings = Settings(steps=14, epochs=10, dtype="float64")
+    found = compare_traces(*pair(tmp_path, LateRun(what), few(10), settings, gradients=14))
+    (cause,) = found.explanation.causes
+    assert (cause.key, cause.side, cause.step) == ("fast-path", "faulty", 6)
+    assert (cause.place.stage, cause.place.tensor) == (stage, tensor)
+    assert found.explanation.unknown == ()
+
+
+def test_a_difference_that_no_side_shows_by_itself_is_unknown(tmp_path):
+    """Of a buffer that is not kept in full a trace holds the norm, which is not held against the stages."""
+    settings = Settings(steps=STEPS, epochs=10, dtype="float64")
+    a, b = pair(tmp_path, oracle.impl, few(10), settings, gradients=STEPS)
+    norms = b.momentum_norms * np.where(b.counts == 5, 1.01, 1.0)[:, np.newaxis]
+    found = compare_traces(a, replace(b, momentum_norms=norms))
+    assert (found.outcome, found.explanation.causes) == ("differs", ())
+    (unknown,) = found.explanation.unknown
+    assert (unknown.step, unknown.place.stage, unknown.alone) == (4, "momentum", False)
+    assert str(unknown).startswith("unknown: honest and faulty are apart at step 4, momentum, ")
+
+
 def test_a_side_that_keeps_no_buffer_and_a_schedule_that_is_ignored(tmp_path):
     settings = Settings(sgd=SGD(momentum=0.0, lr=0.01), steps=4, epochs=10, dtype="float64")
     found = compare_traces(
