@@ -26,10 +26,10 @@ from parity.explain import (
     explain_states,
 )
 from parity.trace.batches import Examples, examples_of, recorded_examples
+from parity.trace.first_steps import first_steps
 from parity.trace.projection import Projector, columns_of
 from parity.trace.reader import Trace
 from parity.trace.schedule import FIRST
-from parity.trace.stages import read_stages
 from parity.trace.steps import given_weights, kept_steps, recorded_steps, runs_otherwise
 
 __all__ = ["Answer", "find_cause", "training_data"]
@@ -93,10 +93,10 @@ def find_cause(a: Trace, b: Trace, rung: Rung, dataset: Dataset | None = None) -
         dataset: that they were trained on; None to look for it where it usually is.
 
     Raises:
-        InputError: what was recorded of the first steps was truncated or edited.
+        InputError: what was recorded of the first steps was truncated or edited, or is of another recording.
     """
     traces = zip(_names(a, b), (a, b), strict=True)
-    sides = [_Side(name=name, trace=trace, stages=read_stages(trace.path)) for name, trace in traces]
+    sides = [_Side(name=name, trace=trace, stages=first_steps(trace)) for name, trace in traces]
     if a.manifest.tensors != dict(CNN_PARAMETERS):
         return _programs(sides, rung)
     examples = _examples(sides, rung.step, dataset)

@@ -24,10 +24,10 @@ from parity.running.history import NonFiniteLossError, Silent, Watcher, window
 from parity.running.lockstep import window_ends
 from parity.settings import Settings, Side, require_cnn, resolve_device
 from parity.trace.batches import batch_hashes, first_rows, row_hashes
-from parity.trace.gradients import write_gradients
+from parity.trace.gradients import GRADIENTS, write_gradients
 from parity.trace.manifest import Manifest
 from parity.trace.schedule import Schedule
-from parity.trace.stages import write_stages
+from parity.trace.stages import STAGES, write_stages
 from parity.trace.writer import Writer, check_folder
 
 __all__ = ["Recording", "record"]
@@ -146,15 +146,17 @@ def _observe(lane: Lane, state: Any, plan: Sequence[NDArray[np.int32]]) -> _Obse
     return _Observed(start=start, steps=tuple(steps), interrupted=interrupted)
 
 
-def _write_first_steps(folder: Path, observed: _Observed) -> int:
+def _write_first_steps(writer: Writer, observed: _Observed) -> int:
     """Write what was observed, if anything was; returns the bytes."""
-    start, steps = observed.start, observed.steps
+    start, steps, folder = observed.start, observed.steps, writer.folder
     if not steps:
         return 0
     states: list[dict[str, NDArray[np.generic]]] = [dict(start)]
     states += [{name: trace.parameters[name] for name in start} for trace in steps]
-    written = write_gradients(folder, states, [dict(trace.gradients) for trace in steps])
-    return written + write_stages(folder, start, steps)
+    gradients, digest = write_gradients(folder, states, [dict(trace.gradients) for trace in steps])
+    stages, other = write_stages(folder, start, steps)
+    writer.add_beside({GRADIENTS: digest, STAGES: other})
+    return gradients + stages
 
 
 class _Recorder:
@@ -170,7 +172,7 @@ class _Recorder:
         self.watcher.started((self.lane.description,))
         ending, exit_code, extra = "complete", 0, 0
         try:
-            extra = _write_first_steps(self.writer.folder, observed)
+            extra = _write_first_steps(self.writer, observed)
             if observed.interrupted:
                 raise KeyboardInterrupt  # noqa: TRY301  the one that came while they were observed
             for epoch in range(-(-self.schedule.limit // loader.steps_per_epoch)):

@@ -184,16 +184,12 @@ class _Projected:
     """A trace's projections, each tensor's read once."""
 
     def __init__(self, trace: Trace) -> None:
-        self.shapes, self.counts, self.columns = (
-            trace.manifest.tensors,
-            trace.counts,
-            columns_of(trace.manifest.tensors),
-        )
-        self.rows = {name: trace.projections(columns) for name, columns in self.columns.items()}
-        self.rounding = {name: trace.rounding(columns) for name, columns in self.columns.items()}
-        self.projectors = {name: Projector({name: shape}) for name, shape in self.shapes.items()}
+        shapes, self.counts = trace.manifest.tensors, trace.counts
+        self.rows = {name: trace.projections(columns) for name, columns in columns_of(shapes).items()}
+        self.rounding = {name: trace.rounding(columns) for name, columns in columns_of(shapes).items()}
+        self.projectors = {name: Projector({name: shape}) for name, shape in shapes.items()}
 
-    def distance(self, name: str, count: int, value: NDArray[np.float64]) -> tuple[float, float]:
+    def distance(self, name: str, count: int, value: NDArray[np.floating]) -> tuple[float, float]:
         """How far a tensor is from the one after `count` steps, relative and estimated; and the rounding in that."""
         row, size = int(np.searchsorted(self.counts, count)), frobenius(value) or 1.0
         gap = frobenius(self.rows[name][row] - self.projectors[name]({name: value}))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from parity import oracle
 from parity.checking import check_batches
@@ -20,11 +22,12 @@ from parity.oracle.sgd import sgd_update
 from parity.problem import cnn_problem
 from parity.render.trace import comparison_lines
 from parity.settings import Settings, Side
-from parity.trace import compare_traces, read_trace, record, training_data
+from parity.trace import Manifest, compare_traces, read_trace, record, training_data
+from parity.trace.stages import STAGES
 from tests.conftest import small_arrays
 from tests.explain.steps import oracle as altered
 from tests.explain.steps import sgd_with, stepping
-from tests.trace.conftest import record_wide
+from tests.trace.conftest import record_wide, rewrite_manifest
 from tests.trace.fakes import Wide, wrong_lr
 
 ENTRIES = {entry.key: entry for entry in (*CATALOGUE, *BENIGN)}
@@ -215,7 +218,7 @@ def test_a_match_reads_nothing_more(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("read")
 
-    for name in ("read_stages", "load_data"):
+    for name in ("first_steps", "load_data"):
         monkeypatch.setattr(f"parity.trace.cause.{name}", refuse)
     found = compare_traces(*traces)
     assert (found.outcome, found.explanation, found.lacking) == ("match", None, None)
@@ -319,7 +322,10 @@ def test_the_json_holds_the_cause(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
-        (lambda folder: (folder / "stages.safetensors").unlink(), "stages.safetensors cannot be read"),
+        (lambda folder: (folder / "stages.safetensors").unlink(), "stages.safetensors is missing"),
+        (lambda folder: (folder / "stages.json").unlink(), "stages.json is missing"),
+        (lambda folder: (folder / "gradients.npz").unlink(), "gradients.npz is missing"),
+        (lambda folder: (folder / "gradients.json").unlink(), "gradients.json is missing"),
         (
             lambda folder: (folder / "stages.safetensors").write_bytes(b"x"),
             "stages.safetensors was truncated or edited",
@@ -336,6 +342,98 @@ def test_damaged_stages_are_refused(spoil, problem, tmp_path):
     with pytest.raises(InputError) as caught:
         compare_traces(read_trace(tmp_path / "honest"), read_trace(copied))
     assert caught.value.problem.startswith(problem)
+
+
+def rename(old, new):
+    return lambda arrays: {key.replace(old, new): value for key, value in arrays.items()}
+
+
+def without(kind):
+    return lambda arrays: {key: value for key, value in arrays.items() if not key.startswith(kind)}
+
+
+def rewrite_stages(folder, change):
+    """Change the stages, with the SHA-256 that belongs to them everywhere."""
+    content = safetensors.numpy.save(change(safetensors.numpy.load_file(folder / STAGES)))
+    (folder / STAGES).write_bytes(content)
+    digest = json.loads((folder / "stages.json").read_text()) | {"sha256": hashlib.sha256(content).hexdigest()}
+    (folder / "stages.json").write_text(json.dumps(digest))
+    rewrite_manifest(folder, beside={**Manifest.read(folder).beside, STAGES: digest["sha256"]})
+
+
+@pytest.fixture(scope="module")
+def nesterov(tmp_path_factory):
+    """An honest side's trace and a faulty one's, from one seed and from another."""
+    folder = tmp_path_factory.mktemp("nesterov")
+    for seed in (0, 1):
+        settings = Settings(steps=4, epochs=10, dtype="float64", seed=seed)
+        pair(folder / str(seed), sgd_with(nesterov=True), few(10), settings, gradients=4)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (rename(".2.", ".9."), "is no tensor of its 4 steps"),
+        (rename(".2.", ".-2."), "is no tensor of its 4 steps"),
+        (rename("loss.", "losses."), "losses.0.loss is no tensor of its 4 steps"),
+        (rename("loss.2.loss", "loss.2.mean"), "step 2 has other tensors as loss than step 0"),
+        (rename("activations.3.", "activations.3.x"), "step 3 has other tensors as activations than step 0"),
+        (without("batch"), "step 0 has nothing as batch"),
+        (without("logits"), "step 0 has nothing as logits"),
+        (without("loss"), "step 0 has nothing as loss"),
+        (lambda arrays: {**arrays, "weights.1.fc1.bias": np.zeros(3)}, "weights.1.fc1.bias is (3,)"),
+    ],
+)
+def test_stages_that_are_whole_and_no_stages_are_refused(change, problem, nesterov, tmp_path):
+    copied = shutil.copytree(nesterov / "0" / "faulty", tmp_path / "copied")
+    rewrite_stages(copied, change)
+    with pytest.raises(InputError) as caught:
+        compare_traces(read_trace(nesterov / "0" / "honest"), read_trace(copied))
+    assert caught.value.problem.startswith("stages.safetensors does not hold what the format promises: ")
+    assert problem in caught.value.problem
+
+
+FIRST_STEPS = ("gradients.npz", "gradients.json", STAGES, "stages.json")
+
+
+@pytest.mark.parametrize("source", ["0/honest", "1/faulty"], ids=["side", "seed"])
+def test_first_steps_of_another_recording_are_refused(source, nesterov, tmp_path):
+    """Whole as they are, they would give another side's cause."""
+    copied = shutil.copytree(nesterov / "0" / "faulty", tmp_path / "copied")
+    for name in FIRST_STEPS:
+        shutil.copy(nesterov / source / name, copied / name)
+    with pytest.raises(InputError, match="stages.safetensors is of another recording, or was edited"):
+        compare_traces(read_trace(nesterov / "0" / "honest"), read_trace(copied))
+
+
+def test_first_steps_from_other_weights_are_refused(nesterov, tmp_path):
+    """Also where the manifest, as one of before, does not name the files."""
+    copied = shutil.copytree(nesterov / "0" / "faulty", tmp_path / "copied")
+    for name in FIRST_STEPS:
+        shutil.copy(nesterov / "1" / "faulty" / name, copied / name)
+    rewrite_manifest(copied, beside={})
+    with pytest.raises(InputError, match=r"gradients.npz is of another recording: it begins with other weights"):
+        compare_traces(read_trace(nesterov / "0" / "honest"), read_trace(copied))
+
+
+def test_first_steps_of_another_model_are_refused(nesterov, tmp_path, small):
+    settings = Settings(steps=4, epochs=10, dtype="float64")
+    record(Side(name="wide", implementation=Wide()), small, settings, tmp_path / "wide", gradients=4)
+    copied = shutil.copytree(nesterov / "0" / "faulty", tmp_path / "copied")
+    for name in FIRST_STEPS:
+        shutil.copy(tmp_path / "wide" / name, copied / name)
+    rewrite_manifest(copied, beside={})
+    with pytest.raises(InputError, match="its parameters in step 0 are not those of the manifest"):
+        compare_traces(read_trace(nesterov / "0" / "honest"), read_trace(copied))
+
+
+def test_a_manifest_without_first_steps_is_as_before(nesterov, tmp_path):
+    copied = shutil.copytree(nesterov / "0" / "faulty", tmp_path / "copied")
+    rewrite_manifest(copied, beside={})
+    assert "beside" not in json.loads((copied / "manifest.json").read_text())
+    found = compare_traces(read_trace(nesterov / "0" / "honest"), read_trace(copied))
+    assert keys_of(found) == {"nesterov"}
 
 
 def test_every_fault_here_is_in_the_catalogue():
