@@ -8,7 +8,7 @@ was not recorded, and how it is. Nothing is read here of traces that match.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -146,14 +146,28 @@ def _from_stages(side: _Side, examples: Sequence[Examples], given: Weights | Non
     known = recorded_steps(side.stages, examples)
     if known is None:
         return _Seen(found=fast, settled=False)
-    last, found = 0, list[Cause | Unknown]()
+    last, found, obeyed = 0, list[Cause | Unknown](), 0
     for first in (0, step - BEFORE, step) if step >= EXPLAINED else (0,):
         if window := known.window(first, EXPLAINED):
             last = window.last
-            found = explain_evidence(window.evidence(side.trace, side.name, examples, given)) or found
+            seen = explain_evidence(window.evidence(side.trace, side.name, examples, given))
+            obeyed = last + 1 if not (first or seen) else obeyed
+            found = [_begun(each, obeyed) for each in seen] or found
             if found and all(isinstance(each, Cause) for each in found):
                 break
     return _Seen(found=(*found, *fast), steps=last + 1, whole=True)
+
+
+def _begun(found: Cause | Unknown, obeyed: int) -> Cause | Unknown:
+    """With the step from which on a cause is seen, where so many first steps obey the formulas."""
+    if isinstance(found, Unknown) or not obeyed or found.step < obeyed or _names_steps(found.sentence):
+        return found
+    since = f", seen from step {found.step} on: steps 0 to {obeyed - 1} obey the formulas"
+    return replace(found, sentence=found.sentence + since)
+
+
+def _names_steps(sentence: str) -> bool:
+    return " in step " in sentence or " in steps " in sentence
 
 
 def _from_states(side: _Side, examples: Sequence[Examples], given: Weights | None) -> _Seen:

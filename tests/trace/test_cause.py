@@ -171,6 +171,7 @@ def test_a_fault_that_begins_later_is_found_about_its_step(tmp_path):
     assert found.first_break.step == 12
     (cause,) = found.explanation.causes
     assert (cause.key, cause.step, found.explanation.unknown) == ("nesterov", 12, ())
+    assert cause.sentence.endswith(", seen from step 12 on: steps 0 to 7 obey the formulas")
     shorter = [replace(trace, path=tmp_path / "none") for trace in traces]  # without their stages
     assert compare_traces(*shorter, dataset=few(10)).lacking == (
         "in steps 0 to 3, of which they hold enough, no side leaves its formulas: record both with --gradients 18"
@@ -184,6 +185,23 @@ def test_a_learning_rate_that_changes_late_is_found_about_its_step(tmp_path):
     found = compare_traces(*pair(tmp_path, late, few(10), settings, gradients=20))
     (cause,) = found.explanation.causes
     assert (cause.key, cause.step, found.explanation.unknown) == ("lr-late", 12, ())
+
+
+def test_rates_that_change_late_are_named_with_their_steps(tmp_path):
+    def once(p, g, b, sgd, step):
+        return sgd_update(p, g, b, replace(sgd, lr=0.002 if step == 9 else sgd.lr), step)
+
+    settings = Settings(steps=12, epochs=10, dtype="float64")
+    found = compare_traces(*pair(tmp_path, stepping(once), few(10), settings, gradients=12))
+    (cause,) = found.explanation.causes
+    assert (cause.key, cause.step, found.explanation.unknown) == ("other-lr", 9, ())
+    assert cause.sentence.startswith("updates in steps 7 to 11 by rates of 0.001, 0.001, 0.002, 0.001, 0.001, where ")
+    assert "seen from" not in cause.sentence
+
+
+def test_a_fault_that_is_always_there_has_no_beginning(tmp_path):
+    found = planted(tmp_path, "nesterov", gradients=STEPS)
+    assert "seen from" not in found.explanation.line
 
 
 def test_without_the_images_they_are_asked_for(tmp_path):
