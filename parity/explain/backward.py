@@ -297,7 +297,9 @@ def _clip_fits(found: Sequence[Gradients], raw: Sequence[Gradients]) -> Iterator
         # With torch's epsilon a clipped norm is n / (n + epsilon) of the limit, n the norm before.
         before = max(_norm(each) for each in raw)
         limit = largest * (before + epsilon) / before if before else largest
-        expected = [_scaled(each, min(1.0, limit / (_norm(each) + epsilon))) for each in raw]
+        norms = [_norm(each) for each in raw]  # 0 where every output is saturated
+        shares = [min(1.0, limit / (norm + epsilon)) if norm else 1.0 for norm in norms]
+        expected = [_scaled(each, share) for each, share in zip(raw, shares, strict=True)]
         limited = f"clips gradients at a norm of {limit:.6g}"
         sentence = limited if epsilon else f"{limited}, without torch's epsilon of 1e-6"
         yield Fit(key="extra-clipping", sentence=sentence, residual=_left(found, expected))

@@ -54,6 +54,7 @@ class Unknown:
         residual: what the best fit leaves of it.
         best: what that fit was; None where none came closer.
         why: why nothing could be fitted; "" where it could.
+        alone: whether the side deviates by itself; if not, `side` names both, and `difference` is theirs.
     """
 
     side: str
@@ -63,10 +64,14 @@ class Unknown:
     residual: float
     best: str | None
     why: str = ""
+    alone: bool = True
 
     def __str__(self) -> str:
         if self.why:
             return f"unknown: {self.side} cannot be held against the CNN's formulas, because {self.why}"
+        if not self.alone:
+            where = f"step {self.step}, {self.place}, {self.difference:.1e}"
+            return f"unknown: {self.side} are apart at {where}, and neither leaves its formulas"
         left = f"; the best fit, {self.best}, leaves {self.residual:.1e}" if self.best else "; nothing fits"
         return f"unknown: {self.side} at step {self.step}, {self.place}, {self.difference:.1e} from the formula{left}"
 

@@ -246,7 +246,9 @@ def _rate_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
     if not named:
         listed = ", ".join(f"{value:.6g}" for value in found)
         due = ", ".join(f"{value:.6g}" for value in meant)
-        sentence = f"updates by rates of {listed}, where {due} are meant (a learning rate, or another scale of updates)"
+        when = f"in step {rule.first}" if len(found) == 1 else f"in steps {rule.first} to {rule.first + len(found) - 1}"
+        sentence = f"updates {when} by rates of {listed}, where {due} are meant"
+        sentence += " (a learning rate, or another scale of updates)"
         if not found.any():
             return  # nothing is updated: that is no learning rate
         yield Candidate(key="other-lr", sentence=sentence, change=_set(rates=tuple(map(float, found))))

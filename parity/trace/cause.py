@@ -8,7 +8,7 @@ was not recorded, and how it is. Nothing is read here of traces that match.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,10 +26,10 @@ from parity.explain import (
     explain_states,
 )
 from parity.trace.batches import Examples, examples_of, recorded_examples
+from parity.trace.first_steps import first_steps
 from parity.trace.projection import Projector, columns_of
 from parity.trace.reader import Trace
 from parity.trace.schedule import FIRST
-from parity.trace.stages import read_stages
 from parity.trace.steps import given_weights, kept_steps, recorded_steps, runs_otherwise
 
 __all__ = ["Answer", "find_cause", "training_data"]
@@ -93,10 +93,10 @@ def find_cause(a: Trace, b: Trace, rung: Rung, dataset: Dataset | None = None) -
         dataset: that they were trained on; None to look for it where it usually is.
 
     Raises:
-        InputError: what was recorded of the first steps was truncated or edited.
+        InputError: what was recorded of the first steps was truncated or edited, or is of another recording.
     """
     traces = zip(_names(a, b), (a, b), strict=True)
-    sides = [_Side(name=name, trace=trace, stages=read_stages(trace.path)) for name, trace in traces]
+    sides = [_Side(name=name, trace=trace, stages=first_steps(trace)) for name, trace in traces]
     if a.manifest.tensors != dict(CNN_PARAMETERS):
         return _programs(sides, rung)
     examples = _examples(sides, rung.step, dataset)
@@ -105,9 +105,24 @@ def find_cause(a: Trace, b: Trace, rung: Rung, dataset: Dataset | None = None) -
     given = given_weights(a, [side.stages for side in sides])
     seen = [_explain(side, examples, given, rung.step) for side in sides]
     found = [each for side in seen for each in side.found]
-    if found or all(side.whole and side.steps > rung.step for side in seen):
+    if not found and all(side.whole and side.steps > rung.step for side in seen):
+        found = [_unlike(sides, rung)]
+    if found:
         return Answer(explanation=Explanation.of(found))
     return Answer(lacking=_lacking(sides, seen, rung.step))
+
+
+def _unlike(sides: Sequence[_Side], rung: Rung) -> Unknown:
+    """What no side shows by itself, though every stage was recorded."""
+    return Unknown(
+        side=" and ".join(side.name for side in sides),
+        place=rung.place,
+        step=rung.step,
+        difference=rung.difference,
+        residual=rung.difference,
+        best=None,
+        alone=False,
+    )
 
 
 def _names(a: Trace, b: Trace) -> tuple[str, str]:
@@ -131,14 +146,28 @@ def _from_stages(side: _Side, examples: Sequence[Examples], given: Weights | Non
     known = recorded_steps(side.stages, examples)
     if known is None:
         return _Seen(found=fast, settled=False)
-    last, found = 0, list[Cause | Unknown]()
+    last, found, obeyed = 0, list[Cause | Unknown](), 0
     for first in (0, step - BEFORE, step) if step >= EXPLAINED else (0,):
         if window := known.window(first, EXPLAINED):
             last = window.last
-            found = explain_evidence(window.evidence(side.trace, side.name, examples, given)) or found
+            seen = explain_evidence(window.evidence(side.trace, side.name, examples, given))
+            obeyed = last + 1 if not (first or seen) else obeyed
+            found = [_begun(each, obeyed) for each in seen] or found
             if found and all(isinstance(each, Cause) for each in found):
                 break
     return _Seen(found=(*found, *fast), steps=last + 1, whole=True)
+
+
+def _begun(found: Cause | Unknown, obeyed: int) -> Cause | Unknown:
+    """With the step from which on a cause is seen, where so many first steps obey the formulas."""
+    if isinstance(found, Unknown) or not obeyed or found.step < obeyed or _names_steps(found.sentence):
+        return found
+    since = f", seen from step {found.step} on: steps 0 to {obeyed - 1} obey the formulas"
+    return replace(found, sentence=found.sentence + since)
+
+
+def _names_steps(sentence: str) -> bool:
+    return " in step " in sentence or " in steps " in sentence
 
 
 def _from_states(side: _Side, examples: Sequence[Examples], given: Weights | None) -> _Seen:

@@ -23,12 +23,12 @@ from parity.contract import Weights
 from parity.trace.projection import columns_of
 from parity.trace.reader import Trace
 
-__all__ = ["Common", "Distances", "distances"]
+__all__ = ["SUM_ROUNDING", "Common", "Distances", "distances", "loss_distances"]
 
 _LOSS_FLOOR = 1e-3
 # Moves are added up in float64, 250 at most, and each addition rounds by 2**-53 of the number: in random directions, in
 # both traces, 2**-48.5 in all. The projections' own sums are pairwise and round by less.
-_SUM_ROUNDING = 2.0**-46
+SUM_ROUNDING = 2.0**-46
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,7 +104,7 @@ def distances(a: Trace, b: Trace, common: Common) -> Distances:
         momentum[row] = _exact(ours.momentum, theirs.momentum, common.buffers)
         rounding[row] = 0
     return Distances(
-        losses=_relative(np.abs(losses[0] - losses[1]), *losses, floor=_LOSS_FLOOR),
+        losses=loss_distances(*losses),
         counts=counts,
         tensors=tuple(common.tensors),
         parameters=parameters,
@@ -113,6 +113,11 @@ def distances(a: Trace, b: Trace, common: Common) -> Distances:
         momentum=momentum,
         exact=exact,
     )
+
+
+def loss_distances(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(steps,) relative distances of losses, of which small ones have lost digits."""
+    return _relative(np.abs(a - b), a, b, floor=_LOSS_FLOOR)
 
 
 def _relative(
@@ -149,7 +154,7 @@ def _estimated(
         norms.append(trace.norms[rows, list(trace.manifest.tensors).index(name)])
     gap = np.sqrt(np.square(projected[0] - projected[1]).sum(axis=1))
     size = np.maximum(*norms)
-    return _relative(gap, size, size), _relative(rounded[0] + rounded[1], size, size) + _SUM_ROUNDING
+    return _relative(gap, size, size), _relative(rounded[0] + rounded[1], size, size) + SUM_ROUNDING
 
 
 def _exact(a: Weights, b: Weights, shapes: Mapping[str, tuple[int, ...]]) -> NDArray[np.float64]:

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from parity.contract import InputError
 from parity.data import replacing
 from parity.identify import load_run, save_run
+from parity.trace.beside import read_beside
 from parity.trace.manifest import MANIFEST
 
-__all__ = ["MANIFEST", "read_gradients", "write_gradients"]
+__all__ = ["GRADIENTS", "MANIFEST", "read_gradients", "write_gradients"]
 
 GRADIENTS, DIGEST = "gradients.npz", "gradients.json"
 FORMAT = "parity.gradients/1"
@@ -31,8 +32,8 @@ FORMAT = "parity.gradients/1"
 Tensors = dict[str, NDArray[np.generic]]
 
 
-def write_gradients(folder: Path, parameters: list[Tensors], gradients: list[Tensors]) -> int:
-    """Write the steps into a trace's folder; returns the bytes written.
+def write_gradients(folder: Path, parameters: list[Tensors], gradients: list[Tensors]) -> tuple[int, str]:
+    """Write the steps into a trace's folder; returns the bytes written, and the file's SHA-256.
 
     Raises:
         InputError: a file cannot be written.
@@ -41,31 +42,24 @@ def write_gradients(folder: Path, parameters: list[Tensors], gradients: list[Ten
         with replacing(folder / GRADIENTS) as temporary:
             save_run(temporary, parameters, gradients)
             content = temporary.read_bytes()
-        digest = {"format": FORMAT, "file": GRADIENTS, "sha256": hashlib.sha256(content).hexdigest()}
+        found = hashlib.sha256(content).hexdigest()
+        digest = {"format": FORMAT, "file": GRADIENTS, "sha256": found}
         with replacing(folder / DIGEST) as temporary:
             temporary.write_text(json.dumps({**digest, "steps": len(gradients)}, indent=1) + "\n")
     except OSError as error:
         problem = f"{GRADIENTS} cannot be written ({error.strerror or error})"
         raise InputError("out", folder, problem, "free space, or record elsewhere") from error
-    return len(content)
+    return len(content), found
 
 
 def read_gradients(folder: Path, *, argument: str = "trace") -> Any:
     """Read them back: parameters, gradients and the steps' numbers, as `parity.identify.load_run` gives them.
 
     Raises:
-        InputError: the trace was recorded without gradients, or the file was truncated or edited.
+        InputError: the trace was recorded without gradients, or the file is missing, truncated, edited, or of another
+            recording.
     """
-    fix = "record it with parity record --gradients N"
-    try:
-        digest = json.loads((folder / DIGEST).read_text())
-        content = (folder / GRADIENTS).read_bytes()
-    except OSError as error:
-        raise InputError(argument, folder, f"it holds no gradients ({error.strerror})", fix) from error
-    except ValueError as error:
-        raise InputError(argument, folder, f"{DIGEST} is damaged ({error})", fix) from error
-    if not isinstance(digest, dict) or digest.get("format") != FORMAT:
-        raise InputError(argument, folder, f"the format of {DIGEST} is not {FORMAT}", fix)
-    if hashlib.sha256(content).hexdigest() != digest.get("sha256"):
-        raise InputError(argument, folder, f"{GRADIENTS} was truncated or edited: its SHA-256 is another", fix)
+    if read_beside(folder, GRADIENTS, digest=DIGEST, promised=FORMAT, argument=argument) is None:
+        problem = "it holds no gradients of its first steps"
+        raise InputError(argument, folder, problem, "record it with parity record --gradients N")
     return load_run(folder / GRADIENTS, argument=argument)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class Manifest:
         every: distance of recorded states.
         chunks: files, in order.
         complete: whether all steps planned are there.
+        beside: SHA-256 of each file that holds the first steps in full, by its name; {} where none were kept so.
         ending: "complete", "recording" (or killed while it was), "interrupted", or why a loss stopped it.
     """
 
@@ -68,6 +69,7 @@ class Manifest:
     every: int
     chunks: tuple[ChunkFile, ...] = ()
     complete: bool = False
+    beside: Mapping[str, str] = field(default_factory=dict)
     ending: str = "recording"
 
     @property
@@ -78,6 +80,8 @@ class Manifest:
     def to_json(self) -> str:
         """A JSON object, which ends with the SHA-256 of the rest."""
         content = {"format": FORMAT, **asdict(self)}
+        if not self.beside:  # as in traces of before
+            del content["beside"]
         return json.dumps({**content, "sha256": _digest(content)}, indent=1, allow_nan=False) + "\n"
 
     @classmethod
@@ -126,6 +130,7 @@ def _parsed(content: dict[str, Any]) -> dict[str, Any]:
         "weights": WeightsReport(**content["weights"]),
         "tensors": _shapes(content["tensors"]),
         "momentum": _shapes(content["momentum"]),
+        "beside": {str(file): str(digest) for file, digest in content.get("beside", {}).items()},
         "chunks": tuple(ChunkFile(**chunk) for chunk in content["chunks"]),
     }
 

@@ -6,7 +6,7 @@ The side runs on its own fast path, in pieces that end where a state is recorded
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ from parity.running.history import NonFiniteLossError, Silent, Watcher, window
 from parity.running.lockstep import window_ends
 from parity.settings import Settings, Side, require_cnn, resolve_device
 from parity.trace.batches import batch_hashes, first_rows, row_hashes
-from parity.trace.gradients import write_gradients
+from parity.trace.gradients import GRADIENTS, write_gradients
 from parity.trace.manifest import Manifest
 from parity.trace.schedule import Schedule
-from parity.trace.stages import write_stages
+from parity.trace.stages import STAGES, write_stages
 from parity.trace.writer import Writer, check_folder
 
 __all__ = ["Recording", "record"]
@@ -62,6 +62,7 @@ def record(
     """Train one side and write a trace of it.
 
     A loss or a state that stops being finite, and Ctrl-C, end the recording early; what there is until then is kept.
+    A side that breaks before the first step is trained leaves nothing behind.
 
     Args:
         side: the implementation.
@@ -92,11 +93,11 @@ def record(
     schedule = Schedule(limit=min(settings.steps or total, total), every=every)
     origin = weights_origin or ("given" if weights is not None else f"drawn from seed {settings.seed}")
     given = initial_weights(settings.seed) if weights is None else weights
-    start = given if nudge is None else nudged(given, seed=nudge, dtype=settings.dtype)
+    begun = given if nudge is None else nudged(given, seed=nudge, dtype=settings.dtype)
     check_folder(folder)
     require_cnn([side])
     lane, device = Lane(side=side), resolve_device([side], settings.device)
-    state = lane.start(cnn_problem(dataset, start), settings, device)
+    state = lane.start(cnn_problem(dataset, begun), settings, device)
     manifest = Manifest(
         command=tuple(command),
         environment=describe_environment(),
@@ -112,26 +113,50 @@ def record(
         limit=schedule.limit,
         every=every,
     )
-    writer = Writer(folder, manifest, lane.weights(state))
-    extra = _write_first_steps(lane, state, loader, min(gradients, schedule.limit), folder) if gradients else 0
+    # Before anything is written: a side may break here.
+    observed = _observe(lane, state, first_rows(loader, min(gradients, schedule.limit)))
     recorder = _Recorder(
-        lane, writer, schedule, row_hashes(dataset.train_images, dataset.train_labels), watcher or Silent()
+        lane,
+        Writer(folder, manifest, observed.start),
+        schedule,
+        row_hashes(dataset.train_images, dataset.train_labels),
+        watcher or Silent(),
     )
-    recording = recorder.record(state, loader)
-    return replace(recording, bytes=recording.bytes + extra)
+    return recorder.record(state, loader, observed)
 
 
-def _write_first_steps(lane: Lane, state: Any, loader: Loader, count: int, folder: Path) -> int:
-    """Observe the first steps, and keep them; the state stays as it was."""
-    start = lane.weights(state)
-    steps: list[StepTrace] = []
-    for rows in first_rows(loader, count):
-        state, trace = lane.observe(state, rows)
-        steps.append(trace)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Observed:
+    """The first steps with all their stages, the parameters before them, and whether Ctrl-C came meanwhile."""
+
+    start: Weights
+    steps: tuple[StepTrace, ...]
+    interrupted: bool
+
+
+def _observe(lane: Lane, state: Any, plan: Sequence[NDArray[np.int32]]) -> _Observed:
+    """Take the steps by `observe`; the state stays as it was."""
+    start, steps, interrupted = lane.weights(state), list[StepTrace](), False
+    try:
+        for rows in plan:
+            state, trace = lane.observe(state, rows)
+            steps.append(trace)
+    except KeyboardInterrupt:
+        interrupted = True
+    return _Observed(start=start, steps=tuple(steps), interrupted=interrupted)
+
+
+def _write_first_steps(writer: Writer, observed: _Observed) -> int:
+    """Write what was observed, if anything was; returns the bytes."""
+    start, steps, folder = observed.start, observed.steps, writer.folder
+    if not steps:
+        return 0
     states: list[dict[str, NDArray[np.generic]]] = [dict(start)]
     states += [{name: trace.parameters[name] for name in start} for trace in steps]
-    written = write_gradients(folder, states, [dict(trace.gradients) for trace in steps])
-    return written + write_stages(folder, start, steps)
+    gradients, digest = write_gradients(folder, states, [dict(trace.gradients) for trace in steps])
+    stages, other = write_stages(folder, start, steps)
+    writer.add_beside({GRADIENTS: digest, STAGES: other})
+    return gradients + stages
 
 
 class _Recorder:
@@ -142,11 +167,14 @@ class _Recorder:
     ) -> None:
         self.lane, self.writer, self.schedule, self.rows, self.watcher = lane, writer, schedule, rows, watcher
 
-    def record(self, state: Any, loader: Loader) -> Recording:
-        """Train from this state to the end, or until something ends it."""
+    def record(self, state: Any, loader: Loader, observed: _Observed) -> Recording:
+        """Keep what was observed, then train from this state to the end, or until something ends it."""
         self.watcher.started((self.lane.description,))
-        ending, exit_code = "complete", 0
+        ending, exit_code, extra = "complete", 0, 0
         try:
+            extra = _write_first_steps(self.writer, observed)
+            if observed.interrupted:
+                raise KeyboardInterrupt  # noqa: TRY301  the one that came while they were observed
             for epoch in range(-(-self.schedule.limit // loader.steps_per_epoch)):
                 state = self._epoch(state, loader, epoch)
         except KeyboardInterrupt:
@@ -154,8 +182,8 @@ class _Recorder:
         except NonFiniteLossError as error:
             ending, exit_code = str(error), error.exit_code
         self.writer.finish(ending)
-        manifest, seconds = self.writer.manifest, self.lane.seconds
-        return Recording(manifest=manifest, bytes=self.writer.bytes, seconds=seconds, exit_code=exit_code)
+        written, seconds = self.writer.bytes + extra, self.lane.seconds
+        return Recording(manifest=self.writer.manifest, bytes=written, seconds=seconds, exit_code=exit_code)
 
     def _epoch(self, state: Any, loader: Loader, epoch: int) -> Any:
         begin, reported, ends = self.writer.steps, 0, window_ends(loader.steps_per_epoch)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,20 +21,22 @@ from safetensors import SafetensorError
 
 from parity.contract import InputError, StepTrace, Tensors
 from parity.data import replacing
+from parity.trace.beside import read_beside, refusal
 from parity.trace.gradients import read_gradients
 
-__all__ = ["read_stages", "write_stages"]
+__all__ = ["STAGES", "read_stages", "write_stages"]
 
 STAGES, DIGEST = "stages.safetensors", "stages.json"
 FORMAT = "parity.stages/1"
 
 KINDS = ("batch", "weights", "activations", "logits", "loss", "momentum")
+_KEY = re.compile(rf"(?P<kind>{'|'.join(KINDS)})\.(?P<step>0|[1-9][0-9]{{0,8}})\.(?P<name>.+)", re.DOTALL)
 
 Arrays = dict[str, NDArray[np.generic]]
 
 
-def write_stages(folder: Path, start: Tensors, steps: Sequence[StepTrace]) -> int:
-    """Write the steps into a trace's folder, beside their gradients; returns the bytes written.
+def write_stages(folder: Path, start: Tensors, steps: Sequence[StepTrace]) -> tuple[int, str]:
+    """Write the steps into a trace's folder, beside their gradients; returns the bytes written, and the SHA-256.
 
     Args:
         folder: of the trace.
@@ -46,7 +49,8 @@ def write_stages(folder: Path, start: Tensors, steps: Sequence[StepTrace]) -> in
     before = [start, *(step.parameters for step in steps)]
     kept = {key: value for number, step in enumerate(steps) for key, value in _arrays(number, step, before[number])}
     content = safetensors.numpy.save(kept)
-    digest = {"format": FORMAT, "file": STAGES, "sha256": hashlib.sha256(content).hexdigest(), "steps": len(steps)}
+    found = hashlib.sha256(content).hexdigest()
+    digest = {"format": FORMAT, "file": STAGES, "sha256": found, "steps": len(steps)}
     try:
         with replacing(folder / STAGES) as temporary:
             temporary.write_bytes(content)
@@ -55,7 +59,7 @@ def write_stages(folder: Path, start: Tensors, steps: Sequence[StepTrace]) -> in
     except OSError as error:
         problem = f"{STAGES} cannot be written ({error.strerror or error})"
         raise InputError("out", folder, problem, "free space, or record elsewhere") from error
-    return len(content)
+    return len(content), found
 
 
 def _arrays(number: int, step: StepTrace, before: Tensors) -> Iterator[tuple[str, NDArray[np.generic]]]:
@@ -66,36 +70,46 @@ def _arrays(number: int, step: StepTrace, before: Tensors) -> Iterator[tuple[str
                 yield f"{kind}.{number}.{name}", np.ascontiguousarray(value)
 
 
-def read_stages(folder: Path, *, argument: str = "trace") -> tuple[StepTrace, ...]:
-    """Read them back; () where the trace was recorded without.
+def read_stages(folder: Path, *, argument: str = "trace") -> tuple[Tensors, tuple[StepTrace, ...]]:
+    """Read them back: the parameters before the first step, and the steps; none where the trace was recorded without.
 
     Raises:
-        InputError: the file is missing, or was truncated or edited.
+        InputError: the file is missing, was truncated or edited, is of another recording, or does not hold such steps.
     """
-
-    def refuse(problem: str) -> InputError:
-        return InputError(argument, folder, problem, "copy it again, or record it again")
-
-    if not (folder / DIGEST).is_file():
-        return ()
-    try:
-        digest = json.loads((folder / DIGEST).read_bytes())
-        content = (folder / STAGES).read_bytes()
-    except OSError as error:
-        raise refuse(f"{STAGES} cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise refuse(f"{DIGEST} is damaged ({error})") from error
-    if not isinstance(digest, dict) or digest.get("format") != FORMAT:
-        raise refuse(f"the format of {DIGEST} is not {FORMAT}")
-    if hashlib.sha256(content).hexdigest() != digest.get("sha256"):
-        raise refuse(f"{STAGES} was truncated or edited: its SHA-256 is another")
+    read = read_beside(folder, STAGES, digest=DIGEST, promised=FORMAT, argument=argument)
+    if read is None:
+        return {}, ()
     parameters, gradients, _ = read_gradients(folder, argument=argument)
-    if digest.get("steps") != len(gradients):
-        raise refuse(f"{STAGES} holds other steps than the gradients beside it")
+    if read[0].get("steps") != len(gradients) or len(parameters) != len(gradients) + 1:
+        raise refusal(argument, folder, f"{STAGES} holds other steps than the gradients beside it")
+    promise = f"{STAGES} does not hold what the format promises"
     try:
-        return _steps(safetensors.numpy.load(content), parameters, gradients)
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise refuse(f"{STAGES} does not hold what the format promises ({error!r})") from error
+        arrays = safetensors.numpy.load(read[1])
+    except (AttributeError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise refusal(argument, folder, f"{promise} ({error!r})") from error
+    if problem := _contradiction(arrays, parameters[:-1]):
+        raise refusal(argument, folder, f"{promise}: {problem}")
+    return parameters[0], _steps(arrays, parameters, gradients)
+
+
+def _contradiction(arrays: Arrays, before: Sequence[Arrays]) -> str | None:
+    """What is too much or missing, given the parameters before each step; None if nothing is."""
+    names: list[dict[str, set[str]]] = [{kind: set() for kind in KINDS} for _ in before]
+    for key, value in sorted(arrays.items(), key=lambda item: item[0]):
+        found = _KEY.fullmatch(key)
+        if not found or int(found["step"]) >= len(before):
+            return f"{key} is no tensor of its {len(before)} steps"
+        kind, step, name = found["kind"], int(found["step"]), found["name"]
+        if kind == "weights" and (name not in before[step] or value.shape != before[step][name].shape):
+            return f"{key} is {value.shape}, which the parameter is not"
+        names[step][kind].add(name)
+    for step, kinds in enumerate(names):
+        for kind in ("batch", "activations", "logits", "loss"):
+            if kind != "activations" and not kinds[kind]:  # a side need not show what lies between
+                return f"step {step} has nothing as {kind}"
+            if kinds[kind] != names[0][kind]:
+                return f"step {step} has other tensors as {kind} than step 0"
+    return None
 
 
 def _steps(arrays: Arrays, parameters: Sequence[Arrays], gradients: Sequence[Arrays]) -> tuple[StepTrace, ...]:

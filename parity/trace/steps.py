@@ -6,17 +6,21 @@ which are drawn from its seed, that makes four steps with a state before and aft
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parity.compare import BOUND, Finding, Stage, nudge, relative_difference, stage_tensors
+from parity.compare.measure import frobenius
 from parity.contract import StepTrace, Weights, initial_weights
 from parity.data import fingerprint
 from parity.explain import Evidence
 from parity.trace.batches import Examples
 from parity.trace.chunk import State
+from parity.trace.distances import SUM_ROUNDING, loss_distances
+from parity.trace.projection import Projector, columns_of
 from parity.trace.reader import Trace
 
 __all__ = ["Known", "given_weights", "kept_steps", "recorded_steps", "runs_otherwise"]
@@ -133,24 +137,63 @@ def given_weights(trace: Trace, sides: Iterable[Sequence[StepTrace]]) -> Weights
 
 
 def runs_otherwise(trace: Trace, stages: Sequence[StepTrace], side: str) -> Finding | None:
-    """Where a side's `run`, which made the states, is not its `observe`, which made the stages of the same steps."""
-    for number, step in enumerate(stages):
-        state = trace.full.get(number + 1)
-        for name, value in state.weights.items() if state else ():
-            apart = relative_difference(value, np.asarray(step.parameters[name], np.float64))
-            if not apart <= BOUND:
+    """Where a side's `run`, which made the trace, is not its `observe`, which made the stages of the same steps."""
+    projected = _Projected(trace)
+    for number, step in enumerate(stages[: len(trace.losses)]):
+        for place, apart, allowed in (*_loss_apart(trace, number, step), *_state_apart(trace, projected, number, step)):
+            if not apart <= allowed:
                 return Finding(
                     kind="formula",
                     step=number,
                     phase="fast path",
-                    place=Stage(stage="update", tensor=name),
+                    place=place,
                     difference=apart,
-                    allowed=BOUND,
+                    allowed=allowed,
                     local=None,
                     off=(side,),
                     detail=f"run() and observe() are {apart:.1e} apart",
                 )
     return None
+
+
+Apart = tuple[Stage, float, float]
+"""A tensor, its relative difference between `run` and `observe`, and what is allowed there."""
+
+
+def _loss_apart(trace: Trace, number: int, step: StepTrace) -> Iterator[Apart]:
+    """The losses, where `observe` gives one number: one for each example is a fault of its own."""
+    observed = np.ravel(step.loss.get("loss", ())).astype(np.float64)
+    if len(observed) == 1:
+        apart = loss_distances(trace.losses[number : number + 1], observed)
+        yield Stage(stage="loss", tensor="loss"), float(apart[0]), BOUND
+
+
+def _state_apart(trace: Trace, projected: _Projected, number: int, step: StepTrace) -> Iterator[Apart]:
+    """The parameters: in full where the trace has them so, else by their projections."""
+    state, observed = trace.full.get(number + 1), _floats(step.parameters)
+    for name in trace.manifest.tensors:
+        place = Stage(stage="update", tensor=name)
+        if state is not None:
+            yield place, relative_difference(state.weights[name], observed[name]), BOUND
+        elif number + 1 in trace.counts:
+            apart, rounding = projected.distance(name, number + 1, observed[name])
+            yield place, apart, BOUND + rounding
+
+
+class _Projected:
+    """A trace's projections, each tensor's read once."""
+
+    def __init__(self, trace: Trace) -> None:
+        shapes, self.counts = trace.manifest.tensors, trace.counts
+        self.rows = {name: trace.projections(columns) for name, columns in columns_of(shapes).items()}
+        self.rounding = {name: trace.rounding(columns) for name, columns in columns_of(shapes).items()}
+        self.projectors = {name: Projector({name: shape}) for name, shape in shapes.items()}
+
+    def distance(self, name: str, count: int, value: NDArray[np.floating]) -> tuple[float, float]:
+        """How far a tensor is from the one after `count` steps, relative and estimated; and the rounding in that."""
+        row, size = int(np.searchsorted(self.counts, count)), frobenius(value) or 1.0
+        gap = frobenius(self.rows[name][row] - self.projectors[name]({name: value}))
+        return gap / size, float(self.rounding[name][row]) / size + SUM_ROUNDING
 
 
 def _floats(tensors: object) -> Weights:

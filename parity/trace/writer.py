@@ -7,7 +7,7 @@ after each chunk, names it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,11 @@ class Writer:
         entry = ChunkFile(file=name, sha256=hashlib.sha256(content).hexdigest(), first=first, stop=stop)
         self.manifest = replace(self.manifest, chunks=(*self.manifest.chunks, entry))
         self._begin(self._pending.last)
+        self._write_manifest()
+
+    def add_beside(self, files: Mapping[str, str]) -> None:
+        """Name files that were written beside the chunks, with the SHA-256 of each."""
+        self.manifest = replace(self.manifest, beside={**self.manifest.beside, **files})
         self._write_manifest()
 
     def finish(self, ending: str) -> None:

@@ -54,7 +54,7 @@ def test_two_steps_show_no_law_of_decay(small):
 
     (cause,) = explained(stepping(decaying), small, sizes=(4, 4)).causes
     assert cause.key == "other-lr"
-    assert "updates by rates of 0.001, 0.000909091" in cause.sentence
+    assert "updates in steps 0 to 1 by rates of 0.001, 0.000909091" in cause.sentence
 
 
 def test_rates_that_follow_no_law_are_not_given_one(small):

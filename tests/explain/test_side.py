@@ -476,3 +476,16 @@ def test_a_loss_for_each_example(small):
 
     (cause,) = explained(oracle(cross_entropy=several), small).causes
     assert cause.key == "loss-per-example"
+
+
+def test_gradients_of_a_saturated_softmax_are_clipped_by_no_norm(small):
+    """Where every gradient is 0 by the formula, no share of its norm can be what was cut."""
+    labels = np.full_like(small.train_labels, 3)
+    big = {name: np.zeros_like(value) for name, value in initial_weights(0).items()}
+    big["fc3.bias"] = np.where(np.arange(10) == 3, 1e4, 0.0).astype(np.float32)
+
+    def shifted(gradients, _):
+        return {name: value + 1e-3 for name, value in gradients.items()}
+
+    found = explained(oracle(clip_gradients=shifted), replace(small, train_labels=labels), weights=big)
+    assert [unknown.place.stage for unknown in found.unknown] == ["gradients"]

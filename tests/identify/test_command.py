@@ -66,3 +66,6 @@ def test_a_trace_without_gradients_or_with_edited_ones_is_refused(trace, tmp_pat
     (copied / "gradients.npz").write_bytes(content)
     with pytest.raises(InputError, match="gradients.npz was truncated or edited"):
         read_gradients(copied)
+    (copied / "gradients.npz").unlink()
+    with pytest.raises(InputError, match="gradients.npz is missing; copy it again, or record it again"):
+        read_gradients(copied)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from parity import oracle
 from parity.checking import check_batches
@@ -20,11 +22,12 @@ from parity.oracle.sgd import sgd_update
 from parity.problem import cnn_problem
 from parity.render.trace import comparison_lines
 from parity.settings import Settings, Side
-from parity.trace import compare_traces, read_trace, record, training_data
+from parity.trace import Manifest, compare_traces, read_trace, record, training_data
+from parity.trace.stages import STAGES
 from tests.conftest import small_arrays
 from tests.explain.steps import oracle as altered
 from tests.explain.steps import sgd_with, stepping
-from tests.trace.conftest import record_wide
+from tests.trace.conftest import record_wide, rewrite_manifest
 from tests.trace.fakes import Wide, wrong_lr
 
 ENTRIES = {entry.key: entry for entry in (*CATALOGUE, *BENIGN)}
@@ -168,6 +171,7 @@ def test_a_fault_that_begins_later_is_found_about_its_step(tmp_path):
     assert found.first_break.step == 12
     (cause,) = found.explanation.causes
     assert (cause.key, cause.step, found.explanation.unknown) == ("nesterov", 12, ())
+    assert cause.sentence.endswith(", seen from step 12 on: steps 0 to 7 obey the formulas")
     shorter = [replace(trace, path=tmp_path / "none") for trace in traces]  # without their stages
     assert compare_traces(*shorter, dataset=few(10)).lacking == (
         "in steps 0 to 3, of which they hold enough, no side leaves its formulas: record both with --gradients 18"
@@ -181,6 +185,23 @@ def test_a_learning_rate_that_changes_late_is_found_about_its_step(tmp_path):
     found = compare_traces(*pair(tmp_path, late, few(10), settings, gradients=20))
     (cause,) = found.explanation.causes
     assert (cause.key, cause.step, found.explanation.unknown) == ("lr-late", 12, ())
+
+
+def test_rates_that_change_late_are_named_with_their_steps(tmp_path):
+    def once(p, g, b, sgd, step):
+        return sgd_update(p, g, b, replace(sgd, lr=0.002 if step == 9 else sgd.lr), step)
+
+    settings = Settings(steps=12, epochs=10, dtype="float64")
+    found = compare_traces(*pair(tmp_path, stepping(once), few(10), settings, gradients=12))
+    (cause,) = found.explanation.causes
+    assert (cause.key, cause.step, found.explanation.unknown) == ("other-lr", 9, ())
+    assert cause.sentence.startswith("updates in steps 7 to 11 by rates of 0.001, 0.001, 0.002, 0.001, 0.001, where ")
+    assert "seen from" not in cause.sentence
+
+
+def test_a_fault_that_is_always_there_has_no_beginning(tmp_path):
+    found = planted(tmp_path, "nesterov", gradients=STEPS)
+    assert "seen from" not in found.explanation.line
 
 
 def test_without_the_images_they_are_asked_for(tmp_path):
@@ -215,7 +236,7 @@ def test_a_match_reads_nothing_more(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("read")
 
-    for name in ("read_stages", "load_data"):
+    for name in ("first_steps", "load_data"):
         monkeypatch.setattr(f"parity.trace.cause.{name}", refuse)
     found = compare_traces(*traces)
     assert (found.outcome, found.explanation, found.lacking) == ("match", None, None)
@@ -236,6 +257,49 @@ def test_a_fast_path_of_its_own_is_the_cause(tmp_path):
     found = compare_traces(*pair(tmp_path, RunsOtherwise(), few(10), settings, gradients=STEPS))
     (cause,) = found.explanation.causes
     assert (cause.key, cause.side, cause.step) == ("fast-path", "faulty", 1)
+
+
+class LateRun:
+    """The oracle whose `run` is another from step 6 on: the loss that it reports, or the momentum."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def __getattr__(self, name):
+        return getattr(oracle.impl, name)
+
+    def run(self, state, data, plan):
+        losses = []
+        for rows in plan:
+            late = state.steps >= 6
+            program = sgd_with(momentum=0.5) if late and self.what == "momentum" else oracle.impl
+            state, loss = program.run(state, data, rows[np.newaxis])
+            losses.append(loss * (2 if late and self.what == "loss" else 1))
+        return state, np.concatenate(losses)
+
+
+@pytest.mark.parametrize(
+    ("what", "stage", "tensor"), [("loss", "loss", "loss"), ("momentum", "update", "conv1.weight")]
+)
+def test_a_fast_path_that_differs_where_no_state_is_kept_in_full(what, stage, tensor, tmp_path):
+    settings = Settings(steps=14, epochs=10, dtype="float64")
+    found = compare_traces(*pair(tmp_path, LateRun(what), few(10), settings, gradients=14))
+    (cause,) = found.explanation.causes
+    assert (cause.key, cause.side, cause.step) == ("fast-path", "faulty", 6)
+    assert (cause.place.stage, cause.place.tensor) == (stage, tensor)
+    assert found.explanation.unknown == ()
+
+
+def test_a_difference_that_no_side_shows_by_itself_is_unknown(tmp_path):
+    """Of a buffer that is not kept in full a trace holds the norm, which is not held against the stages."""
+    settings = Settings(steps=STEPS, epochs=10, dtype="float64")
+    a, b = pair(tmp_path, oracle.impl, few(10), settings, gradients=STEPS)
+    norms = b.momentum_norms * np.where(b.counts == 5, 1.01, 1.0)[:, np.newaxis]
+    found = compare_traces(a, replace(b, momentum_norms=norms))
+    assert (found.outcome, found.explanation.causes) == ("differs", ())
+    (unknown,) = found.explanation.unknown
+    assert (unknown.step, unknown.place.stage, unknown.alone) == (4, "momentum", False)
+    assert str(unknown).startswith("unknown: honest and faulty are apart at step 4, momentum, ")
 
 
 def test_a_side_that_keeps_no_buffer_and_a_schedule_that_is_ignored(tmp_path):
@@ -276,7 +340,10 @@ def test_the_json_holds_the_cause(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
-        (lambda folder: (folder / "stages.safetensors").unlink(), "stages.safetensors cannot be read"),
+        (lambda folder: (folder / "stages.safetensors").unlink(), "stages.safetensors is missing"),
+        (lambda folder: (folder / "stages.json").unlink(), "stages.json is missing"),
+        (lambda folder: (folder / "gradients.npz").unlink(), "gradients.npz is missing"),
+        (lambda folder: (folder / "gradients.json").unlink(), "gradients.json is missing"),
         (
             lambda folder: (folder / "stages.safetensors").write_bytes(b"x"),
             "stages.safetensors was truncated or edited",
@@ -293,6 +360,98 @@ def test_damaged_stages_are_refused(spoil, problem, tmp_path):
     with pytest.raises(InputError) as caught:
         compare_traces(read_trace(tmp_path / "honest"), read_trace(copied))
     assert caught.value.problem.startswith(problem)
+
+
+def rename(old, new):
+    return lambda arrays: {key.replace(old, new): value for key, value in arrays.items()}
+
+
+def without(kind):
+    return lambda arrays: {key: value for key, value in arrays.items() if not key.startswith(kind)}
+
+
+def rewrite_stages(folder, change):
+    """Change the stages, with the SHA-256 that belongs to them everywhere."""
+    content = safetensors.numpy.save(change(safetensors.numpy.load_file(folder / STAGES)))
+    (folder / STAGES).write_bytes(content)
+    digest = json.loads((folder / "stages.json").read_text()) | {"sha256": hashlib.sha256(content).hexdigest()}
+    (folder / "stages.json").write_text(json.dumps(digest))
+    rewrite_manifest(folder, beside={**Manifest.read(folder).beside, STAGES: digest["sha256"]})
+
+
+@pytest.fixture(scope="module")
+def nesterov(tmp_path_factory):
+    """An honest side's trace and a faulty one's, from one seed and from another."""
+    folder = tmp_path_factory.mktemp("nesterov")
+    for seed in (0, 1):
+        settings = Settings(steps=4, epochs=10, dtype="float64", seed=seed)
+        pair(folder / str(seed), sgd_with(nesterov=True), few(10), settings, gradients=4)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (rename(".2.", ".9."), "is no tensor of its 4 steps"),
+        (rename(".2.", ".-2."), "is no tensor of its 4 steps"),
+        (rename("loss.", "losses."), "losses.0.loss is no tensor of its 4 steps"),
+        (rename("loss.2.loss", "loss.2.mean"), "step 2 has other tensors as loss than step 0"),
+        (rename("activations.3.", "activations.3.x"), "step 3 has other tensors as activations than step 0"),
+        (without("batch"), "step 0 has nothing as batch"),
+        (without("logits"), "step 0 has nothing as logits"),
+        (without("loss"), "step 0 has nothing as loss"),
+        (lambda arrays: {**arrays, "weights.1.fc1.bias": np.zeros(3)}, "weights.1.fc1.bias is (3,)"),
+    ],
+)
+def test_stages_that_are_whole_and_no_stages_are_refused(change, problem, nesterov, tmp_path):
+    copied = shutil.copytree(nesterov / "0" / "faulty", tmp_path / "copied")
+    rewrite_stages(copied, change)
+    with pytest.raises(InputError) as caught:
+        compare_traces(read_trace(nesterov / "0" / "honest"), read_trace(copied))
+    assert caught.value.problem.startswith("stages.safetensors does not hold what the format promises: ")
+    assert problem in caught.value.problem
+
+
+FIRST_STEPS = ("gradients.npz", "gradients.json", STAGES, "stages.json")
+
+
+@pytest.mark.parametrize("source", ["0/honest", "1/faulty"], ids=["side", "seed"])
+def test_first_steps_of_another_recording_are_refused(source, nesterov, tmp_path):
+    """Whole as they are, they would give another side's cause."""
+    copied = shutil.copytree(nesterov / "0" / "faulty", tmp_path / "copied")
+    for name in FIRST_STEPS:
+        shutil.copy(nesterov / source / name, copied / name)
+    with pytest.raises(InputError, match="stages.safetensors is of another recording, or was edited"):
+        compare_traces(read_trace(nesterov / "0" / "honest"), read_trace(copied))
+
+
+def test_first_steps_from_other_weights_are_refused(nesterov, tmp_path):
+    """Also where the manifest, as one of before, does not name the files."""
+    copied = shutil.copytree(nesterov / "0" / "faulty", tmp_path / "copied")
+    for name in FIRST_STEPS:
+        shutil.copy(nesterov / "1" / "faulty" / name, copied / name)
+    rewrite_manifest(copied, beside={})
+    with pytest.raises(InputError, match=r"gradients.npz is of another recording: it begins with other weights"):
+        compare_traces(read_trace(nesterov / "0" / "honest"), read_trace(copied))
+
+
+def test_first_steps_of_another_model_are_refused(nesterov, tmp_path, small):
+    settings = Settings(steps=4, epochs=10, dtype="float64")
+    record(Side(name="wide", implementation=Wide()), small, settings, tmp_path / "wide", gradients=4)
+    copied = shutil.copytree(nesterov / "0" / "faulty", tmp_path / "copied")
+    for name in FIRST_STEPS:
+        shutil.copy(tmp_path / "wide" / name, copied / name)
+    rewrite_manifest(copied, beside={})
+    with pytest.raises(InputError, match="its parameters in step 0 are not those of the manifest"):
+        compare_traces(read_trace(nesterov / "0" / "honest"), read_trace(copied))
+
+
+def test_a_manifest_without_first_steps_is_as_before(nesterov, tmp_path):
+    copied = shutil.copytree(nesterov / "0" / "faulty", tmp_path / "copied")
+    rewrite_manifest(copied, beside={})
+    assert "beside" not in json.loads((copied / "manifest.json").read_text())
+    found = compare_traces(read_trace(nesterov / "0" / "honest"), read_trace(copied))
+    assert keys_of(found) == {"nesterov"}
 
 
 def test_every_fault_here_is_in_the_catalogue():

@@ -9,8 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from parity import oracle
+from parity.contract import ParityError
 from parity.settings import Settings, Side
-from parity.trace import Manifest, compare_traces, read_trace, record
+from parity.trace import Manifest, compare_traces, read_gradients, read_trace, record
+from parity.trace.stages import read_stages
 from parity.trace.writer import CHUNK
 from tests.trace.fakes import DISK_FULL_AT, interrupted
 
@@ -97,3 +102,37 @@ def test_ctrl_c_keeps_every_step(small, tmp_path):
     assert (recording.manifest.ending, recording.manifest.complete) == ("interrupted", False)
     trace = read_trace(tmp_path / "trace")
     assert (len(trace.losses), len(trace.counts)) == (300, 300)
+
+
+class BreaksObserving:
+    """The oracle whose third observed step is not finished."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __getattr__(self, name):
+        return getattr(oracle.impl, name)
+
+    def observe(self, state, data, rows):
+        if state.steps == 2:
+            raise self.error
+        return oracle.impl.observe(state, data, rows)
+
+
+def observed(folder, dataset, error):
+    side = Side(name="x", implementation=BreaksObserving(error))
+    return record(side, dataset, Settings(steps=4, epochs=10, dtype="float64"), folder, gradients=4)
+
+
+def test_a_side_that_breaks_while_it_is_observed_leaves_nothing(small, tmp_path):
+    with pytest.raises(ParityError, match="no such kernel"):
+        observed(tmp_path / "trace", small, RuntimeError("no such kernel"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_steps_are_observed_keeps_those_that_were(small, tmp_path):
+    recording = observed(tmp_path / "trace", small, KeyboardInterrupt())
+    assert recording.exit_code == 130
+    assert (recording.manifest.ending, recording.manifest.steps) == ("interrupted", 0)
+    assert len(read_stages(tmp_path / "trace")[1]) == 2
+    assert len(read_gradients(tmp_path / "trace")[1]) == 2
