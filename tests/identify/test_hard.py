@@ -1,0 +1,175 @@
+"""Runs that once misled the search: each has one rule, drawn by hand, and the constants that it must give back."""
+
+import numpy as np
+import pytest
+
+from parity.bench.optimizers import Optimizer, Truth
+from parity.identify import identify
+from parity.identify.replay import Observed, replay, rounding_units
+from parity.identify.rule import Rule
+from parity.identify.run import recorded_run
+from parity.identify.simulate import decaying_sum
+from parity.identify.variables import Variables
+from tests.identify.runs import problem, recorded
+
+HARD = {
+    "a bound without torch's epsilon, behind nesterov's step": (
+        Truth(family="sgd", form="torch", nesterov=True, clip="exact", constants={"momentum": 0.67, "max_norm": 6.0}),
+        ("buffer", "torch"),
+    ),
+    "a bound that every step exceeds, and dampening": (
+        Truth(family="sgd", form="torch", clip="norm", constants={"momentum": 0.8, "dampening": 0.5, "max_norm": 1e-3}),
+        ("dampened", True),
+    ),
+    "a bound on summed gradients": (
+        Truth(
+            family="sgd",
+            form="torch",
+            decay="coupled",
+            clip="norm",
+            every=2,
+            summed=True,
+            constants={"momentum": 0.7, "weight_decay": 0.01, "max_norm": 2.0},
+        ),
+        ("clip", "sum"),
+    ),
+    "an accumulator that outweighs the gradients": (
+        Truth(family="adagrad", constants={"eps": 1e-6, "initial_accumulator": 100.0}),
+        ("scaling", "adagrad"),
+    ),
+    "b2 so near to 1 that it hardly shows": (
+        Truth(family="adam", constants={"b1": 0.9, "b2": 0.9999, "eps": 1e-6, "eps_root": 1e-6}),
+        ("epsilon", "both"),
+    ),
+    "a centred denominator, clipped by value": (
+        Truth(
+            family="rmsprop",
+            form="torch",
+            centered=True,
+            clip="value",
+            decay="constant",
+            constants={"alpha": 0.95, "momentum": 0.7, "eps": 1e-4, "clip_value": 0.2, "weight_decay": 1e-5},
+        ),
+        ("centered", True),
+    ),
+    "signs that climb": (
+        Truth(family="lion", maximize=True, constants={"b1": 0.7, "b2": 0.93}),
+        ("scaling", "lion"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_a_hard_run(name):
+    truth, (part, value) = HARD[name]
+    found = identify(*recorded(Optimizer(truth, lambda _: 1e-3).step, steps=40))
+    right = [member for member in found.members if member.form[part] == value]
+    assert right, found.rule
+    for constant in set(truth.constants) - {"b1", "b2", "max_norm", "weight_decay", "initial_accumulator"}:
+        assert right[0].constants[constant] == pytest.approx(truth[constant], rel=1e-5)
+
+
+def test_a_step_without_a_gradient_in_a_run_that_is_always_clipped():
+    def clipped(parameters, gradients):
+        norm = np.sqrt(sum(np.sum(np.square(g)) for g in gradients.values()))
+        return {name: p - 1e-3 * gradients[name] / max(norm, 1e-300) for name, p in parameters.items()}
+
+    start, gradients = problem()
+    states, steps = [start], []
+    for t in range(12):
+        step = {name: g * (t != 3) for name, g in gradients(states[-1]).items()}
+        states.append(clipped(states[-1], step))
+        steps.append(step)
+    found = identify(states, steps)
+    (member,) = found.members
+    assert member.form["clip"] == "exact"
+    assert member.constants["max_norm"] * member.constants["schedule.lr"] == pytest.approx(1e-3)
+    assert member.errors["max_norm"] is None
+
+
+def test_signs_of_the_gradient_itself_are_clipping_by_value():
+    def step(parameters, gradients):
+        return {name: p - 0.1 * np.clip(gradients[name], -1e-9, 1e-9) for name, p in parameters.items()}
+
+    (member,) = identify(*recorded(step, steps=12)).members
+    assert member.name == "SGD, clipping by value"
+    assert member.errors["clip_value"] is None
+    assert "this run does not show clip_value" in member.torch
+
+
+def test_few_signs_bound_no_rate():
+    truth = Truth(family="lion", constants={"b1": 0.9, "b2": 0.99})
+    (member,) = identify(*recorded(Optimizer(truth, lambda _: 0.01).step, steps=4)).members
+    for name in ("b1", "b2"):
+        error = member.errors[name]
+        assert error is None or abs(member.constants[name] - truth[name]) < 5 * error
+
+
+def test_parallel_gradients_are_said():
+    start, _ = problem()
+    step = {name: np.random.default_rng(5).normal(size=value.shape) for name, value in start.items()}
+    states = [start]
+    for _ in range(6):
+        states.append({name: p - 0.1 * step[name] for name, p in states[-1].items()})
+    assert any("all gradients are parallel" in line for line in identify(states, [step] * 6).advice)
+
+
+def test_standard_errors_are_neither_too_small_nor_too_large():
+    """Over runs in float32, an epsilon lies within four of its errors, and within one in about two of three."""
+    truth = Truth(family="adam", constants={"b1": 0.8, "b2": 0.95, "eps": 1e-4})
+    off = []
+    for seed in range(12):
+        optimizer = Optimizer(truth, lambda _: 1e-3)
+        member = identify(*recorded(optimizer.step, dtype="float32", steps=30, seed=seed)).members[0]
+        off.append(abs(member.constants["eps"] - 1e-4) / member.errors["eps"])
+    assert max(off) < 4
+    assert sum(value < 1 for value in off) >= 3
+    assert sum(value < 0.1 for value in off) <= 6
+
+
+RULES = (
+    Rule(buffer="keras", nesterov=True, decay="decoupled", clip="norm"),
+    Rule(scaling="adam", epsilon="both", decay="coupled"),
+    Rule(scaling="rms", buffer="keras", centered=True, epsilon="outside", clip="value"),
+    Rule(scaling="adagrad", epsilon="inside", initial=True, decay="constant"),
+    Rule(buffer="torch", dampened=True, clip="exact"),
+)
+CONSTANTS = {"momentum": 0.8, "dampening": 0.3, "b1": 0.85, "b2": 0.97, "alpha": 0.93, "eps": 1e-3, "eps_root": 1e-4}
+CONSTANTS |= {"initial_accumulator": 0.2, "max_norm": 5.0, "clip_value": 0.4, "weight_decay": np.array([0.01, 0.02])}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("skipping", [False, True])
+def test_derivatives_by_complex_steps_are_those_of_differences(rule, skipping):
+    states, gradients = recorded(Optimizer(Truth(family="sgd"), lambda _: 0.05).step, steps=12)
+    if skipping:
+        gradients[4] = {**gradients[4], "bias": None}
+        states[5] = {**states[5], "bias": states[4]["bias"]}
+        for state in states[6:]:
+            state["bias"] = state["bias"] - (states[6]["bias"] - states[5]["bias"])
+    run = recorded_run(states, [{k: v for k, v in step.items() if v is not None} for step in gradients])
+    observed = Observed(run, rounding_units(run))
+    constants = {name: CONSTANTS[name] for name in rule.constants}
+    variables = Variables.of(rule, run, constants)
+    x = variables.pack(constants)
+
+    def residual(x):
+        return replay(rule, {**constants, **variables.unpack(x)}, observed).residual
+
+    for unit in np.eye(len(x)):
+        exact = residual(x + 1e-30j * unit).imag / 1e-30
+        step = 1e-7
+        nearly = (residual(x + step * unit) - residual(x - step * unit)) / (2 * step)
+        # A central difference is off by rounding over its step, and by its square times the third derivative.
+        rounding = 8 * np.finfo(float).eps / step * np.abs(residual(x)).max()
+        allowed = 1e-4 * np.abs(exact).max() + rounding
+        assert np.abs(exact - nearly).max() <= allowed
+
+
+def test_a_decaying_sum_in_blocks_is_its_recursion():
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    y, expected = np.zeros(3), []
+    for row in x:
+        y = 0.97 * y + row
+        expected.append(y)
+    np.testing.assert_allclose(decaying_sum(0.97, x), expected, rtol=0, atol=1e-13 * np.abs(expected).max())
