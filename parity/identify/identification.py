@@ -182,9 +182,12 @@ def _member(found: Found, run: RecordedRun) -> Member:
         error = float(np.max(np.asarray(fit.errors.get(DECAY, np.inf))))
         errors[DECAY] = _error(error, constants[DECAY], run.eps)
     constants |= {f"schedule.{name}": value for name, value in schedule.constants.items() if isinstance(value, float)}
-    lr_error = np.where(np.isfinite(found.lr_error), np.hypot(found.lr_error, run.eps * np.abs(found.lr)), np.inf)
+    own = np.hypot(found.lr_error, run.eps * np.abs(found.lr))
+    lr_error = np.where(np.isfinite(own), np.hypot(own, found.lr_pull), np.inf)
     if schedule.name == "constant":
-        precise = 1 / np.sqrt(np.sum(1 / np.maximum(lr_error, 1e-300) ** 2))
+        told = 1 / np.maximum(own, 1e-300) ** 2
+        # Each step tells of the rate by itself; what the constants' errors make of it is the same in all.
+        precise = np.hypot(1 / np.sqrt(np.sum(told)), np.sum(told * found.lr_pull) / np.sum(told))
         errors["schedule.lr"] = _error(float(precise), schedule.rates[0], run.eps)
     text = equation(rule, decays, names)
     return Member(

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,8 @@ class Found:
         decay: which tensors decay.
         schedule: of its learning rates.
         lr: (updates,) as measured.
-        lr_error: (updates,) standard errors.
+        lr_error: (updates,) standard errors, were the constants known.
+        lr_pull: (updates,) what one standard error of the constants makes of them, in all steps together.
         level: the largest root mean square of any tensor in any step, in units of rounding; in the end of all elements.
         worst: the tensor and the update where that is.
     """
@@ -65,6 +67,7 @@ class Found:
     schedule: Schedule
     lr: Array
     lr_error: Array
+    lr_pull: Array
     level: float
     worst: tuple[str, int]
 
@@ -296,6 +299,21 @@ def _clipped(found: Found) -> list[Found]:
     return variants
 
 
+def _pull(found: Fit) -> Array:
+    """(steps,) how far the rates move with the constants, each of these by one of its errors."""
+    squares = np.zeros(found.observed.run.steps)
+    for name, error in found.errors.items():
+        sigma = np.asarray(error, np.float64)
+        known = np.where(np.isfinite(sigma) & (sigma < UNKNOWN), sigma, 0.0)
+        if known.any():
+            moved = {**found.constants, name: cast(Array, found.constants[name] + 1j * TINY * known)}
+            squares += np.square(np.imag(replay(found.rule, moved, found.observed).lr) / TINY)
+    return np.sqrt(squares)
+
+
+UNKNOWN, TINY = 1e100, 1e-30
+
+
 def _bound_error(found: Fit, run: RecordedRun) -> Array:
     """(steps,) the relative error that the bound's own leaves in the rates of the steps that are clipped.
 
@@ -327,6 +345,7 @@ def _replayed(found: Fit, observed: Observed, decay: Decay | None) -> Found:
         schedule=schedule,
         lr=whole.lr,
         lr_error=error,
+        lr_pull=_pull(found) if found.rule.scaling != "lion" else np.zeros(run.steps),
         level=float(levels.max()),
         worst=(run.names[tensor], int(step)),
     )

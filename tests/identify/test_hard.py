@@ -127,6 +127,19 @@ def test_standard_errors_are_neither_too_small_nor_too_large():
     assert sum(value < 0.1 for value in off) <= 6
 
 
+def test_the_rates_error_holds_what_an_epsilon_that_is_hardly_known_makes_of_it():
+    """Gradients far below epsilon: the rate is known only with it, a thousand times worse than each step says."""
+    rng = np.random.default_rng(3)
+    states, steps = [{"w": rng.normal(size=60)}], []
+    optimizer = Optimizer(Truth(family="adam", constants={"b1": 0.9, "b2": 0.999, "eps": 1e-3}), lambda _: 0.01)
+    for _ in range(12):
+        steps.append({"w": 1e-4 * rng.normal(size=60)})
+        states.append(optimizer.step(states[-1], steps[-1]))
+    (member, *_) = identify(states, steps).members
+    assert abs(member.constants["schedule.lr"] - 0.01) < 4 * member.errors["schedule.lr"]
+    assert member.errors["schedule.lr"] < 1e-12
+
+
 RULES = (
     Rule(buffer="keras", nesterov=True, decay="decoupled", clip="norm"),
     Rule(scaling="adam", epsilon="both", decay="coupled"),
