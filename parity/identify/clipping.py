@@ -53,7 +53,7 @@ def clipped_schedule(rates: Array, errors: Array, rule: Rule, run: RecordedRun) 
 
 def _times(errors: Array, factors: Array) -> Array:
     """The errors of rates times these; what is not known stays so."""
-    return np.where(np.isfinite(errors), errors, 0.0) * factors + np.where(np.isfinite(errors), 0.0, np.inf)
+    return np.multiply(errors, factors, out=np.full_like(errors, np.inf), where=np.isfinite(errors))
 
 
 def _limits(

@@ -11,13 +11,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from parity.identify.fit import UNSEEN
 from parity.identify.rule import BY_NORM, DECAY, Rule
 from parity.identify.search import Found
 
-__all__ = ["UNSEEN", "optax_line", "torch_line"]
-
-UNSEEN = 1e100
-"""A larger error stands for none at all: the run says nothing of the constant."""
+__all__ = ["optax_line", "torch_line"]
 
 
 def torch_line(found: Found, names: Sequence[str], every: int) -> str:

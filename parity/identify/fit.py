@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from parity.identify.derivatives import jacobian
 from parity.identify.replay import LOST, Observed, Replay, group_levels, nudged, replay
 from parity.identify.rule import DECAY, Constants, Rule
 from parity.identify.run import Array
 from parity.identify.variables import Variables, settled_bound
 
-__all__ = ["LIMIT", "Fit", "constants_on", "fit", "passes"]
+__all__ = ["LIMIT", "UNSEEN", "Fit", "constants_on", "fit", "passes"]
 
 LIMIT = 2.0
 """The largest root mean square of a tensor's residuals in a step, in units of rounding, that is rounding. A unit is a
@@ -29,8 +30,8 @@ what the learning rates absorb to 16 digits of residuals of 1e14 units."""
 _HOPELESS = 1e6
 """Units that no amplification of rounding explains."""
 
-STEP = 1e-30
-"""Of the derivatives, along the imaginary axis: its square is nothing beside variables of order one."""
+UNSEEN = 1e100
+"""A larger error stands for none at all: the run says nothing of the constant."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +167,7 @@ def _jacobian(residual: Callable[[Array], Array], x: Array) -> Array:
 
     Differences would drown: a constant that is hardly seen moves the residuals by less than their rounding.
     """
-    columns = np.stack([residual(x + 1j * STEP * unit).imag / STEP for unit in np.eye(len(x))], axis=1)
+    columns = jacobian(residual, x)
     columns = np.where(np.isfinite(columns) & (np.abs(columns) < LOST), columns, 0.0)
     return np.where(np.sqrt(np.mean(np.square(columns), axis=0)) > INVISIBLE, columns, 0.0)
 

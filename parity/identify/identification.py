@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 from parity.contract import InputError
 from parity.identify.accumulation import accumulated, steps_to_an_update
 from parity.identify.advice import advice, notes
-from parity.identify.constructors import UNSEEN, optax_line, torch_line
+from parity.identify.constructors import optax_line, torch_line
 from parity.identify.equation import equation
+from parity.identify.fit import UNSEEN
 from parity.identify.rule import DECAY
 from parity.identify.run import RecordedRun, recorded_run
 from parity.identify.search import Found, search

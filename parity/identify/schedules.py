@@ -23,6 +23,7 @@ from functools import partial
 
 import numpy as np
 
+from parity.identify.derivatives import jacobian
 from parity.identify.run import Array
 
 __all__ = ["Schedule", "name_schedule"]
@@ -167,17 +168,13 @@ def _refined(
         left = (formula(t, x) - rates) * weights
         return np.where(np.isfinite(left), left, 1e3)
 
-    def slopes(x: Array) -> Array:  # by complex steps
-        columns = [residual(x + 1e-30j * unit).imag / 1e-30 for unit in np.eye(len(x))]
-        return np.stack(columns, axis=1)
-
     point = np.asarray(start, np.float64)
     with np.errstate(all="ignore"):
         for tolerance, evaluations in ((1e-4, 15), (1e-15, 80)):
             solved = least_squares(
                 residual,
                 point,
-                jac=slopes,
+                jac=partial(jacobian, residual),
                 method="lm",
                 x_scale="jac",
                 ftol=tolerance,

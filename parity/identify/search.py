@@ -15,15 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from parity.identify.candidates import candidates, decayed
 from parity.identify.clipping import clipped_schedule
+from parity.identify.derivatives import along
 from parity.identify.explore import Exploration
-from parity.identify.fit import LIMIT, Fit, constants_on, fit, passes
+from parity.identify.fit import LIMIT, UNSEEN, Fit, constants_on, fit, passes
 from parity.identify.lion import beta_errors, follows_gradient, lion_betas
 from parity.identify.masks import Decay, decaying, settle_decay
 from parity.identify.noise import measured_noise
@@ -95,12 +96,12 @@ def search(run: RecordedRun, moving: Sequence[str]) -> tuple[list[Found], list[F
     screen = observed.of(_largest_tensor(trained, SCREEN))
     settle = observed.of(_spread_elements(trained, SETTLE))
     signs = _explained([_lion(observed, lead)], observed, settle)
-    if signs := _simplest(signs, observed):
-        # Where the gradient's own sign is the update's, so is clipping of every element.
-        alike = [rule for rule in candidates(False) if rule.scaling == "none"] if follows_gradient(observed) else []
+    if signs and follows_gradient(observed):  # as it does where every element is clipped
+        alike = [rule for rule in candidates(False) if rule.scaling == "none"]
         for classes in Exploration(screen, lead, alike, None).neighbourhoods():
-            signs += _simplest(_explained(classes, observed, settle), observed)
-        return _simplest(signs, observed), []
+            signs += _explained(classes, observed, settle)
+    if simplest := _simplest(signs, observed):
+        return simplest, []
     linear, kept = _linearly(observed)
     nearest: list[Fit] = []
     for kind in (True, False) if linear else (linear,):  # a denominator that hardly changes looks linear too
@@ -301,17 +302,17 @@ def _clipped(found: Found) -> list[Found]:
 
 def _pull(found: Fit) -> Array:
     """(steps,) how far the rates move with the constants, each of these by one of its errors."""
+
+    def rates_at(name: str, value: Array) -> Array:
+        return replay(found.rule, {**found.constants, name: value}, found.observed).lr
+
     squares = np.zeros(found.observed.run.steps)
     for name, error in found.errors.items():
         sigma = np.asarray(error, np.float64)
-        known = np.where(np.isfinite(sigma) & (sigma < UNKNOWN), sigma, 0.0)
+        known = np.where(sigma < UNSEEN, sigma, 0.0)
         if known.any():
-            moved = {**found.constants, name: cast(Array, found.constants[name] + 1j * TINY * known)}
-            squares += np.square(np.imag(replay(found.rule, moved, found.observed).lr) / TINY)
+            squares += np.square(along(partial(rates_at, name), np.asarray(found.constants[name]), known))
     return np.sqrt(squares)
-
-
-UNKNOWN, TINY = 1e100, 1e-30
 
 
 def _bound_error(found: Fit, run: RecordedRun) -> Array:

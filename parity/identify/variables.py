@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
 
+from parity.identify.derivatives import along
 from parity.identify.rule import DECAY, Constants, Rule
 from parity.identify.run import Array, RecordedRun
 
@@ -120,17 +122,19 @@ class Variables:
                 constants[name] = np.exp(min(x[place], 300.0, key=np.real))
         return constants
 
+    def _constant(self, name: str, x: Array) -> Array:
+        return np.asarray(self.unpack(x)[name])
+
     def errors(self, x: Array, errors: Array) -> dict[str, float | Array]:
         """Errors of the variables as errors of the constants."""
-        turned = cast(Array, x + 1e-30j)
-        slopes = {name: np.abs(np.imag(np.asarray(value))) for name, value in self.unpack(turned).items()}
         constants: dict[str, float | Array] = {}
         for place, name in enumerate(self.names):
             if name == DECAY:
                 spread = np.abs(self.groups) @ np.nan_to_num(errors[place:], posinf=1e300)
                 constants[name] = np.where(self.groups.any(axis=1), spread, 0)
             else:
-                constants[name] = float(errors[place] * (slopes[name] / 1e-30))
+                slope = along(partial(self._constant, name), x, np.ones_like(x))
+                constants[name] = float(errors[place] * np.abs(slope))
         return constants
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from parity.contract import SGD, initial_weights
+from parity.contract import SGD, StepLR, initial_weights
 from parity.explain import Evidence, Explanation, explain_side
 from parity.lane import Lane
 from parity.oracle import Operations, Oracle, impl
@@ -12,6 +12,16 @@ from parity.oracle.layers import normalise
 from parity.oracle.sgd import sgd_update
 from parity.problem import cnn_problem
 from parity.settings import Settings, Side
+
+SGDS = (
+    SGD(),
+    SGD(momentum=0.0, weight_decay=0.1),
+    SGD(dampening=0.3, weight_decay=0.01, maximize=True),
+    SGD(nesterov=True, weight_decay=0.01, decay_biases=False),
+    SGD(schedule=StepLR(step_size=1, gamma=0.5, every=3), clip_norm=0.5),
+    SGD(clip_value=0.01),
+)
+"""What an honest side may be asked for."""
 
 SIZES = (4, 4, 2, 4, 4, 2)  # an epoch ends after the third
 

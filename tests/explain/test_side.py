@@ -10,23 +10,13 @@ from parity.explain.relayout import round_to
 from parity.oracle import layers
 from parity.oracle.layers import normalise
 from parity.oracle.sgd import clip_gradients, sgd_update
-from tests.explain.steps import HONEST, evidence, explained, oracle, sgd_with, stepping
+from tests.explain.steps import HONEST, SGDS, evidence, explained, oracle, sgd_with, stepping
 
 DECAYED = SGD(lr=0.01, weight_decay=0.01)
 WEIGHTS_DECAYED = replace(DECAYED, decay_biases=False)
 
 
-@pytest.mark.parametrize(
-    "sgd",
-    [
-        SGD(),
-        SGD(momentum=0.0, weight_decay=0.1),
-        SGD(dampening=0.3, weight_decay=0.01, maximize=True),
-        SGD(nesterov=True, weight_decay=0.01, decay_biases=False),
-        SGD(schedule=StepLR(step_size=1, gamma=0.5, every=3), clip_norm=0.5),
-        SGD(clip_value=0.01),
-    ],
-)
+@pytest.mark.parametrize("sgd", SGDS)
 def test_an_honest_side_needs_no_explanation(sgd, small):
     found = explained(HONEST, small, sgd=sgd)
     assert (found.causes, found.unknown) == ((), ())

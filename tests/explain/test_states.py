@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.contract import SGD, StepLR, initial_weights
+from parity.contract import initial_weights
 from parity.explain import explain_start, explain_states
 from parity.explain.alternatives import alternatives
 from parity.explain.network import NODES, output_of
@@ -14,7 +14,7 @@ from parity.oracle import layers
 from parity.oracle.layers import normalise
 from parity.oracle.sgd import sgd_update
 from parity.trace.projection import Projector
-from tests.explain.steps import HONEST, evidence, oracle, sgd_with, stepping
+from tests.explain.steps import HONEST, SGDS, evidence, oracle, sgd_with, stepping
 from tests.explain.test_rates import ClipsUpdates, by_norm
 from tests.explain.test_side import forgetful, strange, summed
 
@@ -35,17 +35,7 @@ def states(implementation, dataset, **keywords):
     return explain_states(replace(whole, traces=tuple(kept)))
 
 
-@pytest.mark.parametrize(
-    "sgd",
-    [
-        SGD(),
-        SGD(momentum=0.0, weight_decay=0.1),
-        SGD(dampening=0.3, weight_decay=0.01, maximize=True),
-        SGD(nesterov=True, weight_decay=0.01, decay_biases=False),
-        SGD(schedule=StepLR(step_size=1, gamma=0.5, every=3), clip_norm=0.5),
-        SGD(clip_value=0.01),
-    ],
-)
+@pytest.mark.parametrize("sgd", SGDS)
 def test_an_honest_side_has_no_cause(sgd, small):
     assert states(HONEST, small, sgd=sgd) == []
 
