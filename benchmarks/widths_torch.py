@@ -1,4 +1,4 @@
-"""Programs of several widths for `python -m parity.bench calibration`, in torch; widths_jax.py has their twins.
+"""Programs of several widths for `python -m parity.measurements calibration`, in torch; widths_jax.py has their twins.
 
 `mlp_16` is a two-layer perceptron of width 16, `conv_8` a small convolutional network of 8 filters; any width will do.
 """

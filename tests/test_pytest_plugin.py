@@ -21,7 +21,7 @@ from parity.data import Dataset
 from parity.settings import Settings
 from parity.testing import assert_parity
 from tests.conftest import small_arrays
-from tests.bench.sides import with_lr
+from tests.measurements.sides import with_lr
 
 DATA = Dataset(name="small", origin="random images", **small_arrays())
 SETTINGS = Settings(device="cpu")

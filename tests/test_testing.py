@@ -17,7 +17,7 @@ from parity.prepare import prepare
 from parity.render.check import check_lines
 from parity.settings import Settings, Side
 from parity.testing import DisparityError, assert_parity
-from tests.bench.sides import with_lr
+from tests.measurements.sides import with_lr
 from tests.test_check import Raises, RunsOtherwise, changed
 from tests.torch_impl import programs
 

@@ -6,8 +6,8 @@ same float32 values, so that errors do not pile up, and each figure is the media
 flipped ReLU (see `parity.compare.flips`) does not decide.
 
 1. |A32 - B32| <= k sqrt(e_A^2 + e_B^2 + n^2) in the median step, where n is the null level: how far a side moves when
-   its weights move by one unit in the last place. K is fitted on honest pairs (`python -m parity.bench calibration
-   --part fit`): the ratio that one check in 10,000 would reach. By the triangle inequality |A32 - B32| is at most
+   its weights move by one unit in the last place. K is fitted on honest pairs (`python -m parity.measurements
+   calibration --part fit`): the ratio that one check in 10,000 would reach. By the triangle inequality |A32 - B32| is at most
    e_A + e_B + |A64 - B64|, hence k at most sqrt(2); the fit gives that bound, because errors of few elements are each
    other's opposites now and then. So this rule says that the float64 runs of the two sides are the same reference here
    too, and (2) says how large the errors may be.

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from parity.bench.drill import DRILL
-from parity.bench.part import Bench
 from parity.cli import cli
 from parity.contract import InputError
 from parity.data import Dataset
 from parity.drill.score import Drilled
+from parity.measurements.drill import DRILL
+from parity.measurements.part import Bench
 from parity.render.drill import result_lines
 from tests.conftest import small_arrays
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from parity.bench.optimizers import Optimizer, Truth
 from parity.identify import identify
 from parity.identify.replay import Observed, replay, rounding_units
 from parity.identify.rule import Rule
 from parity.identify.run import recorded_run
 from parity.identify.simulate import decaying_sum
 from parity.identify.variables import Variables
+from parity.measurements.optimizers import Optimizer, Truth
 from tests.identify.runs import problem, recorded
 
 HARD = {

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from parity.bench.optimizers import Optimizer, Truth
 from parity.contract import InputError
 from parity.identify import identify, load_run, save_run
+from parity.measurements.optimizers import Optimizer, Truth
 from tests.identify.runs import recorded
 
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from parity.bench.optimizers import Optimizer, Truth
-from parity.bench.part import Bench, Conclusion, Part, Trial
-from parity.bench.recorded import KnownRun, draw_run
 from parity.identify import Identification, Member, identify
+from parity.measurements.optimizers import Optimizer, Truth
+from parity.measurements.part import Bench, Conclusion, Part, Trial
+from parity.measurements.recorded import KnownRun, draw_run
 
 __all__ = ["PARTS"]
 

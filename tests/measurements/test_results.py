@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from parity.bench.calibration import measure_part, results_of
-from parity.bench.part import Bench, Conclusion, Part
 from parity.contract import InputError
+from parity.measurements.calibration import measure_part, results_of
+from parity.measurements.part import Bench, Conclusion, Part
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,12 +36,12 @@ def bench(small):
 
 def test_the_file_holds_everything_that_is_needed_to_read_it(bench, tmp_path):
     out = tmp_path / "out.json"
-    entry = measure_part(part(squares), bench, range(4), out, command=("python", "-m", "parity.bench"))
+    entry = measure_part(part(squares), bench, range(4), out, command=("python", "-m", "parity.measurements"))
     document = json.loads(out.read_text())
     assert document == {"format": "parity.calibration/1", "parts": {"counted": entry}}
     assert entry["trials"] == [{"number": n, "value": n**2} for n in range(4)]
     assert entry["met"] is entry["complete"] is True
-    assert entry["command"] == ["python", "-m", "parity.bench"]
+    assert entry["command"] == ["python", "-m", "parity.measurements"]
     assert entry["environment"]["packages"]["numpy"]
     assert entry["configuration"]["steps"] == 3
     assert entry["configuration"]["data"]["sha256"] == bench.dataset.fingerprint()
@@ -118,7 +118,18 @@ def test_another_file_is_refused_and_left_alone(text, problem, bench, tmp_path):
 
 def command(data, out, *arguments):
     sides = ["--sides", "torch_impl:eager", "parity.oracle", "--part", "float64-long"]
-    return [sys.executable, "-m", "parity.bench", "calibration", "--data", data, "--out", out, *sides, *arguments]
+    return [
+        sys.executable,
+        "-m",
+        "parity.measurements",
+        "calibration",
+        "--data",
+        data,
+        "--out",
+        out,
+        *sides,
+        *arguments,
+    ]
 
 
 def bench_command(*arguments, **keywords):
@@ -147,7 +158,7 @@ def test_a_killed_command_goes_on_where_it_stood(small_npz, tmp_path):
 
 def test_exit_codes(small_npz, tmp_path):
     data = str(small_npz)
-    faulty = ("--sides", "tests.bench.sides:other_lr", "parity.oracle", "--steps", "5", "--seeds", "1")
+    faulty = ("--sides", "tests.measurements.sides:other_lr", "parity.oracle", "--steps", "5", "--seeds", "1")
     done = bench_command(data, str(tmp_path / "out.json"), *faulty)
     assert done.returncode == 1, done.stderr
     assert "float64-long: NOT MET" in done.stdout
@@ -158,6 +169,6 @@ def test_exit_codes(small_npz, tmp_path):
     ):
         done = bench_command(*arguments)
         assert done.returncode == 2
-        assert done.stderr.startswith("parity.bench: ")
+        assert done.stderr.startswith("parity.measurements: ")
         assert problem in done.stderr
         assert done.stderr.count("\n") == 1

@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from parity.bench.draws import GROUPS, learnt, reshuffled, sampled_problem
-from parity.bench.part import Bench, Conclusion, Part, Trial, figures, pair_of
 from parity.checking import STEPS, Check, check
 from parity.compare import Rounding
 from parity.compare.rounding import CAP, K
+from parity.measurements.draws import GROUPS, learnt, reshuffled, sampled_problem
+from parity.measurements.part import Bench, Conclusion, Part, Trial, figures, pair_of
 from parity.prepare import Prepared, prepare
 from parity.run import resolve_sides
 from parity.settings import Settings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from parity.bench.part import Bench, Conclusion, Part, Trial
 from parity.drill import BENIGN, CATALOGUE, OUTSIDE, Benign, Drilled, Fault, drill, rates, subject_of
+from parity.measurements.part import Bench, Conclusion, Part, Trial
 
 __all__ = ["DRILL"]
 
@@ -64,4 +64,4 @@ DRILL = (
     _part("outside", OUTSIDE, f"porting mistakes that no catalogue holds: {_FOUND}"),
     _part("benign", BENIGN, "the same mathematics in other words: no false alarm, in float64 and float32"),
 )
-"""The parts of `python -m parity.bench drill`."""
+"""The parts of `python -m parity.measurements drill`."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.bench.draws import choose
-from parity.bench.optimizers import Optimizer, Truth
 from parity.contract import SGD, Stream, initial_weights
 from parity.data import Dataset
+from parity.measurements.draws import choose
+from parity.measurements.optimizers import Optimizer, Truth
 from parity.oracle import impl as oracle
 
 __all__ = ["STEPS", "KnownRun", "draw_run"]

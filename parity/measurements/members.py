@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from statistics import median
 
-from parity.bench.part import Bench, Conclusion, Part, Trial, pair_of, seconds_in_turns
 from parity.contract import initial_weights
 from parity.data import Loader
 from parity.lane import Lane
+from parity.measurements.part import Bench, Conclusion, Part, Trial, pair_of, seconds_in_turns
 from parity.problem import cnn_problem
 from parity.running.ensemble import start_members
 from parity.running.lockstep import CHUNK

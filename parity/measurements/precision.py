@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from parity.bench.draws import GROUPS, choose, draw_sgd, sampled_problem
-from parity.bench.part import Bench, Conclusion, Part, Trial, figures, pair_of
 from parity.checking import STEPS, Check, check
 from parity.contract import SGD, Stream
+from parity.measurements.draws import GROUPS, choose, draw_sgd, sampled_problem
+from parity.measurements.part import Bench, Conclusion, Part, Trial, figures, pair_of
 from parity.settings import Settings
 
 __all__ = ["PRECISION"]

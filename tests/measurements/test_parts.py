@@ -6,23 +6,23 @@ import time
 import numpy as np
 import pytest
 
-from parity.bench import overhead, perturbed
-from parity.bench.calibration import EMULATED, PARTS, PROGRAMS
-from parity.bench.clean import CLEAN, FIT, fitted_k
-from parity.bench.draws import GROUPS, learnt, reshuffled, sampled_problem
-from parity.bench.long import FLOAT32, FLOAT64, float32_is_met, float64_is_met, loss_gaps
-from parity.bench.members import COUNT, MEMBERS
-from parity.bench.overhead import OVERHEAD
-from parity.bench.part import Bench, pair_of
-from parity.bench.perturbations import PERTURBATIONS
-from parity.bench.perturbed import STAGES, Fault, Perturbed
-from parity.bench.precision import PRECISION
 from parity.contract import CNN_PARAMETERS, SGD, Implementation, initial_weights
 from parity.lane import Lane
+from parity.measurements import overhead, perturbed
+from parity.measurements.calibration import EMULATED, PARTS, PROGRAMS
+from parity.measurements.clean import CLEAN, FIT, fitted_k
+from parity.measurements.draws import GROUPS, learnt, reshuffled, sampled_problem
+from parity.measurements.long import FLOAT32, FLOAT64, float32_is_met, float64_is_met, loss_gaps
+from parity.measurements.members import COUNT, MEMBERS
+from parity.measurements.overhead import OVERHEAD
+from parity.measurements.part import Bench, pair_of
+from parity.measurements.perturbations import PERTURBATIONS
+from parity.measurements.perturbed import STAGES, Fault, Perturbed
+from parity.measurements.precision import PRECISION
 from parity.prepare import prepare
 from parity.settings import Settings
 
-EAGER, ORACLE, OTHER_LR = "torch_impl:eager", "parity.oracle", "tests.bench.sides:other_lr"
+EAGER, ORACLE, OTHER_LR = "torch_impl:eager", "parity.oracle", "tests.measurements.sides:other_lr"
 TF32 = "torch_impl.emulated:tf32"
 
 
@@ -56,7 +56,7 @@ def test_float64_agrees_or_does_not(bench):
     assert 0 < found.summary["largest_loss"] < 1e-13
     assert found.summary["least_equal_predictions"] == 1
     # A learning rate off by 1e-8 passes the judgement of a plot, and not this bar.
-    trials, found = measured(FLOAT64, between(bench, "tests.bench.sides:nearly", ORACLE), [0])
+    trials, found = measured(FLOAT64, between(bench, "tests.measurements.sides:nearly", ORACLE), [0])
     assert not found.met
     assert 1e-11 < found.summary["largest_parameters"] < 1e-6
 
@@ -185,7 +185,7 @@ def test_a_perturbation_below_rounding_is_missed(bench, monkeypatch):
 
 
 def test_a_find_in_another_place_is_none(bench):
-    trials, found = measured(PERTURBATIONS, dataclasses.replace(bench, partner="tests.bench.sides:bgr"), [0])
+    trials, found = measured(PERTURBATIONS, dataclasses.replace(bench, partner="tests.measurements.sides:bgr"), [0])
     assert trials[0]["at"] == "step 0, batch, images"
     assert (found.met, found.summary["numbers_of_missed"]) == (False, [0])
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from parity.bench.part import Bench, Conclusion, Part, Trial, pair_of, seconds_in_turns
 from parity.contract import initial_weights
 from parity.data import Loader
 from parity.lane import Lane
+from parity.measurements.part import Bench, Conclusion, Part, Trial, pair_of, seconds_in_turns
 from parity.pair import start_pair
 from parity.problem import cnn_problem
 from parity.running.history import Run

@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from parity.bench.draws import GROUPS, choose, draw_sgd, sampled_problem
-from parity.bench.part import Bench, Conclusion, Part, Trial, figures
-from parity.bench.perturbed import STAGES, Fault, Perturbed
 from parity.checking import check_batches
 from parity.checking.ladder import Climb, climb
 from parity.contract import CNN_PARAMETERS, SGD, Stream
+from parity.measurements.draws import GROUPS, choose, draw_sgd, sampled_problem
+from parity.measurements.part import Bench, Conclusion, Part, Trial, figures
+from parity.measurements.perturbed import STAGES, Fault, Perturbed
 from parity.pair import start_pair
 from parity.problem import Problem
 from parity.registry import resolve

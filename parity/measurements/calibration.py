@@ -10,18 +10,18 @@ from typing import Any, NoReturn
 
 import click
 
-from parity.bench import identification as identified
-from parity.bench.clean import CLEAN, FIT
-from parity.bench.drill import DRILL
-from parity.bench.long import FLOAT32, FLOAT64
-from parity.bench.members import MEMBERS
-from parity.bench.overhead import OVERHEAD
-from parity.bench.part import Bench, Part
-from parity.bench.perturbations import PERTURBATIONS
-from parity.bench.precision import PRECISION
-from parity.bench.results import Results, configuration
 from parity.contract import InputError, ParityError
 from parity.data import check_writable, load_data
+from parity.measurements import identification as identified
+from parity.measurements.clean import CLEAN, FIT
+from parity.measurements.drill import DRILL
+from parity.measurements.long import FLOAT32, FLOAT64
+from parity.measurements.members import MEMBERS
+from parity.measurements.overhead import OVERHEAD
+from parity.measurements.part import Bench, Part
+from parity.measurements.perturbations import PERTURBATIONS
+from parity.measurements.precision import PRECISION
+from parity.measurements.results import Results, configuration
 
 __all__ = ["PARTS", "cli", "main", "measure_part", "results_of"]
 
@@ -45,7 +45,7 @@ _FILE = click.Path(path_type=Path)
 def main() -> NoReturn:
     """Run the command line; what the user can mend is one line. Exit codes as the command `parity` has them."""
     try:
-        sys.exit(cli.main(prog_name="python -m parity.bench", standalone_mode=False))
+        sys.exit(cli.main(prog_name="python -m parity.measurements", standalone_mode=False))
     except InputError as error:
         _fail(error.line(f"--{error.argument.replace('_', '-')}"), error.exit_code)
     except ParityError as error:
@@ -62,7 +62,7 @@ def main() -> NoReturn:
 
 
 def _fail(line: str, exit_code: int) -> NoReturn:
-    click.echo(f"parity.bench: {' '.join(line.split())}", err=True)
+    click.echo(f"parity.measurements: {' '.join(line.split())}", err=True)
     sys.exit(exit_code)
 
 
@@ -108,7 +108,7 @@ def calibration(  # noqa: PLR0917  click passes them by name
 
     Exit code 1 if a bar is missed.
 
-    Example: python -m parity.bench calibration --part float64-long --data cifar10 --out results/calibration.json
+    Example: python -m parity.measurements calibration --part float64-long --data cifar10 --out results/calibration.json
     """
     check_writable(out, argument="out")
     bench = Bench(
@@ -137,7 +137,7 @@ def drill(out: Path, *, quick: bool, data: str, data_dir: Path | None, partner: 
 
     Exit code 1 if a bar is missed.
 
-    Example: python -m parity.bench drill --data cifar10 --out results/drill.json
+    Example: python -m parity.measurements drill --data cifar10 --out results/drill.json
     """
     check_writable(out, argument="out")
     bench = Bench(dataset=load_data(data, data_dir=data_dir), partner=partner, device=device)
@@ -150,7 +150,9 @@ def _measure_all(parts: Sequence[Part], bench: Bench, out: Path, numbers: Callab
         results_of(part, bench, out).trials()
     met = []
     for part in parts:
-        entry = measure_part(part, bench, numbers(part), out, command=("python", "-m", "parity.bench", *sys.argv[1:]))
+        entry = measure_part(
+            part, bench, numbers(part), out, command=("python", "-m", "parity.measurements", *sys.argv[1:])
+        )
         click.echo(f"{part.name}: {'met' if entry['met'] else 'NOT MET'}; {entry['summary']}")
         met.append(entry["met"])
     sys.exit(0 if all(met) else 1)
@@ -172,14 +174,14 @@ def identification(  # noqa: PLR0917  click passes them by name
 
     Exit code 1 if a bar is missed.
 
-    Example: python -m parity.bench identification --data cifar10 --out results/identification.json
+    Example: python -m parity.measurements identification --data cifar10 --out results/identification.json
     """
     check_writable(out, argument="out")
     bench = Bench(dataset=load_data(data))
     met = []
     for part in (part for part in identified.PARTS if not names or part.name in names):
         numbers = part.quick if quick else range(first, first + (trials or part.count))
-        entry = measure_part(part, bench, numbers, out, command=("python", "-m", "parity.bench", *sys.argv[1:]))
+        entry = measure_part(part, bench, numbers, out, command=("python", "-m", "parity.measurements", *sys.argv[1:]))
         click.echo(f"{part.name}: {'met' if entry['met'] else 'NOT MET'}; {entry['summary']}")
         met.append(entry["met"])
     sys.exit(0 if all(met) else 1)

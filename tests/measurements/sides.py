@@ -1,4 +1,4 @@
-"""Sides with a fault, to be named by strings: `tests.bench.sides:other_lr`."""
+"""Sides with a fault, to be named by strings: `tests.measurements.sides:other_lr`."""
 
 import dataclasses
 

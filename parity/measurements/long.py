@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.bench.part import Bench, Conclusion, Part, Trial, figures, pair_of
 from parity.compare import agreement, largest_gap, predictions
 from parity.contract import ParityError, initial_weights
+from parity.measurements.part import Bench, Conclusion, Part, Trial, figures, pair_of
 from parity.run import run_sides
 from parity.running.history import Run
 from parity.running.judgement import Judgement

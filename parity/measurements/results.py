@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from parity.bench.part import Bench, Part, Trial
 from parity.contract import InputError
 from parity.data import replacing
 from parity.environment import describe_environment
+from parity.measurements.part import Bench, Part, Trial
 from parity.result import plain
 
 __all__ = ["FORMAT", "Results", "configuration"]
