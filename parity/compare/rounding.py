@@ -7,10 +7,10 @@ flipped ReLU (see `parity.compare.flips`) does not decide.
 
 1. |A32 - B32| <= k sqrt(e_A^2 + e_B^2 + n^2) in the median step, where n is the null level: how far a side moves when
    its weights move by one unit in the last place. K is fitted on honest pairs (`python -m parity.measurements
-   calibration --part fit`): the ratio that one check in 10,000 would reach. By the triangle inequality |A32 - B32| is at most
-   e_A + e_B + |A64 - B64|, hence k at most sqrt(2); the fit gives that bound, because errors of few elements are each
-   other's opposites now and then. So this rule says that the float64 runs of the two sides are the same reference here
-   too, and (2) says how large the errors may be.
+   calibration --part fit`): the ratio that one check in 10,000 would reach. By the triangle inequality |A32 - B32| is
+   at most e_A + e_B + |A64 - B64|, hence k at most sqrt(2); the fit gives that bound, because errors of few elements
+   are each other's opposites now and then. So this rule says that the float64 runs of the two sides are the same
+   reference here too, and (2) says how large the errors may be.
 2. The larger error is at most CAP times the smaller. That catches a side that computes in a lower precision, and would
    widen its own allowance by (1). An error below the floor counts as the floor, which is the largest of
    - the null level, and one unit in the last place: nothing in float32 is expected to be better;

@@ -79,8 +79,9 @@ class Exploration:
         """Rules that explain the run, one at a time."""
         waiting: list[tuple[float, int, Rule]] = []
         plain = [rule for rule in self.rules if base(rule) == rule]
-        grown = [rule for rule in self.rules if len(rule.constants) <= 1 and rule not in plain]
-        children: Iterable[tuple[Rule, Fit | None]] = [(rule, None) for rule in plain + grown]
+        grow = {child for rule in self.rules for child in richer(rule)}
+        others = [rule for rule in self.rules if rule not in plain and (len(rule.constants) <= 1 or rule not in grow)]
+        children: Iterable[tuple[Rule, Fit | None]] = [(rule, None) for rule in plain + others]
         expanded: dict[Rule, float] = {}
         order = count()  # of equals the earlier first
         while True:

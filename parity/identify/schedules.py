@@ -217,23 +217,23 @@ def _inverse_time(measured: _Measured) -> Iterator[_Candidate]:
 
 
 def _linear(measured: _Measured) -> Iterator[_Candidate]:
-    """A ramp from the first rate, then constant; the length is the last step that still moves."""
+    """A ramp from the first rate, then constant: from the first that no longer moves, or one not known before it."""
     t, rates, _ = _points(measured)
     moving = np.flatnonzero(np.abs(rates - rates[-1]) > measured.allowed[measured.known > 0])
     if not len(moving) or len(t) < 4:
         return
-    length = t[min(moving[-1] + 1, len(t) - 1)]
-    ends = moving[-1] + 1 < len(t) - 1
+    still, ends = moving[-1], moving[-1] + 1 < len(t) - 1
 
-    def ramp(t: Array, x: Array) -> Array:
+    def ramp(t: Array, x: Array, length: float) -> Array:
         values: Array = x[0] + (x[1] - x[0]) * np.minimum(t / length, 1.0)
         return values
 
-    if found := _refined(measured, ramp, (rates[0], rates[-1])):
-        first, last = map(float, found[0])
-        name = "warm-up" if abs(last) > abs(first) else "linear"
-        constants: _Constants = {"start": first, "end": last}
-        yield name, constants | ({"steps": float(length)} if ends else {"steps at least": float(length)}), found[1]
+    for length in np.arange(t[still] + 1, t[still + 1] + 1) if ends else t[-1:]:
+        if found := _refined(measured, partial(ramp, length=length), (rates[0], rates[-1])):
+            first, last = map(float, found[0])
+            name = "warm-up" if abs(last) > abs(first) else "linear"
+            constants: _Constants = {"start": first, "end": last}
+            yield name, constants | ({"steps": float(length)} if ends else {"steps at least": float(length)}), found[1]
 
 
 def _cosine(measured: _Measured) -> Iterator[_Candidate]:

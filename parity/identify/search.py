@@ -100,21 +100,30 @@ def search(run: RecordedRun, moving: Sequence[str]) -> tuple[list[Found], list[F
         alike = [rule for rule in candidates(False) if rule.scaling == "none"]
         for classes in Exploration(screen, lead, alike, None).neighbourhoods():
             signs += _explained(classes, observed, settle)
-    if simplest := _simplest(signs, observed):
+    simplest = _simplest(signs, observed)
+    if _follow_schedules(simplest):
         return simplest, []
     linear, kept = _linearly(observed)
     nearest: list[Fit] = []
     for kind in (True, False) if linear else (linear,):  # a denominator that hardly changes looks linear too
         exploration = Exploration(screen, lead, candidates(kind, every=run.every), kept if kind else None)
         for classes in exploration.neighbourhoods():
-            found = _explained(classes, observed, settle)
+            found = [*simplest, *_explained(classes, observed, settle)]
             for clipped in [variant for each in found for variant in _clipped(each)]:
                 around = exploration.around(clipped.rule, constants_on(clipped.fit, screen.run.names))
                 found += [clipped, *_explained([around], observed, settle)]
-            if simplest := _simplest(found, observed):
+            simplest = _simplest(found, observed)
+            if _follow_schedules(simplest):
                 return simplest, []
         nearest += exploration.nearest()
+    if simplest:
+        return simplest, []
     return [], [_replayed(each, observed, None) for each in sorted(nearest, key=lambda each: each.chi2)[:1]]
+
+
+def _follow_schedules(found: Sequence[Found]) -> bool:
+    """Whether rules were found, and the learning rates need not be taken as they come: another rule may do better."""
+    return any(each.schedule.name != "free" for each in found)
 
 
 def _explained(classes: Sequence[Sequence[Fit]], observed: Observed, settle: Observed) -> list[Found]:

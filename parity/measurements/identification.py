@@ -3,7 +3,8 @@
 A rule is right where the rule that was drawn is among the members of the class that is named, every tensor's decay and
 every frozen tensor included. A part of it that the run does not show (an epsilon far below every root, a bound that no
 gradient reaches) may be missing, if the drawn rule without it gives the recorded parameters too: that is tried, step by
-step, by the benchmark's own optimizer. Members are told apart in the terms that a run can show: averaged momentum and
+step, by the benchmark's own optimizer; or if what was found instead gives them, its other constants being what makes up
+for the part. Members are told apart in the terms that a run can show: averaged momentum and
 dampening on every step are torch's form under another learning rate.
 """
 
@@ -30,6 +31,9 @@ SIGMAS = 5
 ULPS = 16
 """A rule without one of its parts still explains a run if it gives every parameter to so many units in the last place
 of the largest of its tensor: a few for the parameter, a few for what has gathered in a buffer."""
+
+NEAREST = 2
+"""... and with constants that were fitted to the run, to so many: a rounding of the parameter, a few of the update."""
 
 
 def _measure(dtype: str, bench: Bench, number: int) -> Trial:
@@ -68,7 +72,9 @@ def _judged(run: KnownRun, found: Identification, dtype: str) -> dict[str, Any]:
         missing = _missing(member, truth)
         if missing is None:
             reasons.append("another form")
-        elif any(not _explains(_less(truth, part), run, dtype) for part in missing):
+        elif any(not _explains(_less(truth, part), run.rates, run, dtype) for part in missing) and not (
+            missing and _made_up_for(member, missing, run, dtype)
+        ):
             reasons.append(f"without {', '.join(missing)}, which shows")
         elif wrong := _decay_faults(member, run):
             reasons.append(wrong)
@@ -147,14 +153,30 @@ def _less(truth: Truth, part: str) -> Truth:
     return replace(truth, constants={name: value for name, value in truth.constants.items() if name != part})
 
 
-def _explains(truth: Truth, run: KnownRun, dtype: str) -> bool:
+def _made_up_for(member: Member, missing: Sequence[str], run: KnownRun, dtype: str) -> bool:
+    """Whether the member's own constants, on a schedule, explain the run without parts of the drawn rule."""
+    truth = run.truth
+    expected = _expected(truth)
+    scales = {name: member.constants[name] / value for name, value in expected.items() if name in member.constants}
+    if {"eps_root", "initial_accumulator"} <= expected.keys():  # of which a member has either
+        floor = next(iter(scales.keys() & {"eps_root", "initial_accumulator"}))
+        scales |= dict.fromkeys(("eps_root", "initial_accumulator"), scales[floor])
+    constants = {name: value * scales.get(name, 1.0) for name, value in truth.constants.items()}
+    fitted = replace(truth, constants=constants)
+    for part in missing:
+        fitted = _less(fitted, part)
+    rates = np.array(member.lr) / _rate_factor(truth)
+    return member.schedule != "free" and _explains(fitted, rates.tolist(), run, dtype, ulps=NEAREST)
+
+
+def _explains(truth: Truth, rates: Sequence[float], run: KnownRun, dtype: str, *, ulps: float = ULPS) -> bool:
     """Whether a rule gives every recorded state from the one before it."""
-    optimizer = Optimizer(truth, lambda update: run.rates[update])
+    optimizer = Optimizer(truth, lambda update: float(rates[update]))
     eps = float(np.finfo(dtype).eps)
     for before, after, step in zip(run.parameters, run.parameters[1:], run.gradients, strict=False):
         for name, value in optimizer.step(before, step).items():
             size = np.abs(after[name]).max(initial=0.0)
-            if np.abs(value.astype(np.float64) - after[name]).max(initial=0.0) > ULPS * eps * size:
+            if np.abs(value.astype(np.float64) - after[name]).max(initial=0.0) > ulps * eps * size:
                 return False
     return True
 
