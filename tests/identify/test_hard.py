@@ -97,6 +97,25 @@ def test_signs_of_the_gradient_itself_are_clipping_by_value():
     assert "this run does not show clip_value" in member.torch
 
 
+def test_a_buffer_of_gradients_that_are_clipped_by_value_in_a_short_run():
+    constants = {"momentum": 0.5, "dampening": 0.7, "clip_value": 0.05}
+    step = Optimizer(Truth(family="sgd", form="torch", clip="value", constants=constants), cosine).step
+    (member,) = identify(*recorded(step, steps=16)).members
+    assert {name: member.constants[name] for name in constants} == pytest.approx(constants)
+
+
+def cosine(step):
+    return 1e-3 * (1 + np.cos(np.pi * step / 16))
+
+
+def test_signs_under_a_denominator_that_grows_are_not_those_of_a_free_rate():
+    truth = Truth(family="adagrad", clip="value", constants={"initial_accumulator": 0.2, "clip_value": 0.01})
+    step = Optimizer(truth, lambda step: 2e-3 * 0.3 ** (step >= 8)).step
+    found = identify(*recorded(step, dtype="float32", steps=20))
+    assert {member.form["scaling"] for member in found.members} == {"adagrad"}
+    assert found.members[0].schedule == "multi-step"
+
+
 def test_few_signs_bound_no_rate():
     truth = Truth(family="lion", constants={"b1": 0.9, "b2": 0.99})
     (member,) = identify(*recorded(Optimizer(truth, lambda _: 0.01).step, steps=4)).members

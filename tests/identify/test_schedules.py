@@ -53,6 +53,14 @@ def test_rates_that_follow_no_schedule_have_no_name():
     assert found.complexity == 50
 
 
+@pytest.mark.parametrize("unknown", [(17,), (17, 18, 19), (15, 16, 17, 18, 30)])
+def test_a_ramp_that_ends_where_no_rate_is_known(unknown):
+    rates, errors = rates_of(SCHEDULERS["warm-up"][0]), np.full(50, 1e-17)
+    rates[list(unknown)], errors[list(unknown)] = 0.0, np.inf
+    found = name_schedule(rates, errors, eps=2**-52)
+    assert (found.name, found.constants["steps"]) == ("warm-up", 17)
+
+
 def test_a_schedule_that_was_computed_in_float32():
     rates = (0.1 * 0.97 ** np.arange(50)).astype(np.float32).astype(np.float64)
     found = name_schedule(rates, np.full(50, 1e-17), eps=2**-52)
