@@ -120,7 +120,7 @@ def fit(
     # Here and not at the top: SciPy takes a fifth of a second to import, and other commands do without it.
     from scipy.optimize import least_squares
 
-    start = settled_bound(start, observed.run)
+    start = settled_bound(rule, start, observed.run)
     variables = Variables.of(rule, observed.run, start, groups, only)
     begin = variables.pack(start)
 

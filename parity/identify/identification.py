@@ -175,7 +175,7 @@ def _member(found: Found, run: RecordedRun) -> Member:
         for name, value in fit.errors.items()
         if name != DECAY
     }
-    if "max_norm" in constants and clips_always(constants["max_norm"], run):
+    if "max_norm" in constants and clips_always(found.rule, constants["max_norm"], run):
         errors["max_norm"] = None  # every step is clipped: it is known only together with the constants it scales
     decays, undecided = _decays(found, names)
     if decays:

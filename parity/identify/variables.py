@@ -19,34 +19,37 @@ from typing import cast
 import numpy as np
 
 from parity.identify.derivatives import along
-from parity.identify.rule import DECAY, Constants, Rule
+from parity.identify.rule import BY_NORM, DECAY, Constants, Rule
 from parity.identify.run import Array, RecordedRun
+from parity.identify.simulate import clip_sizes
 
 __all__ = ["FLOORS", "Variables", "clips_always", "settled_bound"]
 
 NEAR = 1e-6
-"""Relative: torch's epsilon, and what a search leaves, are less."""
+"""Relative: what a search leaves is less."""
 
 _RATES = ("momentum", "b1", "b2", "alpha")
 FLOORS = {"eps": 1, "eps_root": 2, "initial_accumulator": 2}
 """What is added to a denominator, and the power of the gradient that it is compared with."""
 
 
-def clips_always(max_norm: float, run: RecordedRun) -> bool:
+def clips_always(rule: Rule, max_norm: float, run: RecordedRun) -> bool:
     """Whether no step has a smaller gradient than this bound."""
-    return max_norm <= _smallest(run)
+    return max_norm <= _smallest(rule, run)
 
 
-def settled_bound(constants: Constants, run: RecordedRun) -> Constants:
+def settled_bound(rule: Rule, constants: Constants, run: RecordedRun) -> Constants:
     """The constants; a bound that lies at the smallest gradient, but for what a search leaves, is there."""
-    smallest = _smallest(run)
-    if "max_norm" in constants and smallest < cast(float, constants["max_norm"]) <= smallest * (1 + NEAR):
+    if rule.clip not in BY_NORM:
+        return constants
+    smallest = _smallest(rule, run)
+    if smallest < cast(float, constants["max_norm"]) <= smallest * (1 + NEAR):
         return {**constants, "max_norm": smallest}
     return constants
 
 
-def _smallest(run: RecordedRun) -> float:
-    return float(run.norms[run.norms > 0].min(initial=np.inf))
+def _smallest(rule: Rule, run: RecordedRun) -> float:
+    return float(clip_sizes(rule, run)[run.norms > 0].min(initial=np.inf))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +84,7 @@ class Variables:
         """
         names = [name for name in rule.constants if rule.scaling != "lion" or name == DECAY]
         names = [name for name in names if only is None or name in only]
-        if "max_norm" in names and clips_always(float(cast(float, constants["max_norm"])), run):
+        if "max_norm" in names and clips_always(rule, float(cast(float, constants["max_norm"])), run):
             names.remove("max_norm")
         there = np.abs(run.gradients[run.gradients != 0])
         size = float(np.median(there)) if len(there) else 1.0

@@ -87,6 +87,22 @@ def test_a_step_without_a_gradient_in_a_run_that_is_always_clipped():
     assert member.errors["max_norm"] is None
 
 
+@pytest.mark.parametrize("size", [0.02, 0.05])
+def test_small_gradients_that_are_always_clipped_show_no_bound(size):
+    """torch's epsilon is more than a millionth of their norms."""
+    rng = np.random.default_rng(3)
+    truth = Truth(family="sgd", decay="decoupled", clip="norm", constants={"weight_decay": 0.015, "max_norm": 0.06})
+    optimizer = Optimizer(truth, lambda step: 1e-2 * 0.98**step)
+    states, steps = [{"w": rng.normal(size=60)}], []
+    for _ in range(16):
+        steps.append({"w": size * rng.normal(size=60)})
+        states.append(optimizer.step(states[-1], steps[-1]))
+    for member in identify(states, steps).members:
+        assert member.errors["max_norm"] is None
+        ratio = member.constants["weight_decay"] / member.constants["max_norm"]
+        assert ratio == pytest.approx(0.015 / 0.06)
+
+
 def test_signs_of_the_gradient_itself_are_clipping_by_value():
     def step(parameters, gradients):
         return {name: p - 0.1 * np.clip(gradients[name], -1e-9, 1e-9) for name, p in parameters.items()}
