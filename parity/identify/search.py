@@ -2,8 +2,7 @@
 
 1. On some elements of the largest tensor, rules are fitted until one leaves nothing but rounding, and then those near
    it (`explore.py`). One tensor has one decay, so masks do not disturb; clipping reads the norms of all.
-2. On elements of all tensors, the rules that passed are fitted with every kind of decay, each tensor with its own; a
-   constant stays if leaving it out makes the fit worse, a tensor decays if its decay is not 0.
+2. On elements of all tensors, the rules that passed are fitted with every kind of decay (`settle.py`).
 3. On every element, the rule must leave nothing but rounding in any tensor at any step. Its constants are those of
    many elements, each weighted by the rounding that the run really has (`noise.py`).
 
@@ -20,18 +19,19 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.identify.candidates import candidates, decayed
+from parity.identify.candidates import candidates
 from parity.identify.clipping import clipped_schedule
 from parity.identify.derivatives import along
 from parity.identify.explore import Exploration
-from parity.identify.fit import LIMIT, UNSEEN, Fit, constants_on, fit, passes
+from parity.identify.fit import LIMIT, UNSEEN, Fit, constants_on, fit
 from parity.identify.lion import beta_errors, follows_gradient, lion_betas
-from parity.identify.masks import Decay, decaying, settle_decay
+from parity.identify.masks import Decay
 from parity.identify.noise import measured_noise
 from parity.identify.replay import Observed, group_levels, nudged, replay, rounding_units
-from parity.identify.rule import BY_NORM, DECAY, Constants, Rule
+from parity.identify.rule import BY_NORM, DECAY, Rule
 from parity.identify.run import Array, RecordedRun
 from parity.identify.schedules import Schedule, name_schedule
+from parity.identify.settle import settled
 from parity.identify.simulate import clip_sizes
 
 __all__ = ["LIMIT", "Found", "search"]
@@ -40,12 +40,6 @@ Elements = NDArray[np.intp]
 
 SCREEN, LEAD, SETTLE, REFINE = 32, 160, 600, 3000
 """Elements that are looked at: in the first search, to confirm it, with all tensors, and for the final constants."""
-
-SIGNIFICANT = 60.0
-"""A constant stays if without it the sum of squares grows by so many times its level: 8 standard errors."""
-
-VISIBLE = 0.1
-"""... and by so much of a unit, root mean square: below it systematic rounding could be the cause."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +127,7 @@ def _explained(classes: Sequence[Sequence[Fit]], observed: Observed, settle: Obs
         least = min((each.complexity for each in found), default=None)
         if not passed or (least is not None and least < len(passed[0].rule.constants) + 1):
             break  # with the simplest of schedules these would take more
-        finished = [_finished(each, decay, observed) for each, decay in _settled(passed, settle)]
+        finished = [_finished(each, decay, observed) for each, decay in settled(passed, settle)]
         found += [each for each in finished if each.level <= LIMIT]
     return found
 
@@ -210,57 +204,6 @@ def _linearly(observed: Observed) -> tuple[bool | None, float | None]:
     # The last update has its own rounding, which enters with a factor of order one.
     linear = bool(np.median(levels) < 16 * LIMIT)
     return linear, float(np.median(kept)) if linear else None
-
-
-def _settled(passed: Sequence[Fit], observed: Observed) -> list[tuple[Fit, Decay]]:
-    """The rules that passed, with every kind of decay, on all tensors: those that fit as well as the best."""
-    settled: list[tuple[Fit, Decay]] = []
-    for rule in dict.fromkeys(variant for each in passed for variant in decayed(each.rule)):
-        sources = [each for each in passed if rule in decayed(each.rule)]
-        source = next((each for each in sources if each.rule == rule), sources[0])
-        tried = _on_all(rule, source, observed)
-        if tried is not None:
-            settled.append(tried)
-    if not settled:
-        return []
-    best = min(each.chi2 for each, _ in settled)
-    return [(each, decay) for each, decay in settled if _as_good(each, best)]
-
-
-def _on_all(rule: Rule, source: Fit, observed: Observed) -> tuple[Fit, Decay] | None:
-    """The decays first, for which the problem is nearly linear, then all constants; None if it does not explain all."""
-    start: dict[str, float | Array] = {name: source.constants.get(name, 0.0) for name in rule.constants}
-    if rule.decay != "none":
-        start[DECAY] = np.zeros(len(observed.run.names))
-        if source.rule.decay == rule.decay:
-            start[DECAY] = _likely_decays(rule, start, source, observed)
-        begin = fit(rule, start, observed, only=(DECAY,), evaluations=2)
-        if source.rule.decay == "none" and passes(begin) and not decaying(begin).any():
-            return None
-        start = dict(begin.constants)
-    tried = fit(rule, start, observed, evaluations=12, jacobian=rule.decay != "none")
-    if not passes(tried):
-        tried = fit(rule, tried.constants, observed, evaluations=30, jacobian=rule.decay != "none")
-        if not passes(tried):
-            return None
-    return settle_decay(tried)
-
-
-def _likely_decays(rule: Rule, start: Constants, source: Fit, observed: Observed) -> Array:
-    """(tensors,) the decays that were fitted to some; of the other tensors the same or none, as fits each better."""
-    names, run = observed.run.names, observed.run
-    on = np.asarray(constants_on(source, names)[DECAY])
-    off = np.where(np.isin(names, source.observed.run.names), on, 0.0)
-    left = [replay(rule, {**start, DECAY: decays}, observed, lr=source.replay.lr).residual for decays in (on, off)]
-    sums = [np.bincount(run.tensor, weights=np.sum(each**2, axis=0), minlength=len(names)) for each in left]
-    return np.where(sums[0] <= sums[1], on, off)
-
-
-def _as_good(found: Fit, best: float) -> bool:
-    """Whether what this leaves more than the best does is no more than chance and systematic rounding."""
-    size = found.replay.residual.size
-    level = max(best / size, 0.01)
-    return found.chi2 - best <= max(SIGNIFICANT * level, VISIBLE**2 * size)
 
 
 def _finished(found: Fit, decay: Decay, observed: Observed) -> Found:
