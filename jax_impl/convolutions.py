@@ -29,6 +29,7 @@ class Plain:
     """See `jax_impl.formulation.Formulation`; so for all methods."""
 
     name: str = "XLA convolutions"
+    at_once: int | None = None
 
     def from_canonical(self, weights: Weights, *, dtype: str) -> Params:
         """HWIO kernels and (in, out) weights, layer by layer."""

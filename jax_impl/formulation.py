@@ -29,6 +29,11 @@ class Formulation(Protocol):
         """For people: "XLA convolutions"."""
         ...
 
+    @property
+    def at_once(self) -> int | None:
+        """How many images a step computes at once, one piece of its batch after the other; None for all."""
+        ...
+
     def from_canonical(self, weights: Weights, *, dtype: str) -> Params:
         """Canonical weights, or anything of their names and shapes -> a new pytree on the default device.
 

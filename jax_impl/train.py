@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,8 @@ from jax_impl.sgd import clip_gradients, make_optimizer
 from parity.contract import NUM_CLASSES, SGD
 
 __all__ = ["Carry", "evaluate", "mean_cross_entropy", "train_many", "train_step", "train_steps", "update"]
+
+T = TypeVar("T")
 
 Carry = tuple[Params, optax.OptState]
 """What a step changes: parameters and optimizer state."""
@@ -34,10 +38,47 @@ def mean_cross_entropy(logits: Float[Array, "batch 10"], labels: Int[Array, " ba
     return losses.mean()
 
 
+def loss_and_gradients(
+    params: Params,
+    table: Float[Array, " 256"],
+    images: Shaped[Array, "size ..."],
+    labels: Int[Array, " size"],
+    rows: Int[Array, " batch"],
+    *,
+    formulation: Formulation,
+) -> tuple[Float[Array, ""], Params]:
+    """The loss of the images in these rows, and its gradients."""
+
+    def of(piece: Int[Array, " piece"]) -> tuple[Float[Array, ""], Params]:
+        batch = formulation.batch(table, images, piece)
+        found: tuple[Array, Params] = jax.value_and_grad(loss_fn)(params, batch, labels[piece], formulation)
+        return found
+
+    if formulation.at_once is None or len(rows) <= formulation.at_once:
+        return of(rows)
+    return mean_over_pieces(of, rows, formulation.at_once)
+
+
+def mean_over_pieces(function: Callable[[Array], T], rows: Int[Array, " batch"], size: int) -> T:
+    """The mean over all rows of a function that takes means over some: of so many at once, and what is left."""
+    whole = len(rows) - len(rows) % size
+
+    def add(sums: T, piece: Int[Array, " piece"]) -> T:
+        share = len(piece) / len(rows)
+        result: T = jax.tree.map(lambda total, mean: total + share * mean, sums, function(piece))
+        return result
+
+    sums = jax.tree.map(lambda mean: jnp.zeros(mean.shape, mean.dtype), jax.eval_shape(function, rows[:size]))
+    sums, _ = lax.scan(lambda sums, piece: (add(sums, piece), None), sums, rows[:whole].reshape(-1, size))
+    return add(sums, rows[whole:]) if whole < len(rows) else sums
+
+
 def train_step(
     carry: Carry,
-    batch: Float[Array, "..."],
-    labels: Int[Array, " batch"],
+    table: Float[Array, " 256"],
+    images: Shaped[Array, "size ..."],
+    labels: Int[Array, " size"],
+    rows: Int[Array, " batch"],
     *,
     sgd: SGD,
     rates: Rates | None,
@@ -45,7 +86,7 @@ def train_step(
 ) -> tuple[Carry, Float[Array, ""]]:
     """A pure step: the new parameters and optimizer state, and the loss before the update."""
     params, opt_state = carry
-    loss, gradients = jax.value_and_grad(loss_fn)(params, batch, labels, formulation)
+    loss, gradients = loss_and_gradients(params, table, images, labels, rows, formulation=formulation)
     return update((params, opt_state), clip_gradients(gradients, sgd), make_optimizer(sgd, rates)), loss
 
 
@@ -72,8 +113,7 @@ def train_steps(
 
     def step(carry: Carry, now: tuple[Int[Array, " batch"], Rates | None]) -> tuple[Carry, Float[Array, ""]]:
         rows, current = now
-        batch = formulation.batch(table, images, rows)
-        return train_step(carry, batch, labels[rows], sgd=sgd, rates=current, formulation=formulation)
+        return train_step(carry, table, images, labels, rows, sgd=sgd, rates=current, formulation=formulation)
 
     return lax.scan(step, carry, (plan, rates))
 
