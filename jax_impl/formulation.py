@@ -31,7 +31,7 @@ class Formulation(Protocol):
 
     @property
     def at_once(self) -> int | None:
-        """How many images a step computes at once, one piece of its batch after the other; None for all."""
+        """How many images a step computes at once at most, one piece of its batch after the other; None for all."""
         ...
 
     def from_canonical(self, weights: Weights, *, dtype: str) -> Params:

@@ -13,7 +13,8 @@ at the chosen elements and 0 elsewhere:
 
 That is 1.44 times the arithmetic of the convolutions, but few, large products, and between them loops over contiguous
 memory. Inside a scan on the CPU XLA's own convolution is slow, its gradient for the kernel above all, and so is the
-gradient of its window reduction: a step took 5 times as long with them at batch 4, and 9 times at 128 (jax 0.10.2).
+gradient of its window reduction: with them a step took 10 times the processor's time at batch 4, and 20 times at 128
+(jax 0.10.2, float32).
 
 Parameters are canonical: torch's names, shapes and layout.
 """

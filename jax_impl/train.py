@@ -59,8 +59,10 @@ def loss_and_gradients(
     return mean_over_pieces(of, rows, formulation.at_once)
 
 
-def mean_over_pieces(function: Callable[[Array], T], rows: Int[Array, " batch"], size: int) -> T:
-    """The mean over all rows of a function that takes means over some: of so many at once, and what is left."""
+def mean_over_pieces(function: Callable[[Array], T], rows: Int[Array, " batch"], most: int) -> T:
+    """The mean over all rows of a function that takes means over some: in equal pieces but for the last."""
+    number = -(-len(rows) // most)
+    size = -(-len(rows) // number)
     whole = len(rows) - len(rows) % size
 
     def add(sums: T, piece: Int[Array, " piece"]) -> T:

@@ -114,7 +114,7 @@ def test_exact_puts_the_callers_settings_back():
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 130])
 def test_plain_and_fast_train_alike(batch_size, small):
-    """130 are two pieces of a batch and what is left; 601 images to evaluate are a batch of 500 and what is left."""
+    """130 are pieces of 44, 44 and 42; 601 images to evaluate are a batch of 500 and what is left."""
     plan = np.arange(5 * batch_size, dtype=np.int32).reshape(5, batch_size) % len(small.train_labels)
     images = np.resize(small.test_images, (601, 32, 32, 3))
     results = []
