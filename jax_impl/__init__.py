@@ -1,7 +1,7 @@
 """The CIFAR-10 CNN in JAX: flax.nnx, optax.sgd, one compiled scan; and `adapt`, for any other function.
 
-Name it `jax_impl` (chooses), `jax_impl:plain` (XLA's convolutions) or `jax_impl:unfolded` (convolutions as matrix
-products). Start reading at model.py and train.py; the same file names in torch_impl hold the same things in PyTorch.
+Name it `jax_impl` (chooses), `jax_impl:plain` (XLA's convolutions) or `jax_impl:fast` (convolutions as products). Start
+reading at model.py and train.py; the same file names in torch_impl hold the same things in PyTorch.
 """
 
 from jax_impl.device import prepare_environment
@@ -9,10 +9,12 @@ from jax_impl.device import prepare_environment
 prepare_environment()
 
 from jax_impl.adapt import AdaptedFunction, adapt  # noqa: E402  the environment comes first
+from jax_impl.convolutions import PLAIN  # noqa: E402
 from jax_impl.implementation import JaxImplementation  # noqa: E402
+from jax_impl.products import FAST  # noqa: E402
 
-__all__ = ["AdaptedFunction", "JaxImplementation", "adapt", "impl", "plain", "unfolded"]
+__all__ = ["AdaptedFunction", "JaxImplementation", "adapt", "fast", "impl", "plain"]
 
-plain = JaxImplementation(unfolded=False)
-unfolded = JaxImplementation(unfolded=True)
+plain = JaxImplementation(formulation=PLAIN)
+fast = JaxImplementation(formulation=FAST)
 impl = JaxImplementation()

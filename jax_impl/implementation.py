@@ -14,14 +14,15 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from jax_impl.convolutions import PLAIN
 from jax_impl.device import available_cores, available_devices, exact, resolve, to_device
-from jax_impl.layout import from_canonical, images_to_canonical, to_canonical
-from jax_impl.model import PLAIN, UNFOLDED, Operations
-from jax_impl.observe import activations, observed_step
+from jax_impl.formulation import Formulation
+from jax_impl.observe import observed_step
+from jax_impl.products import FAST
 from jax_impl.schedule import rates_of
 from jax_impl.sgd import make_optimizer, momentum_trace, unscheduled, with_momentum
 from jax_impl.train import Carry, evaluate, train_many, train_steps
-from parity.contract import SGD, StepTrace, Weights, normalisation_table
+from parity.contract import CNN_ACTIVATIONS, SGD, StepTrace, Weights, normalisation_table
 
 __all__ = ["JaxImplementation", "Resident", "State"]
 
@@ -35,13 +36,13 @@ class State:
     sgd: SGD
     dtype: str
     device: jax.Device
-    operations: Operations
+    formulation: Formulation
     table: Array
 
 
 @dataclass(frozen=True, eq=False)
 class Resident:
-    """A data set on the device: (N, 32, 32, 3) uint8 images and (N,) int32 labels."""
+    """A data set on the device: images as the formulation reads them, and (N,) int32 labels."""
 
     images: Array
     labels: Array
@@ -52,11 +53,14 @@ class JaxImplementation:
     """The CNN trained by optax.sgd, many steps in one compiled scan.
 
     Args:
-        unfolded: True for convolutions as matrix products and pooling as choices, False for XLA's own operations, None
-            to choose by device: unfolded on the CPU, where the gradients of XLA's own are slow.
+        formulation: PLAIN or FAST; None to choose by device, before the first step: FAST on the CPU, PLAIN on a GPU.
+
+    FAST takes half a second longer to compile, which some 200 steps of batch 4 or 10 of batch 128 give back. That it is
+    chosen for fewer steps too costs no more than that, and has the same steps round alike in whatever chunks they are
+    taken.
     """
 
-    unfolded: bool | None = None
+    formulation: Formulation | None = None
 
     def devices(self) -> tuple[str, ...]:
         """See `parity.contract.Implementation`; so for all methods."""
@@ -65,39 +69,38 @@ class JaxImplementation:
     def start(self, weights: Weights, sgd: SGD, *, dtype: str, device: str) -> State:
         """A state with these weights and no momentum; dtype is "float32" or "float64"."""
         where = resolve(device)
-        unfolded = self.unfolded if self.unfolded is not None else where.platform == "cpu"
+        formulation = self.formulation or (FAST if where.platform == "cpu" else PLAIN)
         with exact(dtype, where):
-            params = from_canonical(weights, dtype=dtype)
+            params = formulation.from_canonical(weights, dtype=dtype)
             return State(
                 carry=(params, make_optimizer(unscheduled(sgd)).init(params)),
                 steps=0,
                 sgd=sgd,
                 dtype=dtype,
                 device=where,
-                operations=UNFOLDED if unfolded else PLAIN,
+                formulation=formulation,
                 table=jnp.array(normalisation_table(dtype)),
             )
 
     def describe(self, state: State) -> str:
         """Framework, path and device."""
-        path = "unfolded convolutions" if state.operations is UNFOLDED else "XLA convolutions"
         name = "CPU" if state.device.platform == "cpu" else state.device.device_kind
-        return f"jax {jax.__version__}, compiled scan, {path}, {name}"
+        return f"jax {jax.__version__}, compiled scan, {state.formulation.name}, {name}"
 
     def restore(self, state: State, weights: Weights, momentum: Weights) -> State:
         """The state with these tensors in place of its own; momentum may be {}: then it is a first step's."""
         with exact(state.dtype, state.device):
-            params = from_canonical(weights, dtype=state.dtype)
+            params = state.formulation.from_canonical(weights, dtype=state.dtype)
             if not momentum:
                 return replace(state, carry=(params, make_optimizer(unscheduled(state.sgd)).init(params)))
-            trace = from_canonical(momentum, dtype=state.dtype)
+            trace = state.formulation.from_canonical(momentum, dtype=state.dtype)
             return replace(state, carry=(params, with_momentum(state.carry[1], trace)))
 
     def place(self, state: State, *arrays: NDArray[np.generic]) -> Resident:
         """Copy images and labels to the device."""
         images, labels = arrays
         with exact(state.dtype, state.device):
-            return Resident(to_device(images), to_device(labels, "int32"))
+            return Resident(to_device(state.formulation.resident(images)), to_device(labels, "int32"))
 
     def run(self, state: State, data: Resident, plan: NDArray[np.int32]) -> tuple[State, NDArray[np.floating]]:
         """Train on the plan's rows; the given state stays as it was."""
@@ -108,29 +111,33 @@ class JaxImplementation:
     def run_many(
         self, states: Sequence[State], data: Resident, plan: NDArray[np.int32]
     ) -> tuple[tuple[State, ...], NDArray[np.floating]]:
-        """Train several states on the same rows, vectorised; on the CPU in as many groups as there are cores.
+        """Train several states on the same rows: on a GPU vectorised, on the CPU one on each core.
 
-        A CPU finds no more to do in a vectorised step than in several single ones, but a group on each core does not
-        wait for the others between two operations.
+        A CPU finds no more to do in a vectorised step than in several single ones, and single ones wait for each other
+        nowhere.
         """
-        groups = _groups(states, available_cores() if states[0].device.platform == "cpu" else 1)
-        with ThreadPoolExecutor(len(groups)) as pool:
-            trained = list(pool.map(lambda group: _run_group(group, data, plan), groups))
-        members = tuple(state for group, _ in trained for state in group)
-        return members, np.concatenate([losses for _, losses in trained])
+        if states[0].device.platform != "cpu":
+            return _run_vectorised(states, data, plan)
+        with ThreadPoolExecutor(available_cores()) as pool:
+            trained = list(pool.map(lambda state: self.run(state, data, plan), states))
+        members, losses = zip(*trained, strict=True)
+        return members, np.stack(losses)
 
     def observe(self, state: State, data: Resident, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
         """One step with every stage recorded."""
+        form = state.formulation
         with exact(state.dtype, state.device):
             carry, seen = _call(observed_step, state.carry, state, data, rows)
             after = replace(state, carry=carry, steps=state.steps + 1)
             return after, StepTrace(
-                batch={"images": images_to_canonical(np.asarray(seen.images)), "labels": np.array(seen.labels)},
+                batch={"images": np.array(seen.images), "labels": np.array(seen.labels)},
                 weights=self.weights(state),
-                activations=activations(seen.layers),
-                logits={"logits": np.array(seen.layers["fc3"])},
+                activations={
+                    name: form.activation_to_canonical(name, np.asarray(seen.layers[name])) for name in CNN_ACTIVATIONS
+                },
+                logits={"logits": np.array(seen.logits)},
                 loss={"loss": np.array(seen.loss)},
-                gradients=to_canonical(seen.gradients),
+                gradients=form.to_canonical(seen.gradients),
                 momentum=self.momentum(after),
                 parameters=self.weights(after),
             )
@@ -138,16 +145,16 @@ class JaxImplementation:
     def logits(self, state: State, data: Resident) -> NDArray[np.floating]:
         """(N, 10) outputs, in order."""
         with exact(state.dtype, state.device):
-            return np.array(evaluate(state.carry[0], state.table, data.images))
+            return np.array(evaluate(state.carry[0], state.table, data.images, formulation=state.formulation))
 
     def weights(self, state: State) -> dict[str, NDArray[np.floating]]:
         """Copies of the parameters."""
-        return to_canonical(state.carry[0])
+        return state.formulation.to_canonical(state.carry[0])
 
     def momentum(self, state: State) -> dict[str, NDArray[np.floating]]:
         """Copies of the buffers; zeros before the first step, {} when there is none."""
         trace = momentum_trace(state.carry[1])
-        return {} if trace is None else to_canonical(trace)
+        return {} if trace is None else state.formulation.to_canonical(trace)
 
 
 def _call(
@@ -161,25 +168,19 @@ def _call(
     if rows.ndim == 1:
         rates = jax.tree.map(itemgetter(0), rates)
     arrays = (state.table, data.images, data.labels, to_device(rows))
-    return compiled(carry, *arrays, rates=rates, sgd=unscheduled(state.sgd), operations=state.operations)
+    return compiled(carry, *arrays, rates=rates, sgd=unscheduled(state.sgd), formulation=state.formulation)
 
 
-def _groups(states: Sequence[State], number: int) -> list[Sequence[State]]:
-    """The states in order, in at most so many groups of equal size but for the last."""
-    size = -(-len(states) // number)
-    return [states[first : first + size] for first in range(0, len(states), size)]
-
-
-def _run_group(
+def _run_vectorised(
     states: Sequence[State], data: Resident, plan: NDArray[np.int32]
-) -> tuple[list[State], NDArray[np.floating]]:
-    """Train a group's states in one vectorised program."""
+) -> tuple[tuple[State, ...], NDArray[np.floating]]:
+    """Train all states in one program."""
     first = states[0]
     with exact(first.dtype, first.device):
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state.carry for state in states))
         carries, losses = _call(train_many, stacked, first, data, plan)
         members = [jax.tree.map(itemgetter(number), carries) for number in range(len(states))]
-    trained = [
+    trained = tuple(
         replace(state, carry=carry, steps=state.steps + len(plan)) for state, carry in zip(states, members, strict=True)
-    ]
+    )
     return trained, np.array(losses)

@@ -1,11 +1,11 @@
-"""Between canonical NumPy (torch's layout) and the JAX pytree: one declarative table.
+"""Between canonical NumPy (torch's layout) and the nnx.Module's pytree: one declarative table.
 
 | canonical        | here                     |
 | kernel OIHW      | HWIO                     |
 | linear (out, in) | (in, out)                |
 | fc1's inputs     | (C, H, W) -> (H, W, C)   |
 | images NHWC      | NHWC, as they are stored |
-| activations NCHW | NHWC, flat before fc1; or with each 2x2 window's elements side by side: (B, H/2, W/2, 4, C) |
+| activations NCHW | NHWC, flat before fc1    |
 """
 
 from __future__ import annotations
@@ -77,9 +77,6 @@ TABLE: Mapping[str, Entry] = {
 }
 
 
-_WINDOWS = 5  # dimensions of features whose windows lie side by side
-
-
 def from_canonical(weights: Weights, *, dtype: str) -> Params:
     """Canonical weights -> a new pytree on the default device.
 
@@ -110,6 +107,4 @@ def activation_to_canonical(name: str, value: NDArray[Any]) -> NDArray[Any]:
     if len(shape) == 1:
         return np.array(value)
     channels, height, width = shape
-    if value.ndim == _WINDOWS:
-        value = value.reshape(len(value), height // 2, width // 2, 2, 2, channels).swapaxes(2, 3)
     return images_to_canonical(value.reshape(len(value), height, width, channels))

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array, lax
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped
 
-from jax_impl.model import PLAIN, Operations, Params, apply
+from jax_impl.formulation import Formulation, Params
 from jax_impl.schedule import Rates
 from jax_impl.sgd import clip_gradients, make_optimizer
-from parity.contract import SGD
+from parity.contract import NUM_CLASSES, SGD
 
-__all__ = ["Carry", "evaluate", "mean_cross_entropy", "normalise", "train_many", "train_step", "train_steps", "update"]
+__all__ = ["Carry", "evaluate", "mean_cross_entropy", "train_many", "train_step", "train_steps", "update"]
+
+T = TypeVar("T")
 
 Carry = tuple[Params, optax.OptState]
 """What a step changes: parameters and optimizer state."""
 
 
 def loss_fn(
-    params: Params,
-    images: Float[Array, "batch 32 32 3"],
-    labels: Int[Array, " batch"],
-    operations: Operations,
+    params: Params, batch: Float[Array, "..."], labels: Int[Array, " batch"], formulation: Formulation
 ) -> Float[Array, ""]:
     """Mean cross-entropy of a batch of normalised images."""
-    return mean_cross_entropy(apply(params, images, operations), labels)
+    return mean_cross_entropy(formulation.logits(params, batch), labels)
 
 
 def mean_cross_entropy(logits: Float[Array, "batch 10"], labels: Int[Array, " batch"]) -> Float[Array, ""]:
@@ -37,18 +38,57 @@ def mean_cross_entropy(logits: Float[Array, "batch 10"], labels: Int[Array, " ba
     return losses.mean()
 
 
+def loss_and_gradients(
+    params: Params,
+    table: Float[Array, " 256"],
+    images: Shaped[Array, "size ..."],
+    labels: Int[Array, " size"],
+    rows: Int[Array, " batch"],
+    *,
+    formulation: Formulation,
+) -> tuple[Float[Array, ""], Params]:
+    """The loss of the images in these rows, and its gradients."""
+
+    def of(piece: Int[Array, " piece"]) -> tuple[Float[Array, ""], Params]:
+        batch = formulation.batch(table, images, piece)
+        found: tuple[Array, Params] = jax.value_and_grad(loss_fn)(params, batch, labels[piece], formulation)
+        return found
+
+    if formulation.at_once is None or len(rows) <= formulation.at_once:
+        return of(rows)
+    return mean_over_pieces(of, rows, formulation.at_once)
+
+
+def mean_over_pieces(function: Callable[[Array], T], rows: Int[Array, " batch"], most: int) -> T:
+    """The mean over all rows of a function that takes means over some: in equal pieces but for the last."""
+    number = -(-len(rows) // most)
+    size = -(-len(rows) // number)
+    whole = len(rows) - len(rows) % size
+
+    def add(sums: T, piece: Int[Array, " piece"]) -> T:
+        share = len(piece) / len(rows)
+        result: T = jax.tree.map(lambda total, mean: total + share * mean, sums, function(piece))
+        return result
+
+    sums = jax.tree.map(lambda mean: jnp.zeros(mean.shape, mean.dtype), jax.eval_shape(function, rows[:size]))
+    sums, _ = lax.scan(lambda sums, piece: (add(sums, piece), None), sums, rows[:whole].reshape(-1, size))
+    return add(sums, rows[whole:]) if whole < len(rows) else sums
+
+
 def train_step(
     carry: Carry,
-    images: Float[Array, "batch 32 32 3"],
-    labels: Int[Array, " batch"],
+    table: Float[Array, " 256"],
+    images: Shaped[Array, "size ..."],
+    labels: Int[Array, " size"],
+    rows: Int[Array, " batch"],
     *,
     sgd: SGD,
     rates: Rates | None,
-    operations: Operations,
+    formulation: Formulation,
 ) -> tuple[Carry, Float[Array, ""]]:
     """A pure step: the new parameters and optimizer state, and the loss before the update."""
     params, opt_state = carry
-    loss, gradients = jax.value_and_grad(loss_fn)(params, images, labels, operations)
+    loss, gradients = loss_and_gradients(params, table, images, labels, rows, formulation=formulation)
     return update((params, opt_state), clip_gradients(gradients, sgd), make_optimizer(sgd, rates)), loss
 
 
@@ -59,63 +99,64 @@ def update(carry: Carry, gradients: Params, optimizer: optax.GradientTransformat
     return optax.apply_updates(params, updates), opt_state
 
 
-def normalise(table: Float[Array, " 256"], pixels: UInt8[Array, "..."]) -> Float[Array, "..."]:
-    """Look each pixel up; the table's values are the same bits on every side."""
-    return table[pixels]
-
-
-@partial(jax.jit, static_argnames=("sgd", "operations"))
+@partial(jax.jit, static_argnames=("sgd", "formulation"))
 def train_steps(
     carry: Carry,
     table: Float[Array, " 256"],
-    images: UInt8[Array, "size 32 32 3"],
+    images: Shaped[Array, "size ..."],
     labels: Int[Array, " size"],
     plan: Int[Array, "steps batch"],
     *,
     rates: Rates | None,
     sgd: SGD,
-    operations: Operations,
+    formulation: Formulation,
 ) -> tuple[Carry, Float[Array, " steps"]]:
     """One step for each row of the plan, with its rates: a single call, so that Python is not asked again between."""
 
     def step(carry: Carry, now: tuple[Int[Array, " batch"], Rates | None]) -> tuple[Carry, Float[Array, ""]]:
         rows, current = now
-        batch = normalise(table, images[rows])
-        return train_step(carry, batch, labels[rows], sgd=sgd, rates=current, operations=operations)
+        return train_step(carry, table, images, labels, rows, sgd=sgd, rates=current, formulation=formulation)
 
     return lax.scan(step, carry, (plan, rates))
 
 
-@partial(jax.jit, static_argnames=("sgd", "operations"))
+@partial(jax.jit, static_argnames=("sgd", "formulation"))
 def train_many(
     carries: Carry,
     table: Float[Array, " 256"],
-    images: UInt8[Array, "size 32 32 3"],
+    images: Shaped[Array, "size ..."],
     labels: Int[Array, " size"],
     plan: Int[Array, "steps batch"],
     *,
     rates: Rates | None,
     sgd: SGD,
-    operations: Operations,
+    formulation: Formulation,
 ) -> tuple[Carry, Float[Array, "members steps"]]:
     """`train_steps` of several members on the same batches; every array of `carries` has an axis of members first."""
 
     def member(carry: Carry) -> tuple[Carry, Float[Array, " steps"]]:
         arrays = (table, images, labels, plan)
-        alone: tuple[Carry, Array] = train_steps(carry, *arrays, rates=rates, sgd=sgd, operations=operations)
+        alone: tuple[Carry, Array] = train_steps(carry, *arrays, rates=rates, sgd=sgd, formulation=formulation)
         return alone
 
     return jax.vmap(member)(carries)
 
 
-@partial(jax.jit, static_argnames="batch_size")
+@partial(jax.jit, static_argnames=("formulation", "batch_size"))
 def evaluate(
-    params: Params, table: Float[Array, " 256"], images: UInt8[Array, "size 32 32 3"], batch_size: int = 500
+    params: Params,
+    table: Float[Array, " 256"],
+    images: Shaped[Array, "size ..."],
+    *,
+    formulation: Formulation,
+    batch_size: int = 500,
 ) -> Float[Array, "size 10"]:
-    """Logits of all images, in order, a batch at a time. XLA's own operations: no gradient is taken here."""
+    """Logits of all images, in order, a batch at a time."""
 
-    def logits(image: UInt8[Array, "32 32 3"]) -> Float[Array, " 10"]:
-        return apply(params, normalise(table, image)[jnp.newaxis], PLAIN)[0]
+    def logits(rows: Int[Array, " batch"]) -> Float[Array, "batch 10"]:
+        return formulation.logits(params, formulation.batch(table, images, rows))
 
-    outputs: Array = lax.map(logits, images, batch_size=batch_size)
-    return outputs
+    rows = jnp.arange(len(images))
+    whole = len(images) - len(images) % batch_size
+    outputs = lax.map(logits, rows[:whole].reshape(whole // batch_size, batch_size)).reshape(whole, NUM_CLASSES)
+    return jnp.concatenate([outputs, logits(rows[whole:])]) if whole < len(images) else outputs

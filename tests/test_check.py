@@ -109,7 +109,7 @@ def test_the_side_that_is_off_is_named_whichever_it_is(small):
 
 TWINS = {
     "torch and JAX": (torch_impl.eager, jax_impl.impl),
-    "JAX's two ways": (jax_impl.plain, jax_impl.unfolded),
+    "JAX's two ways": (jax_impl.plain, jax_impl.fast),
 }
 
 

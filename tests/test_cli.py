@@ -187,8 +187,8 @@ def paths_match(folder, *arguments):
     return (code, out.splitlines()[-1]) == (0, f"{MATCH} in float64 (all steps)")
 
 
-def test_plain_and_unfolded_match(folder):
-    assert paths_match(folder, "jax_impl:plain", "jax_impl:unfolded")
+def test_plain_and_fast_match(folder):
+    assert paths_match(folder, "jax_impl:plain", "jax_impl:fast")
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler for the CPU")

@@ -20,7 +20,7 @@ from tests.conftest import small_arrays
 SIDES = {
     "torch_impl:eager": torch_impl.eager,
     "jax_impl:plain": jax_impl.plain,
-    "jax_impl:unfolded": jax_impl.unfolded,
+    "jax_impl:fast": jax_impl.fast,
 }
 
 

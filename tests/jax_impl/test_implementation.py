@@ -4,14 +4,12 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 
 import jax_impl
 from jax_impl.device import exact
-from jax_impl.model import max_pool, max_pool_of_four, unfolded_convolution
+from jax_impl.implementation import _run_vectorised
 from jax_impl.train import train_steps
 from parity.contract import CNN_PARAMETERS, SGD, InputError, initial_weights
 
@@ -27,9 +25,13 @@ def started(request, small):
 
 def test_the_plain_name_chooses_by_device():
     assert SIDE.devices()[-1] == "cpu"
-    for side, path in ((SIDE, "unfolded"), (jax_impl.unfolded, "unfolded"), (jax_impl.plain, "XLA")):
+    for side, path in (
+        (SIDE, "convolutions as products"),
+        (jax_impl.fast, "convolutions as products"),
+        (jax_impl.plain, "XLA convolutions"),
+    ):
         state = side.start(initial_weights(0), SGD(), dtype="float32", device="cpu")
-        assert f"{path} convolutions, CPU" in side.describe(state)
+        assert f"{path}, CPU" in side.describe(state)
 
 
 def test_everything_is_in_the_runs_dtype(started):
@@ -50,7 +52,7 @@ def test_no_other_precision_slips_in(small, dtype, other):
     data = SIDE.place(state, small.train_images, small.train_labels)
     with exact(dtype, state.device):
         arguments = (state.carry, state.table, data.images, data.labels, PLAN)
-        program = str(train_steps.trace(*arguments, rates=None, sgd=sgd, operations=state.operations).jaxpr)
+        program = str(train_steps.trace(*arguments, rates=None, sgd=sgd, formulation=state.formulation).jaxpr)
     assert f"{dtype[0]}{dtype[5:]}[" in program
     # A weak-typed constant may pass by, but no array and no result.
     assert f":{other}[" not in program
@@ -110,53 +112,20 @@ def test_exact_puts_the_callers_settings_back():
     assert after == before
 
 
-def side_by_side(features):
-    """(batch, height, width, channels) -> (batch, rows, columns, 4, channels): each 2x2 window in row-major order."""
-    corners = [features[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
-    return jnp.stack(corners, axis=-2)
-
-
-def test_the_unfolded_convolution_is_a_convolution():
-    """Value and both gradients in float64, with all dimensions different, so that none can stand for another."""
-    rng = np.random.default_rng(0)
-    images, kernel = rng.normal(size=(2, 10, 12, 3)), rng.normal(size=(5, 3, 3, 6))
-
-    def value(convolution):
-        def scalar(images, kernel):
-            out = convolution(images, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-            out = side_by_side(out) if convolution is lax.conv_general_dilated else out
-            return (out * np.arange(out.size).reshape(out.shape)).sum(), out
-
-        return jax.value_and_grad(scalar, argnums=(0, 1), has_aux=True)(jnp.array(images), jnp.array(kernel))
-
-    with jax.enable_x64(True):
-        ((_, ours), our_gradients), ((_, xlas), xla_gradients) = map(
-            value, (unfolded_convolution, lax.conv_general_dilated)
-        )
-    np.testing.assert_allclose(ours, xlas, rtol=0, atol=1e-13)
-    for our, xla in zip(our_gradients, xla_gradients, strict=True):
-        np.testing.assert_allclose(our, xla, rtol=1e-11)
-
-
-@pytest.mark.parametrize("arguments", [((2, 1), "VALID"), ((1, 1), "SAME")])
-def test_the_unfolded_convolution_refuses_what_it_does_not_compute(arguments):
-    with pytest.raises(ValueError, match="only VALID padding and stride 1"):
-        unfolded_convolution(jnp.zeros((1, 10, 10, 3)), jnp.zeros((5, 5, 3, 6)), *arguments)
-
-
-@pytest.mark.parametrize(("size", "kernel"), [(9, 5), (10, 4), (11, 4)])
-def test_the_unfolded_convolution_refuses_windows_that_do_not_divide(size, kernel):
-    with pytest.raises(ValueError, match="only outputs of even size and kernels of odd size"):
-        unfolded_convolution(jnp.zeros((1, size, size, 3)), jnp.zeros((kernel, kernel, 3, 6)), (1, 1), "VALID")
-
-
-def test_plain_and_unfolded_train_alike(small):
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 130])
+def test_plain_and_fast_train_alike(batch_size, small):
+    """130 are pieces of 44, 44 and 42; 601 images to evaluate are a batch of 500 and what is left."""
+    plan = np.arange(5 * batch_size, dtype=np.int32).reshape(5, batch_size) % len(small.train_labels)
+    images = np.resize(small.test_images, (601, 32, 32, 3))
     results = []
-    for side in (jax_impl.plain, jax_impl.unfolded):
+    for side in (jax_impl.plain, jax_impl.fast):
         state = side.start(initial_weights(0), SGD(), dtype="float64", device="cpu")
-        after, losses = side.run(state, side.place(state, small.train_images, small.train_labels), PLAN)
-        results.append((losses, side.weights(after)))
+        after, losses = side.run(state, side.place(state, small.train_images, small.train_labels), plan)
+        logits = side.logits(after, side.place(after, images, np.zeros(601)))
+        assert logits.shape == (601, 10)
+        results.append((losses, side.weights(after), logits))
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-13)
+    np.testing.assert_allclose(results[0][2], results[1][2], rtol=0, atol=1e-14)
     for name, value in results[0][1].items():
         np.testing.assert_allclose(value, results[1][1][name], rtol=0, atol=1e-15, err_msg=name)
 
@@ -182,19 +151,6 @@ def test_importing_prepares_xla_and_respects_the_users_flags(flags, expected):
     assert json.loads(output) == [expected, "false"]
 
 
-def test_pooling_by_choices_is_pooling_ties_included():
-    """Few distinct values, so that most windows tie; the gradient must go to the same element in both."""
-    rng = np.random.default_rng(0)
-    with jax.enable_x64(True):
-        features = jnp.array(rng.integers(0, 3, (2, 6, 8, 3)), dtype="float64")
-        slope = jnp.array(rng.normal(size=(2, 3, 4, 3)))
-        pools = max_pool, lambda x: max_pool_of_four(side_by_side(x))
-        np.testing.assert_array_equal(*[pool(features) for pool in pools])
-        gradients = [jax.grad(lambda x, pool=pool: (pool(x) * slope).sum())(features) for pool in pools]
-        np.testing.assert_array_equal(*gradients)
-        assert np.count_nonzero(gradients[0]) == slope.size
-
-
 def test_momentum_given_to_a_fresh_state_is_no_first_step(small):
     """Dampening leaves out the very first step alone."""
     begun = SIDE.start(initial_weights(0), SGD(dampening=0.5), dtype="float64", device="cpu")
@@ -207,16 +163,17 @@ def test_momentum_given_to_a_fresh_state_is_no_first_step(small):
         np.testing.assert_array_equal(SIDE.momentum(began)[name], value, err_msg=name)
 
 
-@pytest.mark.parametrize("side", [jax_impl.unfolded, jax_impl.plain])
-def test_many_members_train_as_each_would_alone(side, small):
-    """In float64, to rounding: the vectorised program groups its sums otherwise."""
+@pytest.mark.parametrize("side", [jax_impl.fast, jax_impl.plain])
+@pytest.mark.parametrize("train", ["run_many", "vectorised"])
+def test_many_members_train_as_each_would_alone(side, train, small):
+    """In float64, to rounding: the vectorised program, for a GPU, groups its sums otherwise."""
     data, states, alone = None, [], []
     for seed in range(3):
         state = side.start(initial_weights(seed), SGD(dampening=0.1), dtype="float64", device="cpu")
         data = data or side.place(state, small.train_images, small.train_labels)
         states.append(state)
         alone.append(side.run(state, data, PLAN))
-    moved, losses = side.run_many(states, data, PLAN)
+    moved, losses = (side.run_many if train == "run_many" else _run_vectorised)(states, data, PLAN)
     assert losses.shape == (3, len(PLAN))
     for number, (expected, expected_losses) in enumerate(alone):
         np.testing.assert_allclose(losses[number], expected_losses, rtol=1e-12)
@@ -234,5 +191,5 @@ def test_placing_copies_before_it_returns():
         data = SIDE.place(state, *given)
         for array in given:
             array[...] = 0
-        assert (np.asarray(data.images) == 9).all()
+        assert (np.asarray(data.images).view(np.uint8) == 9).all()
         assert (np.asarray(data.labels) == 3).all()

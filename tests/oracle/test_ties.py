@@ -51,7 +51,7 @@ def gradients(side, kind):
 
 
 KINDS = ["black and white", "white", "no weights"]
-SIDES = {"torch": torch_impl.eager, "jax": jax_impl.plain, "jax, unfolded": jax_impl.unfolded}
+SIDES = {"torch": torch_impl.eager, "jax": jax_impl.plain, "jax, fast": jax_impl.fast}
 
 
 @pytest.mark.parametrize("kind", KINDS)
