@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from parity.commands import check, drill, identify, study, trace
+from parity.commands import bench, check, drill, identify, study, trace
 from parity.commands.options import (
     FILE,
     Printer,
@@ -87,7 +87,7 @@ def _spelling(error: InputError) -> str:
     return option if option in known else error.argument
 
 
-_RENAMED = {"mapping": "--map"}
+_RENAMED = {"mapping": "--map", "compare": "--compare", "with": "--with"}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100})
@@ -257,6 +257,7 @@ def show(data: str, data_dir: Path | None, batch_size: int, seed: int, out: Path
 cli.add_command(check.check)
 cli.add_command(check.explain)
 cli.add_command(drill.drill)
+cli.add_command(bench.bench)
 cli.add_command(study.study)
 cli.add_command(trace.record)
 cli.add_command(trace.compare)
