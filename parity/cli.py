@@ -87,7 +87,7 @@ def _spelling(error: InputError) -> str:
     return option if option in known else error.argument
 
 
-_RENAMED = {"mapping": "--map", "compare": "--compare", "with": "--with"}
+_RENAMED = {"mapping": "--map"}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100})

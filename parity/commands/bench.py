@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["bench"]
 
+TWINS = ("torch_impl", "jax_impl")
+"""Who is meant where nobody is named."""
+
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[IMPLEMENTATION]...")
@@ -33,6 +36,8 @@ __all__ = ["bench"]
 @data_options
 @json_option
 @click.option("--figures", type=FILE, metavar="DIR", help="Write figures (PNG, SVG) into this folder.")
+@click.option("--scaling", is_flag=True, help="How time grows with batch, width, steps and data, instead.")
+@click.option("--judge", is_flag=True, help="What judging costs, instead: start-up, check, lockstep, recording.")
 @click.option("--compare", "old", type=FILE, metavar="OLD.json", help="Say what has changed since then.")
 @click.option("--with", "new", type=FILE, metavar="NEW.json", help="Compare with this, and measure nothing.")
 def bench(names: tuple[str, ...], json_file: Path | None, figures: Path | None, **arguments: Any) -> None:
@@ -44,11 +49,9 @@ def bench(names: tuple[str, ...], json_file: Path | None, figures: Path | None, 
     Example: parity bench torch_impl jax_impl --peers tutorial,nnx --batch-sizes 4,128
     """
     from parity.bench import read_report
-    from parity.contract import InputError
     from parity.data import check_folder, check_writable
 
-    if arguments["new"] is not None and arguments["old"] is None:
-        raise InputError("with", arguments["new"], "there is nothing to compare it with", "give --compare too")
+    _require_one_task(arguments)
     if json_file is not None:
         check_writable(json_file, argument="json")
     if figures is not None:
@@ -57,6 +60,10 @@ def bench(names: tuple[str, ...], json_file: Path | None, figures: Path | None, 
     if old and arguments["new"]:
         _compare(old, read_report(arguments["new"], argument="with"))
         return
+    if arguments["judge"]:
+        sys.exit(_judge(names, json_file, arguments))
+    if arguments["scaling"]:
+        sys.exit(_scale(names, json_file, figures, arguments))
     report = _measure(_entrants(names, arguments), _trial(arguments), arguments)
     _write(report, json_file, figures)
     if old:
@@ -64,12 +71,23 @@ def bench(names: tuple[str, ...], json_file: Path | None, figures: Path | None, 
     sys.exit(report.exit_code)
 
 
+def _require_one_task(arguments: dict[str, Any]) -> None:
+    from parity.contract import InputError
+
+    if arguments["new"] is not None and arguments["old"] is None:
+        raise InputError("with", arguments["new"], "there is nothing to compare it with", "give --compare too")
+    tasks = [name for name in ("scaling", "judge", "old") if arguments[name]]
+    if len(tasks) > 1:
+        spelled = "compare" if tasks[1] == "old" else tasks[1]
+        raise InputError(spelled, arguments[tasks[1]], f"--{tasks[0]} measures something else", "give one of them")
+
+
 def _entrants(names: Sequence[str], arguments: dict[str, Any]) -> Sequence[Entrant]:
     """Who is timed; peers alone, if no implementation is named beside them."""
     from parity.bench import absent_peers, chosen_peers, named, with_reference
 
     peers = arguments["peers"]
-    entrants = named(names or (() if peers else ("torch_impl", "jax_impl")))
+    entrants = named(names or (() if peers else TWINS))
     if peers:
         echo(absent_peers(peers))
         entrants += chosen_peers(peers)
@@ -118,6 +136,54 @@ def _measure(entrants: Sequence[Entrant], trial: Trial, arguments: dict[str, Any
     return report
 
 
+def _scale(names: Sequence[str], json_file: Path | None, folder: Path | None, arguments: dict[str, Any]) -> int:
+    """Measure how time grows; the exit code."""
+    from parity.bench import measure_scaling, named
+    from parity.data import load_data
+    from parity.render import terminal
+    from parity.render.bench_growth import axis_lines, scaling_figure
+
+    trial = _trial(arguments)
+    dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
+    click.echo(terminal.data_line(dataset))
+    with _Status() as status:
+        report = measure_scaling(
+            named(names or TWINS),
+            dataset,
+            trial,
+            command=("parity", *sys.argv[1:]),
+            announce=status.show,
+            on_axis=lambda curves: status.above(lambda: echo(axis_lines(curves))),
+        )
+    _keep(json_file, report.to_json())
+    if folder is not None:
+        write_figures(folder, [scaling_figure(report)])
+    return report.exit_code
+
+
+def _judge(names: Sequence[str], json_file: Path | None, arguments: dict[str, Any]) -> int:
+    """Measure what judging costs; the exit code."""
+    from parity.bench import measure_costs
+    from parity.contract import InputError
+    from parity.data import load_data
+    from parity.render import terminal
+    from parity.render.bench_growth import cost_lines
+
+    if len(pair := tuple(names) or TWINS) != 2:
+        raise InputError("names", ", ".join(pair), "two sides are judged", "name two implementations, or none")
+    dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
+    click.echo(terminal.data_line(dataset))
+    report = measure_costs(
+        (pair[0], pair[1]),
+        dataset,
+        _trial(arguments),
+        command=("parity", *sys.argv[1:]),
+        on_cost=lambda cost: echo(cost_lines(cost)),
+    )
+    _keep(json_file, report.to_json())
+    return report.exit_code
+
+
 class _Status:
     """What is going on, in a line of the terminal that the next one overwrites; nothing where nobody is looking."""
 
@@ -143,15 +209,20 @@ class _Status:
 
 
 def _write(report: BenchReport, json_file: Path | None, folder: Path | None) -> None:
-    from parity.data import replacing
     from parity.render.bench import throughput_figure
+
+    _keep(json_file, report.to_json())
+    if folder is not None:
+        write_figures(folder, [throughput_figure(report)])
+
+
+def _keep(json_file: Path | None, text: str) -> None:
+    from parity.data import replacing
 
     if json_file is not None:
         with replacing(json_file) as temporary:
-            temporary.write_text(report.to_json() + "\n")
+            temporary.write_text(text + "\n")
         click.echo(f"wrote {json_file}: the report")
-    if folder is not None:
-        write_figures(folder, [throughput_figure(report)])
 
 
 def write_figures(folder: Path, figures: Sequence[Figure]) -> None:
