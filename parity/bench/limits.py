@@ -97,5 +97,5 @@ def _copy(size: int) -> Callable[[], object]:
 
 
 def _least() -> Callable[[], object]:
-    one = np.ones(1)
-    return lambda: np.add(one, one, out=one)
+    one, zero = np.ones(1), np.zeros(1)
+    return lambda: np.add(one, zero, out=one)

@@ -30,21 +30,24 @@ def round_steps(call: Callable[[int], float], *, short: int, short_seconds: floa
 
     Args:
         call: runs so many steps, and returns the seconds.
-        short: a number of steps that has been run, and compiled, already.
+        short: a number of steps that has been run, and compiled, already; few large batches may be more than enough.
         short_seconds: how long they took.
         target: seconds that a call should take.
     """
-    steps, seconds = short, short_seconds
+    steps = max(math.ceil(target * short / short_seconds), 1)
+    steps += steps == short  # two lengths tell the fixed part
     while True:
-        fixed = max(short_seconds * steps - seconds * short, 0.0) / (steps - short) if steps > short else 0.0
+        call(steps)  # what compiles for a length compiles here
+        seconds = call(steps)
+        slope = (seconds - short_seconds) / (steps - short)
+        fixed = min(max(seconds - slope * steps, 0.0), seconds)
         wanted = min(max(target, fixed / FIXED), LONGEST * target)
         if seconds >= ENOUGH * wanted or steps >= MOST_STEPS:
             return steps
         # By the mean, fixed part included: too few steps where that is large, which the next call shows. The slope
         # alone would give far too many where the short call happened to be disturbed.
         steps = min(max(math.ceil(wanted * steps / seconds), steps + 1), MOST_STEPS)
-        call(steps)  # what compiles for a length compiles here
-        seconds = call(steps)
+        steps += steps == short
 
 
 def orders(contestants: int, rounds: int, *, seed: int) -> list[Sequence[int]]:
