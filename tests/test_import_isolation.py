@@ -101,6 +101,7 @@ def test_the_import_arrows_hold(copy):
         ("torch_impl/train.py", "import parity.data", "an implementation sees the contract and nothing else of parity"),
         ("parity/compare/measure.py", "import parity.run", "inside parity, data flows one way"),
         ("parity/oracle/layers.py", "import parity.data", "inside parity, data flows one way"),
+        ("parity/bench/truth.py", "import parity.bench.race", "inside a benchmark, data flows one way"),
         ("parity/contract/sgd.py", "import parity.data", "inside parity, data flows one way"),
     ],
 )

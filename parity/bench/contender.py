@@ -10,6 +10,7 @@ import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,10 @@ from numpy.typing import NDArray
 from parity.contract import SGD, InputError, SelfContained, Weights
 from parity.registry import load, resolve_contestant
 
-__all__ = ["KIB", "Contender", "Memory", "Timed"]
+__all__ = ["Contender", "Memory", "Timed", "peak_host_bytes"]
 
 KIB = 1024
-"""What ru_maxrss counts in, on Linux."""
+STATUS = Path("/proc/self/status")
 
 Arrays = Sequence[NDArray[np.generic]]
 
@@ -37,11 +38,21 @@ class Timed:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """The most bytes in use at once: of the host, by this process and separately by its largest child, and a device."""
+    """The most bytes in use at once: of the host by this process, without those that it starts, and of a device."""
 
     host: int
-    largest_child: int
     device: int | None
+
+
+def peak_host_bytes() -> int:
+    """The most memory that this process has had.
+
+    By Linux' own account where there is one: ru_maxrss of a process that has just been started is that of the process
+    which started it, if that was larger.
+    """
+    lines = STATUS.read_text().splitlines() if STATUS.exists() else []
+    peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return KIB * (peaks[0] if peaks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 class Contender:
@@ -95,11 +106,7 @@ class Contender:
     def memory(self) -> Memory:
         """So far."""
         metered = getattr(self._found, "peak_memory", None)
-        return Memory(
-            host=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB,
-            largest_child=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * KIB,
-            device=metered() if metered else None,
-        )
+        return Memory(host=peak_host_bytes(), device=metered() if metered else None)
 
     def measure(self, **arguments: Any) -> Any:
         """Call what has the name: no contestant, but a function that measures something in this process."""

@@ -3,7 +3,7 @@
 - start-up: `parity --help` as a process, to its end;
 - check: `parity check A B` as a process;
 - lockstep: training both sides with their states compared, over training them alone in the same chunks;
-- recording: a trace of a run with every state, over the same run alone;
+- recording: a trace of a run with every state, and with few of them, over the same run alone;
 - memory: the most that a process of a lockstep run has used, for runs of several lengths.
 
 Both times of a ratio are taken one after the other in one process, in changing order, once everything is compiled.
@@ -12,17 +12,17 @@ Both times of a ratio are taken one after the other in one process, in changing 
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from parity.bench.contender import KIB
+from parity.bench.contender import peak_host_bytes
 from parity.bench.interval import Interval, median_interval
 from parity.bench.process import ContestantError, Process
 from parity.bench.trial import Trial
@@ -116,7 +116,7 @@ def measure_costs(
         ContestantError: an implementation failed.
     """
     costs = []
-    for measure in (_start_up, _check, _lockstep, _recording, _memory):
+    for measure in (_start_up, _check, _lockstep, partial(_recording, 1), partial(_recording, CHUNK), _memory):
         costs.append(measure(names, dataset, trial))
         on_cost(costs[-1])
     return CostReport(
@@ -147,10 +147,12 @@ def _lockstep(names: tuple[str, str], dataset: Dataset, trial: Trial) -> Cost:
     return Cost(name="lockstep", unit="times", value=_ratio(seconds), bar=LOCKSTEP_BAR, detail=detail)
 
 
-def _recording(names: tuple[str, str], dataset: Dataset, trial: Trial) -> Cost:
-    seconds = _measured("recording_seconds", trial, names=names, dataset=dataset, rounds=trial.rounds)
-    detail = f"{STEPS} steps of {names[0]} with every state recorded, over the same alone"
-    return Cost(name="recording", unit="times", value=_ratio(seconds), bar=None, detail=detail)
+def _recording(every: int, names: tuple[str, str], dataset: Dataset, trial: Trial) -> Cost:
+    """A recorded state costs as much as several steps, so that it matters how many there are."""
+    seconds = _measured("recording_seconds", trial, names=names, dataset=dataset, rounds=trial.rounds, every=every)
+    which = "every state" if every == 1 else f"one state in {every}"
+    detail = f"{STEPS} steps of {names[0]} with {which} recorded, over the same alone"
+    return Cost(name=f"recording, --every {every}", unit="times", value=_ratio(seconds), bar=None, detail=detail)
 
 
 def _memory(names: tuple[str, str], dataset: Dataset, trial: Trial) -> Cost:
@@ -201,7 +203,7 @@ def lockstep_seconds(
 
 
 def recording_seconds(
-    *, names: tuple[str, str], dataset: Dataset, rounds: int, device: str, steps: int = STEPS
+    *, names: tuple[str, str], dataset: Dataset, rounds: int, device: str, steps: int = STEPS, every: int = 1
 ) -> dict[str, list[float]]:
     """Seconds of each round of the first implementation, recorded and alone."""
     side = Side(name=names[0], implementation=resolve(names[0]))
@@ -209,7 +211,7 @@ def recording_seconds(
 
     def recorded() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            record(side, dataset, settings, Path(folder) / "trace")
+            record(side, dataset, settings, Path(folder) / "trace", every=every)
 
     return _in_turns(recorded, lambda: _alone([side], dataset, settings), rounds)
 
@@ -219,7 +221,7 @@ def peak_bytes(*, names: tuple[str, str], dataset: Dataset, steps: int, device: 
     sides = tuple(Side(name=f"{name}#{number}", implementation=resolve(name)) for number, name in enumerate(names))
     settings = Settings(epochs=_epochs(dataset, steps), steps=steps, device=device)
     train(sides, dataset, settings, initial_weights(0), evaluate=False)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+    return peak_host_bytes()
 
 
 def _in_turns(more: Callable[[], object], alone: Callable[[], object], rounds: int) -> dict[str, list[float]]:

@@ -12,7 +12,9 @@ import click
 from parity.commands.options import FILE, data_options, device_option, echo, json_option
 
 if TYPE_CHECKING:
-    from parity.bench import BenchReport, Entrant, Trial
+    from parity.bench.contestants import Entrant
+    from parity.bench.report import BenchReport
+    from parity.bench.trial import Trial
     from parity.study import Figure
 
 __all__ = ["bench"]
@@ -48,7 +50,7 @@ def bench(names: tuple[str, ...], json_file: Path | None, figures: Path | None, 
 
     Example: parity bench torch_impl jax_impl --peers tutorial,nnx --batch-sizes 4,128
     """
-    from parity.bench import read_report
+    from parity.bench.report import read_report
     from parity.data import check_folder, check_writable
 
     _require_one_task(arguments)
@@ -84,7 +86,7 @@ def _require_one_task(arguments: dict[str, Any]) -> None:
 
 def _entrants(names: Sequence[str], arguments: dict[str, Any]) -> Sequence[Entrant]:
     """Who is timed; peers alone, if no implementation is named beside them."""
-    from parity.bench import absent_peers, chosen_peers, named, with_reference
+    from parity.bench.contestants import absent_peers, chosen_peers, named, with_reference
 
     peers = arguments["peers"]
     entrants = named(names or (() if peers else TWINS))
@@ -95,7 +97,7 @@ def _entrants(names: Sequence[str], arguments: dict[str, Any]) -> Sequence[Entra
 
 
 def _trial(arguments: dict[str, Any]) -> Trial:
-    from parity.bench import Trial
+    from parity.bench.trial import Trial
 
     same = ("device", "threads", "rounds", "round_seconds", "timeout", "seed")
     return Trial(
@@ -116,7 +118,7 @@ def _numbers(argument: str, text: str) -> tuple[int, ...]:
 
 
 def _measure(entrants: Sequence[Entrant], trial: Trial, arguments: dict[str, Any]) -> BenchReport:
-    from parity.bench import benchmark
+    from parity.bench.benchmark import benchmark
     from parity.data import load_data
     from parity.render import terminal
     from parity.render.bench import cell_lines, report_lines
@@ -138,7 +140,8 @@ def _measure(entrants: Sequence[Entrant], trial: Trial, arguments: dict[str, Any
 
 def _scale(names: Sequence[str], json_file: Path | None, folder: Path | None, arguments: dict[str, Any]) -> int:
     """Measure how time grows; the exit code."""
-    from parity.bench import measure_scaling, named
+    from parity.bench.contestants import named
+    from parity.bench.scaling import measure_scaling
     from parity.data import load_data
     from parity.render import terminal
     from parity.render.bench_growth import axis_lines, scaling_figure
@@ -163,7 +166,7 @@ def _scale(names: Sequence[str], json_file: Path | None, folder: Path | None, ar
 
 def _judge(names: Sequence[str], json_file: Path | None, arguments: dict[str, Any]) -> int:
     """Measure what judging costs; the exit code."""
-    from parity.bench import measure_costs
+    from parity.bench.own_cost import measure_costs
     from parity.contract import InputError
     from parity.data import load_data
     from parity.render import terminal
@@ -239,7 +242,7 @@ def write_figures(folder: Path, figures: Sequence[Figure]) -> None:
 
 
 def _compare(old: BenchReport, new: BenchReport) -> None:
-    from parity.bench import changes, same_machine
+    from parity.bench.changes import changes, same_machine
     from parity.render.bench import change_lines
 
     click.echo("")

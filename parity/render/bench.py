@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from parity.bench import TIMED, BenchReport, Cell, Change, Limits, Row
+from parity.bench.changes import Change
+from parity.bench.limits import Limits
+from parity.bench.report import TIMED, BenchReport, Cell, Row
 from parity.study import Curve, Figure, Panel
 
 __all__ = ["cell_lines", "change_lines", "limit_lines", "report_lines", "throughput_figure"]
@@ -140,7 +142,7 @@ def _caption(report: BenchReport) -> str:
 
 
 def _panel(cells: Sequence[Cell]) -> Panel:
-    names = tuple(dict.fromkeys(row.contestant for cell in cells for row in cell.rows))
+    names = tuple(dict.fromkeys(row.contestant for cell in cells for row in cell.timed))
     floors = [(cell.batch_size, cell.batch_size / cell.floor) for cell in cells if cell.floor]
     limit = [_curve(floors, "the floor", -1)] if floors else []
     return Panel(

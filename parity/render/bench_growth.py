@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from parity.bench import AXES, Cost, Growth, GrowthCurve, ScalingReport
+from parity.bench.growth import Growth
+from parity.bench.own_cost import Cost
+from parity.bench.scaling import AXES, GrowthCurve, ScalingReport
 from parity.study import Curve, Figure, Panel
 
 __all__ = ["axis_lines", "cost_lines", "scaling_figure"]

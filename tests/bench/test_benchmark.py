@@ -2,9 +2,11 @@
 
 import pytest
 
-from parity.bench import Trial, benchmark, named
+from parity.bench.benchmark import benchmark
+from parity.bench.contestants import named
 from parity.bench.own_cost import lockstep_seconds, peak_bytes, recording_seconds
 from parity.bench.scaling import measure_scaling
+from parity.bench.trial import Trial
 from parity.contract import InputError
 
 PLACE = "tests.bench.contestants"

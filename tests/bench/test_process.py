@@ -107,6 +107,15 @@ def test_threads_are_given_and_cores_taken(monkeypatch):
     assert (cores, threads) == (1, "1")
 
 
+def test_memory_is_the_processes_own():
+    """Not that of the process which started it, which holds 400 MB here."""
+    held = np.ones(400_000_000, np.uint8)
+    with Process("parity.bench.contender:peak_host_bytes", threads=1) as process:
+        found = process.ask("measure", timeout=LONG)
+    assert held[-1] == 1
+    assert 1e7 < found < 3e8
+
+
 def surroundings():
     return len(os.sched_getaffinity(0)), os.environ["OMP_NUM_THREADS"]
 
@@ -120,5 +129,5 @@ def test_runs_are_timed_from_the_same_state(small):
         assert process.ask("describe", timeout=LONG) == "the oracle, for tests"
     np.testing.assert_array_equal(first.losses, second.losses)
     assert first.seconds > 0
-    assert memory.host > 1e6
+    assert 1e6 < memory.host < 1e9
     assert memory.device == 12345

@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from parity.bench import BenchReport, Cell, Limits, Row, changes, read_report, same_machine
+from parity.bench.changes import changes, same_machine
 from parity.bench.contender import Memory
 from parity.bench.growth import Point, grow, sentence
 from parity.bench.interval import median_interval
 from parity.bench.judge import Judged
+from parity.bench.limits import Limits
 from parity.bench.own_cost import Cost, CostReport
+from parity.bench.report import BenchReport, Cell, Row, read_report
 from parity.bench.scaling import AXES, GrowthCurve, ScalingReport
 from parity.contract import InputError
 from parity.environment import describe_environment
@@ -24,7 +26,7 @@ ROUNDS = 5
 def row(name, step, **more):
     seconds = tuple(100 * step * (1 + 0.01 * number) for number in range(ROUNDS))
     judged = Judged(place="loss", difference=1e-8, allowed=1e-5)
-    memory = Memory(host=500_000_000, largest_child=0, device=None)
+    memory = Memory(host=500_000_000, device=None)
     fields = {"compile_seconds": 1.5, "steps": 100, "seconds": seconds, "cpu_seconds": seconds, "description": name}
     return Row(contestant=name, outcome="timed", judged=judged, memory=memory, **{**fields, **more})
 

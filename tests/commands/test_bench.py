@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.conftest import small_arrays
-from tests.test_cli import ROOT, parity
+from tests.test_cli import parity
+
+ROOT = Path(__file__).parents[2]
 
 HONEST, FASTER = "tests.bench.contestants:honest", "tests.bench.contestants:faster"
 QUICK = (
