@@ -4,7 +4,7 @@
 - check: `parity check A B` as a process;
 - lockstep: training both sides with their states compared, over training them alone in the same chunks;
 - recording: a trace of a run with every state, and with few of them, over the same run alone;
-- memory: the most that a process of a lockstep run has used, for runs of several lengths.
+- memory: the most that a process has had after lockstep runs of several lengths.
 
 Both times of a ratio are taken one after the other in one process, in changing order, once everything is compiled.
 """
@@ -42,10 +42,11 @@ __all__ = ["Cost", "CostReport", "lockstep_seconds", "measure_costs", "peak_byte
 FORMAT = "parity.cost/1"
 
 HELP_BAR, CHECK_BAR, LOCKSTEP_BAR = 0.3, 20.0, 1.10
-FLAT_BAR = 100.0
-"""Bytes a step: a run keeps each side's loss, and what a few of its steps show; of a state it would be 500,000."""
+FLAT_BAR = 5_000.0
+"""Bytes a step. A run keeps each side's losses, 16 bytes a step; the states of each chunk would be 20,000. What the
+allocators keep differs by some megabytes from run to run, over thousands of steps."""
 STEPS = 10 * CHUNK
-MEMORY_STEPS = (CHUNK, 20 * CHUNK, 40 * CHUNK)
+MEMORY_STEPS = (10 * CHUNK, 20 * CHUNK, 80 * CHUNK)
 HELPS, CHECKS = 10, 3
 
 
@@ -156,10 +157,9 @@ def _recording(every: int, names: tuple[str, str], dataset: Dataset, trial: Tria
 
 
 def _memory(names: tuple[str, str], dataset: Dataset, trial: Trial) -> Cost:
-    """Between neighbouring lengths: what each further step has added, in a process of its own for each length."""
-    peaks = [_measured("peak_bytes", trial, names=names, dataset=dataset, steps=steps) for steps in MEMORY_STEPS]
-    first, *_, last = zip(MEMORY_STEPS, peaks, strict=True)
-    growth = (last[1] - first[1]) / (last[0] - first[0])
+    """What each further step has added to the peak: runs of growing length in one process, the first to warm it up."""
+    peaks = _measured("peak_bytes", trial, names=names, dataset=dataset, lengths=MEMORY_STEPS)
+    growth = (peaks[-1] - peaks[-2]) / (MEMORY_STEPS[-1] - MEMORY_STEPS[-2])
     listed = ", ".join(f"{peak / 1e6:,.0f} MB after {steps:,}" for steps, peak in zip(MEMORY_STEPS, peaks, strict=True))
     value = Interval(median=growth, low=growth, high=growth)
     return Cost(name="memory", unit="bytes a step", value=value, bar=FLAT_BAR, detail=f"of lockstep: {listed} steps")
@@ -216,12 +216,15 @@ def recording_seconds(
     return _in_turns(recorded, lambda: _alone([side], dataset, settings), rounds)
 
 
-def peak_bytes(*, names: tuple[str, str], dataset: Dataset, steps: int, device: str) -> int:
-    """The most memory that this process has used, after a lockstep run of so many steps."""
+def peak_bytes(*, names: tuple[str, str], dataset: Dataset, lengths: Sequence[int], device: str) -> list[int]:
+    """The most memory that this process has had, after each of several lockstep runs of so many steps."""
     sides = tuple(Side(name=f"{name}#{number}", implementation=resolve(name)) for number, name in enumerate(names))
-    settings = Settings(epochs=_epochs(dataset, steps), steps=steps, device=device)
-    train(sides, dataset, settings, initial_weights(0), evaluate=False)
-    return peak_host_bytes()
+    peaks = []
+    for steps in lengths:
+        settings = Settings(epochs=_epochs(dataset, steps), steps=steps, device=device)
+        train(sides, dataset, settings, initial_weights(0), evaluate=False)
+        peaks.append(peak_host_bytes())
+    return peaks
 
 
 def _in_turns(more: Callable[[], object], alone: Callable[[], object], rounds: int) -> dict[str, list[float]]:

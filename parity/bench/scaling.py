@@ -2,7 +2,7 @@
 
 Along each axis the others stand still (batch 4, the tutorial's width, calls of about the asked length, 10,000 images).
 All points of an axis are timed in turns, as contestants are. The widths are those of programs made for it
-(`parity_peers.wide_torch`, `wide_jax`), plain ones; along the other axes the contestants are the user's.
+(`parity_widths`), plain ones; along the other axes the contestants are the user's.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ STEPS = (1, 10, 100, 1000)
 SIZES = (100, 1_000, 10_000, 40_000)
 WIDE_IMAGES = 500
 """Of the wide programs' data set, which torch_impl.adapt keeps as 64-bit integers."""
-WIDE = {"torch, plain": "parity_peers.wide_torch:cnn_{}", "jax, plain": "parity_peers.wide_jax:cnn_{}"}
+WIDE = {"torch, plain": "parity_widths.torch_cnn:cnn_{}", "jax, plain": "parity_widths.jax_cnn:cnn_{}"}
 
 AXES = {
     "batch": Axis(name="images in a step", of="a step", unit="image"),

@@ -10,12 +10,12 @@ from parity.oracle import Oracle
 from parity.prepare import prepare
 from parity.run import resolve_sides
 from parity.settings import Settings
-from parity_peers.wide import initial_weights, layer_shapes, width_of
-from parity_peers.wide_torch import program
+from parity_widths.cnn import initial_weights, layer_shapes, width_of
+from parity_widths.torch_cnn import program
 
 
 def test_both_frameworks_compute_the_same_at_another_width():
-    sides = resolve_sides(["parity_peers.wide_torch:cnn_2", "parity_peers.wide_jax:cnn_2"])
+    sides = resolve_sides(["parity_widths.torch_cnn:cnn_2", "parity_widths.jax_cnn:cnn_2"])
     settings = Settings()
     prepared = prepare(*sides, dataset=None, weights=None, mapping=(), settings=settings)
     found = check(prepared.sides, prepared.problem, settings, steps=2)
@@ -47,7 +47,7 @@ def test_other_names_are_none(name):
 
 
 def test_a_process_times_it_with_its_own_weights(small):
-    with Process("parity_peers.wide_torch:cnn_2", threads=1) as process:
+    with Process("parity_widths.torch_cnn:cnn_2", threads=1) as process:
         process.ask("open", timeout=120.0)
         arrays = (small.train_images, small.train_labels)
         process.ask("start", timeout=120.0, weights=None, sgd=SGD(), dtype="float32", device="cpu", arrays=arrays)

@@ -1,6 +1,6 @@
 """The CNN with k times as many channels in both convolutions: its shapes, initial weights and an example of its data.
 
-NumPy only; wide_torch.py and wide_jax.py make programs of it.
+NumPy only; torch_cnn.py and jax_cnn.py make programs of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def layer_shapes(k: int) -> dict[str, tuple[int, ...]]:
 
 def initial_weights(k: int) -> dict[str, NDArray[np.float32]]:
     """Uniform within 1 / sqrt(fan-in), as torch draws them, biases too; the same for both frameworks."""
-    values = {}
+    values: dict[str, NDArray[np.float32]] = {}
     for layer, shape in layer_shapes(k).items():
         stream, bound = Stream(k, _PURPOSE, len(values)), 1 / math.sqrt(math.prod(shape[1:]))
         draws = stream.uniform(math.prod(shape) + shape[0]) * 2 * bound - bound

@@ -1,6 +1,6 @@
 """The CNN with k times as many channels in both convolutions, in torch: `cnn_1`, `cnn_2`, `cnn_16`, any k will do.
 
-`parity bench --scaling` times them; wide_jax.py has their twins, from the same initial weights (`parity_peers.wide`).
+jax_cnn.py has their twins, from the same initial weights (`parity_widths.cnn`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parity.contract import SGD
-from parity_peers.wide import example, initial_weights, width_of
+from parity_widths.cnn import example, initial_weights, width_of
 from torch_impl import AdaptedModule, adapt
 
 __all__ = ["WideCNN", "program"]

@@ -1,6 +1,6 @@
 """The CNN with k times as many channels in both convolutions, in JAX: `cnn_1`, `cnn_2`, `cnn_16`, any k will do.
 
-`parity bench --scaling` times them; wide_torch.py has their twins, from the same initial weights (`parity_peers.wide`).
+torch_cnn.py has their twins, from the same initial weights (`parity_widths.cnn`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import optax
 
 from jax_impl import AdaptedFunction, adapt
 from parity.contract import SGD
-from parity_peers.wide import example, initial_weights, width_of
+from parity_widths.cnn import example, initial_weights, width_of
 
 __all__ = ["apply", "program"]
 
@@ -27,7 +27,8 @@ def conv(p: Params, layer: str, x: jax.Array) -> jax.Array:
     """A 5x5 convolution without padding, channels first, ReLU, and 2x2 max-pooling."""
     y = jax.lax.conv_general_dilated(x, p[f"{layer}.weight"], (1, 1), "VALID", dimension_numbers=LAYOUT)
     y = jax.nn.relu(y + p[f"{layer}.bias"][:, None, None])
-    return jax.lax.reduce_window(y, -jnp.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+    pooled: jax.Array = jax.lax.reduce_window(y, -jnp.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+    return pooled
 
 
 def linear(p: Params, layer: str, x: jax.Array) -> jax.Array:
@@ -44,7 +45,8 @@ def apply(p: Params, pixels: jax.Array) -> jax.Array:
 
 def loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Mean cross-entropy."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    mean: jax.Array = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    return mean
 
 
 @cache
