@@ -48,7 +48,7 @@ def step_work(batch_size: int, dtype: str, parameters: Mapping[str, tuple[int, .
         parameters: the CNN's shapes by canonical name, or those of one with other widths.
 
     >>> step_work(4, "float32")
-    Work(operations=12818688, bytes=1004416)
+    Work(operations=12818880, bytes=1004400)
     """
     products = forward_products(parameters)
     first = next(iter(products))

@@ -86,14 +86,18 @@ def _require_one_task(arguments: dict[str, Any]) -> None:
 
 def _entrants(names: Sequence[str], arguments: dict[str, Any]) -> Sequence[Entrant]:
     """Who is timed; peers alone, if no implementation is named beside them."""
-    from parity.bench.contestants import absent_peers, chosen_peers, named, with_reference
+    from parity.bench.contestants import INSTALL, absent_peers, chosen_peers, named, with_reference
+    from parity.contract import InputError
 
     peers = arguments["peers"]
     entrants = named(names or (() if peers else TWINS))
     if peers:
         echo(absent_peers(peers))
         entrants += chosen_peers(peers)
-    return with_reference(entrants) if arguments["reference"] else entrants
+    entrants = with_reference(entrants) if arguments["reference"] else entrants
+    if not entrants:
+        raise InputError("peers", peers, "none of them is installed", INSTALL)
+    return entrants
 
 
 def _trial(arguments: dict[str, Any]) -> Trial:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +81,16 @@ def test_a_batch_larger_than_the_set_is_one_line(folder):
     code, _, err = parity(folder, "bench", HONEST, "--data", "small.npz", "--batch-sizes", "4,1000")
     assert code == 2
     assert err == "parity: --batch-sizes 1000: the training set has 102 images; give 1 to 102\n"
+
+
+def test_all_peers_where_none_is_installed(folder):
+    code = (
+        "import importlib.util as u; found = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'parity_peers' else found(name, *rest)\n"
+        "from parity.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "bench", "--peers", "all", "--data", "small.npz"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "tutorial: left out, parity_peers is not installed: pip install '.[bench]'" in done.stdout
+    assert done.stderr == "parity: --peers all: none of them is installed; pip install '.[bench]'\n"
