@@ -46,7 +46,8 @@ FLAT_BAR = 5_000.0
 """Bytes a step. A run keeps each side's losses, 16 bytes a step; the states of each chunk would be 20,000. What the
 allocators keep differs by some megabytes from run to run, over thousands of steps."""
 STEPS = 10 * CHUNK
-MEMORY_STEPS = (10 * CHUNK, 20 * CHUNK, 80 * CHUNK)
+MEMORY_STEPS = (20 * CHUNK, 80 * CHUNK, 160 * CHUNK)
+"""The allocators take their last memory within the first 4,000 steps; what counts is what comes after."""
 HELPS, CHECKS = 10, 3
 
 
