@@ -80,9 +80,14 @@ def limit_lines(limits: Sequence[Limits]) -> Iterator[str]:
     """What the device can do."""
     for each in limits:
         rates = ", ".join(f"{rate / 1e9:,.0f} GFLOP/s {dtype}" for dtype, rate in each.operations.items())
-        threads = "1 thread" if each.threads == 1 else f"{each.threads} threads"
         bandwidth = f"copies {each.bandwidth / 1e9:,.0f} GB/s ({each.memory_bandwidth / 1e9:,.0f} beyond the caches)"
-        yield from _wrapped(f"  {threads}: products {rates}; {bandwidth}; a call {each.latency * 1e6:.2g} us", "    ")
+        yield from _wrapped(
+            f"  {_threads(each.threads)}: products {rates}; {bandwidth}; a call {each.latency * 1e6:.2g} us", "    "
+        )
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
 
 
 def report_lines(report: BenchReport) -> Iterator[str]:
@@ -94,7 +99,7 @@ def report_lines(report: BenchReport) -> Iterator[str]:
     for contestant, description in described.items():
         yield from _wrapped(f"{contestant}: {description}", "  ")
     yield from _wrapped(
-        f"medians of {report.rounds} rounds, taken in turns, {report.threads} threads each; 95 %: bootstrap of the "
+        f"medians of {report.rounds} rounds, taken in turns, {_threads(report.threads)} each; 95 %: bootstrap of the "
         "median; times: as fast as the first; floor: the share of it that is reached; MB: of the host",
         "  ",
     )
@@ -135,7 +140,7 @@ def throughput_figure(report: BenchReport) -> Figure:
 def _caption(report: BenchReport) -> str:
     where = report.environment
     return (
-        f"Medians of {report.rounds} rounds taken in turns; {report.threads} threads each. Grey: what no program can "
+        f"Medians of {report.rounds} rounds taken in turns; {_threads(report.threads)} each. Grey: what no program can "
         "exceed here, by the rate of matrix products and the bandwidth of copies measured beside. "
         f"{where.processor}, {where.cores} cores."
     )
