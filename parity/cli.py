@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from parity.commands import check, drill, identify, study, trace
+from parity.commands import bench, check, drill, identify, study, trace
 from parity.commands.options import (
     FILE,
     Printer,
@@ -257,6 +257,7 @@ def show(data: str, data_dir: Path | None, batch_size: int, seed: int, out: Path
 cli.add_command(check.check)
 cli.add_command(check.explain)
 cli.add_command(drill.drill)
+cli.add_command(bench.bench)
 cli.add_command(study.study)
 cli.add_command(trace.record)
 cli.add_command(trace.compare)

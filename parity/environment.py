@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["Environment", "describe_environment"]
+__all__ = ["Environment", "describe_environment", "usable_cores"]
 
-_PACKAGES = ("parity", "numpy", "torch", "torchvision", "jax", "jaxlib", "flax", "optax", "safetensors")
+_PACKAGES = (
+    *("parity", "numpy", "torch", "torchvision", "jax", "jaxlib", "flax", "optax", "safetensors"),
+    *("keras", "lightning", "numba"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +34,11 @@ def describe_environment() -> Environment:
         packages={name: version for name in _PACKAGES if (version := _version(name))},
         system=platform.platform(),
         processor=_processor(),
-        cores=_usable_cores(),
+        cores=usable_cores(),
     )
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """Cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

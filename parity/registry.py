@@ -6,13 +6,15 @@ import importlib
 import inspect
 from typing import Any
 
-from parity.contract import AnyImplementation, Implementation, InputError
+from parity.contract import AnyImplementation, Contestant, Implementation, InputError
 
-__all__ = ["DEFAULT_ATTRIBUTE", "require_methods", "resolve"]
+__all__ = ["DEFAULT_ATTRIBUTE", "load", "require_methods", "resolve", "resolve_contestant"]
 
 DEFAULT_ATTRIBUTE = "impl"
 
-_METHODS = sorted(name for name, _ in inspect.getmembers(Implementation, inspect.isfunction) if name[0] != "_")
+
+def _methods(protocol: type) -> tuple[str, ...]:
+    return tuple(sorted(name for name, _ in inspect.getmembers(protocol, inspect.isfunction) if name[0] != "_"))
 
 
 def resolve(name: str) -> AnyImplementation:
@@ -25,6 +27,23 @@ def resolve(name: str) -> AnyImplementation:
         InputError: the module does not import, has no such attribute, or the attribute lacks a method of
             `parity.contract.Implementation`; says which.
     """
+    found, attribute = load(name)
+    return require_methods(found, name=name, attribute=attribute)
+
+
+def resolve_contestant(name: str) -> Contestant[Any, Any]:
+    """The same for what `parity bench` times, which needs fewer methods: see `parity.contract.Contestant`."""
+    found, attribute = load(name)
+    contestant: Contestant[Any, Any] = _require(found, Contestant, name=name, attribute=attribute)
+    return contestant
+
+
+def load(name: str) -> tuple[Any, str]:
+    """The object of that name, whatever it is, and its attribute's name.
+
+    Raises:
+        InputError: the module does not import, or has no such attribute.
+    """
     module_name, _, attribute = name.partition(":")
     attribute = attribute or DEFAULT_ATTRIBUTE
     try:
@@ -36,7 +55,7 @@ def resolve(name: str) -> AnyImplementation:
         candidates = [key for key, value in sorted(vars(module).items()) if _is_implementation(value)]
         known = f"name one of: {', '.join(candidates)}" if candidates else "define one"
         raise _refusal(name, f"module {module_name!r} has no attribute {attribute!r}", known)
-    return require_methods(getattr(module, attribute), name=name, attribute=attribute)
+    return getattr(module, attribute), attribute
 
 
 def require_methods(found: Any, *, name: str, attribute: str) -> AnyImplementation:
@@ -50,13 +69,17 @@ def require_methods(found: Any, *, name: str, attribute: str) -> AnyImplementati
     Raises:
         InputError: it is a class, or lacks a method; says which.
     """
+    implementation: AnyImplementation = _require(found, Implementation, name=name, attribute=attribute)
+    return implementation
+
+
+def _require(found: Any, protocol: type, *, name: str, attribute: str) -> Any:
     if inspect.isclass(found):
         raise _refusal(name, f"{attribute!r} is a class", "name an instance of it")
-    if missing := [method for method in _METHODS if not callable(getattr(found, method, None))]:
+    if missing := [method for method in _methods(protocol) if not callable(getattr(found, method, None))]:
         problem = f"{attribute!r} has no method {missing[0]!r}"
-        raise _refusal(name, problem, "see parity.contract.Implementation for what it must offer")
-    implementation: AnyImplementation = found
-    return implementation
+        raise _refusal(name, problem, f"see parity.contract.{protocol.__name__} for what it must offer")
+    return found
 
 
 def _is_implementation(value: object) -> bool:

@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-__all__ = ["NO_RESULT", "supervised"]
+__all__ = ["NO_RESULT", "die_with_parent", "supervised"]
 
 NO_RESULT = 2
 
@@ -47,7 +47,7 @@ def supervised(work: Callable[[], int]) -> int:
 def _work(work: Callable[[], int], writer: int) -> None:
     """The child: a process group of its own, so that Ctrl-C reaches it once, through its parent."""
     os.setpgid(0, 0)
-    _die_with_parent()
+    die_with_parent()
     code = work()
     sys.stdout.flush()
     os.write(writer, bytes([code]))
@@ -59,7 +59,7 @@ def _pass_on(child: int, number: int) -> None:
         os.kill(child, number)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Where the system can do that (Linux): a recording that is killed must not go on behind its user's back."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

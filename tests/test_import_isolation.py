@@ -79,7 +79,7 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def copy(tmp_path):
-    for name in ("parity", "torch_impl", "jax_impl"):
+    for name in ("parity", "parity_widths", "torch_impl", "jax_impl"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
@@ -101,6 +101,7 @@ def test_the_import_arrows_hold(copy):
         ("torch_impl/train.py", "import parity.data", "an implementation sees the contract and nothing else of parity"),
         ("parity/compare/measure.py", "import parity.run", "inside parity, data flows one way"),
         ("parity/oracle/layers.py", "import parity.data", "inside parity, data flows one way"),
+        ("parity/bench/truth.py", "import parity.bench.race", "inside a benchmark, data flows one way"),
         ("parity/contract/sgd.py", "import parity.data", "inside parity, data flows one way"),
     ],
 )

@@ -17,7 +17,16 @@ from parity.contract.cnn import Weights
 from parity.contract.sgd import SGD
 from parity.contract.step_trace import StepTrace
 
-__all__ = ["DTYPES", "AnyImplementation", "Ensemble", "Implementation", "Scored", "SelfContained"]
+__all__ = [
+    "DTYPES",
+    "AnyImplementation",
+    "Contestant",
+    "Ensemble",
+    "Implementation",
+    "Metered",
+    "Scored",
+    "SelfContained",
+]
 
 DTYPES = ("float32", "float64")
 
@@ -117,6 +126,48 @@ class Implementation(Protocol[StateT, ResidentT]):
 
         Empty when `sgd.has_buffer` is False.
         """
+        ...
+
+
+@runtime_checkable
+class Contestant(Protocol[StateT, ResidentT]):
+    """What `parity bench` times: those methods of `Implementation` that a run needs, with the same meaning.
+
+    Every implementation has them. The losses that `run` returns are NumPy arrays, so that a call ends when the device
+    has finished.
+    """
+
+    def devices(self) -> tuple[str, ...]:
+        """See `Implementation`; so for all methods."""
+        ...
+
+    def start(self, weights: Weights, sgd: SGD, *, dtype: str, device: str) -> StateT:
+        """A state before the first step."""
+        ...
+
+    def describe(self, state: StateT) -> str:
+        """One line on how it computes."""
+        ...
+
+    def place(self, state: StateT, *arrays: NDArray[np.generic]) -> ResidentT:
+        """Copy a data set to the state's device."""
+        ...
+
+    def run(self, state: StateT, data: ResidentT, plan: NDArray[np.int32]) -> tuple[StateT, NDArray[np.floating]]:
+        """Train for len(plan) steps: the new state, and (steps,) losses."""
+        ...
+
+    def weights(self, state: StateT) -> dict[str, NDArray[np.floating]]:
+        """The parameters: canonical tensors, copies."""
+        ...
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A contestant that knows how much memory of its device it has used."""
+
+    def peak_memory(self) -> int | None:
+        """The most bytes of device memory that were in use at once in this process; None on the CPU."""
         ...
 
 

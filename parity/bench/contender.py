@@ -1,0 +1,114 @@
+"""A contestant in its own process: what the benchmark may ask of it, and the clock around its calls of `run`.
+
+The clock stands in here, so that sending plans and losses is not part of any time.
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.contract import SGD, InputError, SelfContained, Weights
+from parity.registry import load, resolve_contestant
+
+__all__ = ["Contender", "Memory", "Timed", "peak_host_bytes"]
+
+KIB = 1024
+STATUS = Path("/proc/self/status")
+
+Arrays = Sequence[NDArray[np.generic]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """One call of `run`: seconds by the clock, seconds of all cores together, and (steps,) losses."""
+
+    seconds: float
+    cpu_seconds: float
+    losses: NDArray[np.floating]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """The most bytes in use at once: of the host by this process, without those that it starts, and of a device."""
+
+    host: int
+    device: int | None
+
+
+def peak_host_bytes() -> int:
+    """The most memory that this process has had.
+
+    By Linux' own account where there is one: ru_maxrss of a process that has just been started is that of the process
+    which started it, if that was larger.
+    """
+    lines = STATUS.read_text().splitlines() if STATUS.exists() else []
+    peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return KIB * (peaks[0] if peaks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+class Contender:
+    """A contestant, its state before the first step, and the data; every run begins from that state.
+
+    So each round does the same work, whatever the rounds before have learnt.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._found: Any = None
+        self._state: Any = None
+        self._data: Any = None
+        self._after: Any = None
+
+    def open(self) -> tuple[str, ...]:
+        """Import it; the devices that it can use."""
+        self._found = resolve_contestant(self._name)
+        return tuple(self._found.devices())
+
+    def start(self, *, weights: Weights | None, sgd: SGD, dtype: str, device: str, arrays: Arrays) -> None:
+        """Make its state, and place the data; without weights, from those that the program brings.
+
+        Raises:
+            InputError: it brings its own and is given others, or the other way round.
+        """
+        if isinstance(self._found, SelfContained) != (weights is None):
+            problem = "it brings its own weights and data" if weights else "it brings no weights"
+            raise InputError("contestant", self._name, problem, "give a program that trains the CNN")
+        given = self._found.example()[0] if weights is None else weights
+        self._state = self._found.start(given, sgd, dtype=dtype, device=device)
+        self._data = self._found.place(self._state, *arrays)
+
+    def run(self, *, plan: NDArray[np.int32]) -> Timed:
+        """Train for these steps."""
+        self._after = None  # so that two results are never held at once
+        gc.collect()
+        begin, cpu = time.perf_counter(), time.process_time()
+        self._after, losses = self._found.run(self._state, self._data, plan)
+        seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu
+        return Timed(seconds=seconds, cpu_seconds=cpu_seconds, losses=np.asarray(losses))
+
+    def weights(self) -> dict[str, NDArray[np.floating]]:
+        """Those that the last run has led to."""
+        return dict(self._found.weights(self._after))
+
+    def describe(self) -> str:
+        """How the last run was computed."""
+        return str(self._found.describe(self._after))
+
+    def memory(self) -> Memory:
+        """So far."""
+        metered = getattr(self._found, "peak_memory", None)
+        return Memory(host=peak_host_bytes(), device=metered() if metered else None)
+
+    def measure(self, **arguments: Any) -> Any:
+        """Call what has the name: no contestant, but a function that measures something in this process."""
+        function, _ = load(self._name)
+        return function(**arguments)

@@ -1,0 +1,103 @@
+"""Whether a contestant computes what it should, before its speed means anything.
+
+It runs the steps of `parity.bench.truth` in the precision that it will be timed in. Compared are the losses, each by
+itself, and what the run has done to each parameter: p_T - p_0, whose rounding is not hidden behind a large p. In a
+precision with unit eps these may differ from the truth by
+
+    loss      CAP eps sqrt(n) / 2
+    update    CAP (eps sqrt(n) / 2 + sqrt(T) eps / 2 |p| / |p_T - p_0|)
+
+n is the number of elements of the largest activation of the batch, that is, of the sums behind a gradient: what such a
+sum honestly loses, added one term after the other (`parity.compare.rounding`). The second term is what storing the
+parameters costs: each of T steps rounds every element by at most eps / 2, up or down. CAP is the factor between two
+honest programs of that rule. No choice hangs on rounding in these steps, so nothing larger is to be forgiven.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.bench.truth import Truth
+from parity.compare import loss_differences, relative_difference
+from parity.compare.formula import vacuous_problem
+from parity.compare.measure import frobenius, ratio
+from parity.compare.rounding import CAP
+from parity.contract import CNN_ACTIVATIONS, CNN_PARAMETERS, Weights
+
+__all__ = ["Judged", "judge"]
+
+LARGEST = max(math.prod(shape) for shape in CNN_ACTIVATIONS.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The comparison that comes nearest to what is allowed, or exceeds it most.
+
+    Args:
+        place: what was compared: "loss", or a parameter's name.
+        difference: relative.
+        allowed: likewise.
+        problem: why nothing could be compared; None where something was.
+    """
+
+    place: str
+    difference: float
+    allowed: float
+    problem: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the contestant computes what it should."""
+        return self.problem is None and self.difference <= self.allowed
+
+    @property
+    def line(self) -> str:
+        """What to say of it."""
+        if self.problem:
+            return self.problem
+        words = "is" if self.passed else "differs:"
+        return f"{self.place} {words} {self.difference:.1e} from the formula's, {self.allowed:.1e} is allowed"
+
+
+def judge(truth: Truth, dtype: str, losses: NDArray[np.floating], weights: Weights) -> Judged:
+    """Compare a run with the truth.
+
+    Args:
+        truth: what should have been computed.
+        dtype: the precision of the run.
+        losses: (steps,), the contestant's.
+        weights: the contestant's after the run, canonical.
+    """
+    if problem := _malformed(truth, losses, weights):
+        return Judged(place="", difference=math.inf, allowed=0.0, problem=problem)
+    # NaN orders as nothing does: an infinite difference is the largest there is.
+    return max(_compared(truth, dtype, losses, weights), key=lambda judged: ratio(judged.difference, judged.allowed))
+
+
+def _malformed(truth: Truth, losses: NDArray[np.floating], weights: Weights) -> str | None:
+    if losses.shape != truth.losses.shape:
+        return f"run() returned losses of shape {losses.shape}, not {truth.losses.shape}"
+    if weights.keys() != CNN_PARAMETERS.keys():
+        return f"weights() has other tensors: {', '.join(sorted(weights.keys() ^ CNN_PARAMETERS.keys()))}"
+    for name, shape in CNN_PARAMETERS.items():
+        if np.shape(weights[name]) != shape:
+            return f"weights() returned {name} of shape {np.shape(weights[name])}, not {shape}"
+    return None
+
+
+def _compared(truth: Truth, dtype: str, losses: NDArray[np.floating], weights: Weights) -> Iterator[Judged]:
+    eps, (steps, batch) = float(np.finfo(dtype).eps), truth.plan.shape
+    summed = eps * math.sqrt(batch * LARGEST) / 2
+    worst = float(loss_differences(losses, truth.losses).max())
+    yield Judged(place="loss", difference=worst, allowed=CAP * summed)
+    for name, right in truth.weights.items():
+        start = truth.start[name].astype(np.float64)
+        stored = math.sqrt(steps) * eps / 2 * ratio(frobenius(right), frobenius(right - start))
+        allowed = CAP * (summed + stored)
+        difference = relative_difference(weights[name].astype(np.float64) - start, right - start)
+        yield Judged(place=name, difference=difference, allowed=allowed, problem=vacuous_problem(allowed))

@@ -1,0 +1,195 @@
+"""One cell of a benchmark: all contestants at one batch size in one precision, each in a process of its own.
+
+They are started, judged and given a length one after the other; those that passed are then timed in turns, while the
+others wait: never two at once. A contestant that fails, at whatever point, is a row with its reason, and its process
+is ended; the others go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.bench.contender import Memory, Timed
+from parity.bench.contestants import Entrant
+from parity.bench.judge import Judged, judge
+from parity.bench.plans import timed_plan
+from parity.bench.process import ContestantError, Process
+from parity.bench.report import DIFFERS, FAILED, TIMED, Row
+from parity.bench.timing import orders, round_steps
+from parity.bench.trial import Trial
+from parity.bench.truth import Truth
+from parity.data import Dataset, Loader
+
+__all__ = ["Course", "Racer", "race"]
+
+PAUSE = 0.02
+"""Seconds between two turns: threads that wait for more work spin for some milliseconds, on the next one's cores."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Course:
+    """What all contestants of a cell are given, and what the cell is called."""
+
+    trial: Trial
+    dataset: Dataset
+    truth: Truth
+    dtype: str
+    place: str
+
+    @property
+    def loader(self) -> Loader:
+        """Of the rows that are timed."""
+        size, batch = len(self.dataset.train_labels), self.truth.plan.shape[1]
+        return Loader(size=size, batch_size=batch, seed=self.trial.seed)
+
+
+@dataclass(eq=False)
+class Racer:
+    """A contestant on its way through a cell."""
+
+    entrant: Entrant
+    process: Process
+    timeout: float
+    devices: tuple[str, ...] = ()
+    failure: str | None = None
+    judged: Judged | None = None
+    compile_seconds: float | None = None
+    plan: NDArray[np.int32] | None = None
+    rounds: list[Timed] = field(default_factory=list)
+    description: str | None = None
+    memory: Memory | None = None
+
+    @property
+    def racing(self) -> bool:
+        """Whether it is still to be timed."""
+        return self.failure is None and (self.judged is None or self.judged.passed)
+
+    def open(self) -> None:
+        """Import it, and learn which devices it can use."""
+        self.devices = tuple(self.process.ask("open", timeout=self.timeout))
+
+    def start(self, course: Course, device: str) -> None:
+        """Give it the weights and the data."""
+        self.process.ask(
+            "start",
+            timeout=self.timeout,
+            weights=course.truth.start,
+            sgd=course.trial.sgd,
+            dtype=course.dtype,
+            device=device,
+            arrays=(course.dataset.train_images, course.dataset.train_labels),
+        )
+
+    def run(self, plan: NDArray[np.int32]) -> Timed:
+        """One timed call."""
+        timed: Timed = self.process.ask("run", timeout=self.timeout, plan=plan)
+        return timed
+
+    def qualify(self, course: Course) -> None:
+        """Judge it; then find how long its calls should be."""
+        truth, trial = course.truth, course.trial
+        first = self.run(truth.plan)
+        weights = self.process.ask("weights", timeout=self.timeout)
+        self.judged = judge(truth, course.dtype, first.losses, weights)
+        self.finish()
+        if not self.judged.passed:
+            return
+        second = self.run(truth.plan)
+        self.compile_seconds = max(first.seconds - second.seconds, 0.0)
+        steps = round_steps(
+            lambda steps: self.run(timed_plan(course.loader, steps)).seconds,
+            short=len(truth.plan),
+            short_seconds=second.seconds,
+            target=trial.round_seconds,
+        )
+        self.plan = timed_plan(course.loader, steps)
+
+    def turn(self) -> None:
+        """One round."""
+        assert self.plan is not None  # noqa: S101  it has qualified
+        self.rounds.append(self.run(self.plan))
+
+    def finish(self) -> None:
+        """What it says of itself."""
+        self.description = self.process.ask("describe", timeout=self.timeout)
+        self.memory = self.process.ask("memory", timeout=self.timeout)
+
+    def attempt(self, what: Callable[..., None], *arguments: Any) -> None:
+        """Do it, unless it is out; if it fails now, it is out."""
+        if not self.racing:
+            return
+        try:
+            what(self, *arguments)
+        except ContestantError as failure:
+            self.failure = str(failure)
+        if not self.racing:
+            self.process.kill()
+
+    def row(self) -> Row:
+        """What was found."""
+        differs = self.judged is not None and not self.judged.passed
+        outcome = FAILED if self.failure else DIFFERS if differs else TIMED
+        rounds = self.rounds if outcome == TIMED else []
+        return Row(
+            contestant=self.entrant.label,
+            outcome=outcome,
+            reason=self.failure or (self.judged.line if differs and self.judged else None),
+            description=self.description,
+            judged=self.judged,
+            compile_seconds=self.compile_seconds,
+            steps=0 if self.plan is None else len(self.plan),
+            seconds=tuple(timed.seconds for timed in rounds),
+            cpu_seconds=tuple(timed.cpu_seconds for timed in rounds),
+            memory=self.memory,
+        )
+
+
+def race(entrants: Sequence[Entrant], course: Course, announce: Callable[[str], None]) -> tuple[str, tuple[Row, ...]]:
+    """The device, and a row for each contestant, in their order.
+
+    Args:
+        entrants: at least one.
+        course: what they are given.
+        announce: is told what is going on.
+    """
+    trial = course.trial
+    with ExitStack() as stack:
+        racers = [
+            Racer(entrant, stack.enter_context(Process(entrant.name, threads=trial.cores)), trial.timeout)
+            for entrant in entrants
+        ]
+        device = _device(racers, trial.device)
+        for racer in racers:
+            announce(f"{course.place}: {racer.entrant.label}: start, check, warm-up")
+            racer.attempt(Racer.start, course, device)
+            racer.attempt(Racer.qualify, course)
+        for number, racer in _turns([racer for racer in racers if racer.racing], trial):
+            announce(f"{course.place}: round {number + 1} of {trial.rounds}")
+            time.sleep(PAUSE)
+            racer.attempt(Racer.turn)
+        for racer in racers:
+            racer.attempt(Racer.finish)
+        return device, tuple(racer.row() for racer in racers)
+
+
+def _device(racers: Sequence[Racer], wanted: str) -> str:
+    """Import all; "auto" is CUDA where every one that can be imported has it."""
+    for racer in racers:
+        racer.attempt(Racer.open)
+    if wanted != "auto":
+        return wanted
+    known = [racer.devices for racer in racers if racer.racing]
+    return "cuda" if known and all("cuda" in devices for devices in known) else "cpu"
+
+
+def _turns(racers: Sequence[Racer], trial: Trial) -> Iterator[tuple[int, Racer]]:
+    for number, order in enumerate(orders(len(racers), trial.rounds, seed=trial.seed)):
+        for place in order:
+            yield number, racers[place]

@@ -1,0 +1,253 @@
+"""`parity bench`: how fast programs train, which of them compute the same thing, and what the machine could do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from parity.commands.options import FILE, data_options, device_option, echo, json_option
+
+if TYPE_CHECKING:
+    from parity.bench.contestants import Entrant
+    from parity.bench.report import BenchReport
+    from parity.bench.trial import Trial
+    from parity.study import Figure
+
+__all__ = ["bench"]
+
+TWINS = ("torch_impl", "jax_impl")
+"""Who is meant where nobody is named."""
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[IMPLEMENTATION]...")
+@click.option("--peers", metavar="NAME,...|all", help="Other ways to train the CNN, beside them.")
+@click.option("--reference/--no-reference", default=True, help="The compiled reference step too, if it is installed.")
+@click.option("--batch-sizes", default="4,32,128", metavar="N,...", help="Images in a step.")
+@click.option("--dtype", "dtypes", multiple=True, default=("float32",), metavar="float32|float64", help="Repeatable.")
+@device_option
+@click.option("--threads", type=int, help="Of each contestant, on as many cores.  [default: all]")
+@click.option("--rounds", type=int, default=15, help="How often each is timed.")
+@click.option("--round-seconds", type=float, default=0.5, help="How long a round takes each.")
+@click.option("--timeout", type=float, default=600.0, help="Seconds that a contestant may take for a call.")
+@click.option("--seed", type=int, default=0, help="Of weights, images and turns.")
+@data_options
+@json_option
+@click.option("--figures", type=FILE, metavar="DIR", help="Write figures (PNG, SVG) into this folder.")
+@click.option("--scaling", is_flag=True, help="How time grows with batch, width, steps and data, instead.")
+@click.option("--judge", is_flag=True, help="What judging costs, instead: start-up, check, lockstep, recording.")
+@click.option("--compare", "old", type=FILE, metavar="OLD.json", help="Say what has changed since then.")
+@click.option("--with", "new", type=FILE, metavar="NEW.json", help="Compare with this, and measure nothing.")
+def bench(names: tuple[str, ...], json_file: Path | None, figures: Path | None, **arguments: Any) -> None:
+    """Time training steps of implementations and peers: judged first, then in turns.
+
+    Each runs in a process of its own. One that does not compute what it should is not timed (exit code 1); one that
+    fails is a row with its reason (exit code 2), and the others are timed.
+
+    Example: parity bench torch_impl jax_impl --peers tutorial,nnx --batch-sizes 4,128
+    """
+    from parity.bench.report import read_report
+    from parity.data import check_folder, check_writable
+
+    _require_one_task(arguments)
+    if json_file is not None:
+        check_writable(json_file, argument="json")
+    if figures is not None:
+        check_folder(figures, argument="figures")
+    old = read_report(arguments["old"], argument="compare") if arguments["old"] else None
+    if old and arguments["new"]:
+        _compare(old, read_report(arguments["new"], argument="with"))
+        return
+    if arguments["judge"]:
+        sys.exit(_judge(names, json_file, arguments))
+    if arguments["scaling"]:
+        sys.exit(_scale(names, json_file, figures, arguments))
+    report = _measure(_entrants(names, arguments), _trial(arguments), arguments)
+    _write(report, json_file, figures)
+    if old:
+        _compare(old, report)
+    sys.exit(report.exit_code)
+
+
+def _require_one_task(arguments: dict[str, Any]) -> None:
+    from parity.contract import InputError
+
+    if arguments["new"] is not None and arguments["old"] is None:
+        raise InputError("with", arguments["new"], "there is nothing to compare it with", "give --compare too")
+    tasks = [name for name in ("scaling", "judge", "old") if arguments[name]]
+    if len(tasks) > 1:
+        spelled = "compare" if tasks[1] == "old" else tasks[1]
+        raise InputError(spelled, arguments[tasks[1]], f"--{tasks[0]} measures something else", "give one of them")
+
+
+def _entrants(names: Sequence[str], arguments: dict[str, Any]) -> Sequence[Entrant]:
+    """Who is timed; peers alone, if no implementation is named beside them."""
+    from parity.bench.contestants import INSTALL, absent_peers, chosen_peers, named, with_reference
+    from parity.contract import InputError
+
+    peers = arguments["peers"]
+    entrants = named(names or (() if peers else TWINS))
+    if peers:
+        echo(absent_peers(peers))
+        entrants += chosen_peers(peers)
+    entrants = with_reference(entrants) if arguments["reference"] else entrants
+    if not entrants:
+        raise InputError("peers", peers, "none of them is installed", INSTALL)
+    return entrants
+
+
+def _trial(arguments: dict[str, Any]) -> Trial:
+    from parity.bench.trial import Trial
+
+    same = ("device", "threads", "rounds", "round_seconds", "timeout", "seed")
+    return Trial(
+        batch_sizes=_numbers("batch_sizes", arguments["batch_sizes"]),
+        dtypes=tuple(dict.fromkeys(arguments["dtypes"])),
+        **{name: arguments[name] for name in same},
+    )
+
+
+def _numbers(argument: str, text: str) -> tuple[int, ...]:
+    """The numbers of a list with commas."""
+    from parity.contract import InputError
+
+    try:
+        return tuple(dict.fromkeys(map(int, text.split(","))))
+    except ValueError as error:
+        raise InputError(argument, text, "it is no list of numbers", "give them as 4,32,128") from error
+
+
+def _measure(entrants: Sequence[Entrant], trial: Trial, arguments: dict[str, Any]) -> BenchReport:
+    from parity.bench.benchmark import benchmark
+    from parity.data import load_data
+    from parity.render import terminal
+    from parity.render.bench import cell_lines, report_lines
+
+    dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
+    click.echo(terminal.data_line(dataset))
+    with _Status() as status:
+        report = benchmark(
+            entrants,
+            dataset,
+            trial,
+            command=("parity", *sys.argv[1:]),
+            announce=status.show,
+            on_cell=lambda cell: status.above(lambda: echo(cell_lines(cell))),
+        )
+    echo(report_lines(report))
+    return report
+
+
+def _scale(names: Sequence[str], json_file: Path | None, folder: Path | None, arguments: dict[str, Any]) -> int:
+    """Measure how time grows; the exit code."""
+    from parity.bench.contestants import named
+    from parity.bench.scaling import measure_scaling
+    from parity.data import load_data
+    from parity.render import terminal
+    from parity.render.bench_growth import axis_lines, scaling_figure
+
+    trial = _trial(arguments)
+    dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
+    click.echo(terminal.data_line(dataset))
+    with _Status() as status:
+        report = measure_scaling(
+            named(names or TWINS),
+            dataset,
+            trial,
+            command=("parity", *sys.argv[1:]),
+            announce=status.show,
+            on_axis=lambda curves: status.above(lambda: echo(axis_lines(curves))),
+        )
+    _keep(json_file, report.to_json())
+    if folder is not None:
+        write_figures(folder, [scaling_figure(report)])
+    return report.exit_code
+
+
+def _judge(names: Sequence[str], json_file: Path | None, arguments: dict[str, Any]) -> int:
+    """Measure what judging costs; the exit code."""
+    from parity.bench.own_cost import measure_costs
+    from parity.contract import InputError
+    from parity.data import load_data
+    from parity.render import terminal
+    from parity.render.bench_growth import cost_lines
+
+    if len(pair := tuple(names) or TWINS) != 2:
+        raise InputError("names", ", ".join(pair), "two sides are judged", "name two implementations, or none")
+    dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
+    click.echo(terminal.data_line(dataset))
+    report = measure_costs(
+        (pair[0], pair[1]),
+        dataset,
+        _trial(arguments),
+        command=("parity", *sys.argv[1:]),
+        on_cost=lambda cost: echo(cost_lines(cost)),
+    )
+    _keep(json_file, report.to_json())
+    return report.exit_code
+
+
+class _Status:
+    """What is going on, in a line of the terminal that the next one overwrites; nothing where nobody is looking."""
+
+    def __enter__(self) -> _Status:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._clear()
+
+    def show(self, line: str) -> None:
+        """Replace the line."""
+        if sys.stderr.isatty():
+            click.echo(f"\r\033[K{line[:79]}", nl=False, err=True)
+
+    def above(self, printing: Callable[[], None]) -> None:
+        """Print something that stays."""
+        self._clear()
+        printing()
+
+    def _clear(self) -> None:
+        if sys.stderr.isatty():
+            click.echo("\r\033[K", nl=False, err=True)
+
+
+def _write(report: BenchReport, json_file: Path | None, folder: Path | None) -> None:
+    from parity.render.bench import throughput_figure
+
+    _keep(json_file, report.to_json())
+    if folder is not None:
+        write_figures(folder, [throughput_figure(report)])
+
+
+def _keep(json_file: Path | None, text: str) -> None:
+    from parity.data import replacing
+
+    if json_file is not None:
+        with replacing(json_file) as temporary:
+            temporary.write_text(text + "\n")
+        click.echo(f"wrote {json_file}: the report")
+
+
+def write_figures(folder: Path, figures: Sequence[Figure]) -> None:
+    """Each as PNG and SVG; all are drawn before the first is written."""
+    from parity.data import replacing
+    from parity.render.figure import draw
+
+    files = {f"{figure.name}.{kind}": draw(figure, kind) for figure in figures for kind in ("png", "svg")}
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes(content)
+    click.echo(f"wrote {', '.join(files)} into {folder}")
+
+
+def _compare(old: BenchReport, new: BenchReport) -> None:
+    from parity.bench.changes import changes, same_machine
+    from parity.render.bench import change_lines
+
+    click.echo("")
+    echo(change_lines(tuple(changes(old, new)), same_machine=same_machine(old, new)))

@@ -1,0 +1,176 @@
+"""A benchmark as lines of text, at most 80 columns wide, and as a figure."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from parity.bench.changes import Change
+from parity.bench.limits import Limits
+from parity.bench.report import TIMED, BenchReport, Cell, Row
+from parity.study import Curve, Figure, Panel
+
+__all__ = ["cell_lines", "change_lines", "limit_lines", "report_lines", "throughput_figure"]
+
+WIDTH = 80
+BUSY = 0.5
+"""A load of the machine from which on other programs disturb the times."""
+
+_HEADS = ("us/step", "95 %", "images/s", "times", "floor", "compile", "MB")
+_WIDTHS = (9, 16, 9, 7, 7, 8, 6)
+MB = 1e6
+
+
+def cell_lines(cell: Cell) -> Iterator[str]:
+    """One batch size in one precision: the floor, and a row for each contestant.
+
+    "times" is how many times as fast as the first timed contestant, round by round; "floor" the share of the floor that
+    is reached.
+    """
+    yield ""
+    yield f"{cell.dtype}, batch {cell.batch_size:,}, {cell.device}: {_floor(cell)}"
+    yield _line("", _HEADS)
+    for row in cell.rows:
+        if row.outcome == TIMED:
+            yield _line(row.contestant, _figures(cell, row))
+        else:
+            yield from _untimed(row)
+
+
+def _floor(cell: Cell) -> str:
+    if cell.floor is None:
+        return "no floor was measured"
+    single = f", on one thread {cell.single_floor * 1e6:,.1f}" if cell.single_floor else ""
+    return f"floor {cell.floor * 1e6:,.1f} us a step ({cell.bound}){single}"
+
+
+def _figures(cell: Cell, row: Row) -> Sequence[str]:
+    step = row.step.scaled(1e6)
+    memory = row.memory.host / MB if row.memory else 0
+    return (
+        _micro(step.median),
+        f"{_micro(step.low)}-{_micro(step.high)}",
+        f"{cell.batch_size * 1e6 / step.median:,.0f}",
+        f"{row.times_faster(cell.timed[0]).median:.2f}",
+        f"{100 * cell.floor * 1e6 / step.median:.1f} %" if cell.floor else "-",
+        f"{row.compile_seconds:.1f} s" if row.compile_seconds is not None else "-",
+        f"{memory:,.0f}",
+    )
+
+
+def _micro(value: float) -> str:
+    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def _untimed(row: Row) -> Iterator[str]:
+    yield from _wrapped(f"{row.contestant}: {row.outcome}, not compared: {row.reason}", "  ")
+
+
+def _line(name: str, cells: Sequence[str]) -> str:
+    """A long name has a line to itself."""
+    text = "".join(f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
+    if len(text) > WIDTH - len(name) and name:
+        return f"{name}\n{text:>{WIDTH}}"
+    return f"{name:<{WIDTH - len(text)}}{text}".rstrip()
+
+
+def limit_lines(limits: Sequence[Limits]) -> Iterator[str]:
+    """What the device can do."""
+    for each in limits:
+        rates = ", ".join(f"{rate / 1e9:,.0f} GFLOP/s {dtype}" for dtype, rate in each.operations.items())
+        bandwidth = f"copies {each.bandwidth / 1e9:,.0f} GB/s ({each.memory_bandwidth / 1e9:,.0f} beyond the caches)"
+        yield from _wrapped(
+            f"  {_threads(each.threads)}: products {rates}; {bandwidth}; a call {each.latency * 1e6:.2g} us", "    "
+        )
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
+def report_lines(report: BenchReport) -> Iterator[str]:
+    """What belongs to all cells: the limits, and how each contestant computes."""
+    yield ""
+    yield "limits, measured here:"
+    yield from limit_lines(report.limits)
+    described = {row.contestant: row.description for cell in report.cells for row in cell.rows if row.description}
+    for contestant, description in described.items():
+        yield from _wrapped(f"{contestant}: {description}", "  ")
+    yield from _wrapped(
+        f"medians of {report.rounds} rounds, taken in turns, {_threads(report.threads)} each; 95 %: bootstrap of the "
+        "median; times: as fast as the first; floor: the share of it that is reached; MB: of the host",
+        "  ",
+    )
+    if report.load > BUSY:
+        yield from _wrapped(f"other programs were running (load {report.load:.1f}): the times are disturbed", "  ")
+
+
+def change_lines(found: Sequence[Change], *, same_machine: bool) -> Iterator[str]:
+    """Each row's change, the words first."""
+    if not same_machine:
+        yield "the two were measured on different machines or with different threads"
+    for change in found:
+        place = f"{change.contestant}, {change.dtype}, batch {change.batch_size:,}"
+        if change.old and change.new:
+            old, new = change.old.scaled(1e6), change.new.scaled(1e6)
+            times = f"{_micro(old.median)} -> {_micro(new.median)} us ({100 * (new.median / old.median - 1):+.1f} %)"
+            yield from _wrapped(f"{change.word:<8}{place}: {times}", "    ")
+        else:
+            yield from _wrapped(f"{'':<8}{place}: {change.word}", "    ")
+
+
+def _wrapped(text: str, indent: str) -> Iterator[str]:
+    yield from textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def throughput_figure(report: BenchReport) -> Figure:
+    """Images a second against the batch size, a panel for each precision, with the floor's."""
+    dtypes = tuple(dict.fromkeys(cell.dtype for cell in report.cells))
+    return Figure(
+        name="throughput",
+        title="Training throughput",
+        caption=_caption(report),
+        panels=tuple(_panel([cell for cell in report.cells if cell.dtype == dtype]) for dtype in dtypes),
+        columns=2,
+    )
+
+
+def _caption(report: BenchReport) -> str:
+    where = report.environment
+    return (
+        f"Medians of {report.rounds} rounds taken in turns; {_threads(report.threads)} each. Grey: what no program can "
+        "exceed here, by the rate of matrix products and the bandwidth of copies measured beside. "
+        f"{where.processor}, {where.cores} cores."
+    )
+
+
+def _panel(cells: Sequence[Cell]) -> Panel:
+    names = tuple(dict.fromkeys(row.contestant for cell in cells for row in cell.timed))
+    floors = [(cell.batch_size, cell.batch_size / cell.floor) for cell in cells if cell.floor]
+    limit = [_curve(floors, "the floor", -1)] if floors else []
+    return Panel(
+        title=cells[0].dtype,
+        x_label="images in a step",
+        y_label="images a second",
+        curves=(*(_contestant(cells, name, number) for number, name in enumerate(names)), *limit),
+        log_x=True,
+        log_y=True,
+        x_ticks=tuple(float(cell.batch_size) for cell in cells),
+    )
+
+
+def _contestant(cells: Sequence[Cell], name: str, color: int) -> Curve:
+    points = [
+        (cell.batch_size, cell.batch_size / row.step.median)
+        for cell in cells
+        for row in cell.timed
+        if row.contestant == name
+    ]
+    return _curve(points, name, color)
+
+
+def _curve(points: Sequence[tuple[float, float]], label: str, color: int) -> Curve:
+    x, y = np.array(sorted(points), np.float64).reshape(-1, 2).T
+    return Curve(x=x, y=y, label=label, color=color, dashed=color < 0)

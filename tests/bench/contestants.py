@@ -1,0 +1,142 @@
+"""Contestants for tests: the oracle, and the oracle with one thing wrong each. NumPy only: they start at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from parity.oracle import Oracle
+from parity.oracle.model import Operations
+from parity.oracle.sgd import sgd_update
+
+CHILD = "PARITY_TEST_CHILD"
+
+
+class Plain:
+    """The methods of a contestant and no others."""
+
+    def __init__(self, **operations):
+        self.oracle = Oracle(operations=Operations(**operations))
+
+    def devices(self):
+        return ("cpu",)
+
+    def start(self, weights, sgd, *, dtype, device):
+        return self.oracle.start(weights, sgd, dtype=dtype, device=device)
+
+    def describe(self, state):
+        return "the oracle, for tests"
+
+    def place(self, state, *arrays):
+        return self.oracle.place(state, *arrays)
+
+    def run(self, state, data, plan):
+        return self.oracle.run(state, data, plan)
+
+    def weights(self, state):
+        return self.oracle.weights(state)
+
+
+class Crashes(Plain):
+    def run(self, state, data, plan):
+        sys.stderr.write("a last word\n")
+        sys.stderr.flush()
+        os._exit(3)
+
+
+class CrashesLater(Plain):
+    """In its third call: the check and its repetition pass."""
+
+    calls = 0
+
+    def run(self, state, data, plan):
+        self.calls += 1
+        if self.calls > 3:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().run(state, data, plan)
+
+
+class Killed(Plain):
+    def run(self, state, data, plan):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Hangs(Plain):
+    """With a child of its own, as a loader has workers; its number is written to the file that CHILD names."""
+
+    def run(self, state, data, plan):
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        if CHILD in os.environ:
+            Path(os.environ[CHILD]).write_text(str(child.pid))
+        time.sleep(600)
+
+
+class Raises(Plain):
+    def run(self, state, data, plan):
+        raise RuntimeError("its own\nfault")
+
+
+class Leaves(Plain):
+    def run(self, state, data, plan):
+        sys.exit(0)
+
+
+class TooLarge(Plain):
+    def run(self, state, data, plan):
+        raise MemoryError(f"for {plan.shape[1]} images")
+
+
+class NotFinite(Plain):
+    def run(self, state, data, plan):
+        state, losses = super().run(state, data, plan)
+        return state, losses * np.nan
+
+
+class TooFew(Plain):
+    def run(self, state, data, plan):
+        state, losses = super().run(state, data, plan)
+        return state, losses[1:]
+
+
+class Idle(Plain):
+    """Honest losses, but nothing is learnt."""
+
+    def run(self, state, data, plan):
+        return state, super().run(state, data, plan)[1]
+
+
+class OtherTensors(Plain):
+    def weights(self, state):
+        return {"weight": np.zeros(3)}
+
+
+class OnGpu(Plain):
+    def devices(self):
+        return ("cuda", "cpu")
+
+    def peak_memory(self):
+        return 12345
+
+
+def faster_update(parameter, gradient, buffer, sgd, step=0):
+    moved, buffer = sgd_update(parameter, gradient, buffer, sgd, step)
+    return parameter + 1.01 * (moved - parameter), buffer
+
+
+def mean_forgotten(logits, labels):
+    return Operations().cross_entropy_backward(logits, labels) * len(labels)
+
+
+honest, on_gpu = Plain(), OnGpu()
+crashes, crashes_later, killed, hangs, raises = Crashes(), CrashesLater(), Killed(), Hangs(), Raises()
+leaves, too_large, not_finite, too_few, idle = Leaves(), TooLarge(), NotFinite(), TooFew(), Idle()
+other_tensors = OtherTensors()
+faster = Plain(sgd_update=faster_update)
+unaveraged = Plain(cross_entropy_backward=mean_forgotten)
+incomplete = object()

@@ -1,0 +1,96 @@
+"""Whole benchmarks of contestants in NumPy: every one is a row, whatever it does."""
+
+import pytest
+
+from parity.bench.benchmark import benchmark
+from parity.bench.contestants import named
+from parity.bench.own_cost import lockstep_seconds, peak_bytes, recording_seconds
+from parity.bench.scaling import measure_scaling
+from parity.bench.trial import Trial
+from parity.contract import InputError
+
+PLACE = "tests.bench.contestants"
+QUICK = Trial(
+    batch_sizes=(2,), dtypes=("float64",), device="cpu", threads=1, rounds=2, round_seconds=0.02, timeout=120.0
+)
+
+
+def test_what_fails_or_differs_is_a_row_and_the_others_are_timed(small):
+    names = ("honest", "faster", "crashes", "raises", "crashes_later", "nobody", "on_gpu")
+    cells = []
+    report = benchmark(named([f"{PLACE}:{name}" for name in names]), small, QUICK, on_cell=cells.append)
+    assert tuple(cells) == report.cells
+    rows = {row.contestant.partition(":")[2]: row for row in report.cells[0].rows}
+    assert {name: row.outcome for name, row in rows.items()} == {
+        "honest": "timed",
+        "faster": "differs",
+        "crashes": "failed",
+        "raises": "failed",
+        "crashes_later": "failed",
+        "nobody": "failed",
+        "on_gpu": "timed",
+    }
+    honest = rows["honest"]
+    assert len(honest.seconds) == len(honest.cpu_seconds) == QUICK.rounds
+    assert honest.steps >= 1
+    assert honest.judged.passed
+    assert honest.description == "the oracle, for tests"
+    assert rows["on_gpu"].memory.device == 12345
+    assert "differs: " in rows["faster"].reason
+    assert rows["faster"].seconds == rows["crashes_later"].seconds == ()
+    assert report.exit_code == 1
+    assert report.cells[0].floor > 0
+    assert [limits.threads for limits in report.limits] == [1]
+
+
+def test_a_precision_that_a_contestant_has_not_is_its_row(small):
+    trial = Trial(**{**_fields(QUICK), "dtypes": ("float32", "float64"), "batch_sizes": (1, 3)})
+    report = benchmark(named([f"{PLACE}:honest"]), small, trial)
+    found = [(cell.dtype, cell.batch_size, cell.rows[0].outcome) for cell in report.cells]
+    assert found == [
+        ("float32", 1, "failed"),
+        ("float32", 3, "failed"),
+        ("float64", 1, "timed"),
+        ("float64", 3, "timed"),
+    ]
+    assert "the oracle computes in float64 only" in report.cells[0].rows[0].reason
+    assert report.exit_code == 2
+
+
+def test_a_gpu_that_only_some_have_is_not_chosen(small):
+    trial = Trial(**{**_fields(QUICK), "device": "auto"})
+    report = benchmark(named([f"{PLACE}:on_gpu", f"{PLACE}:honest"]), small, trial)
+    assert report.cells[0].device == "cpu"
+
+
+def test_a_batch_larger_than_the_set_is_refused(small):
+    with pytest.raises(InputError, match="batch_sizes 103: the training set has 102 images; give 1 to 102"):
+        benchmark(named([f"{PLACE}:honest"]), small, Trial(batch_sizes=(103,)))
+
+
+def test_growth_is_measured_with_what_fails_beside(small):
+    found = measure_scaling(named([f"{PLACE}:honest", f"{PLACE}:raises"]), small, QUICK, axes=("data",))
+    honest, raises = found.curves
+    assert [point.x for point in honest.points] == [100, 1_000, 10_000, 40_000]
+    assert all(point.seconds > 0 for point in honest.points)
+    assert honest.sentence.startswith(f"{PLACE}:honest: a step takes ")
+    assert raises.reason == "at 100 images in the data set: run() raised RuntimeError: its own fault"
+    assert found.exit_code == 2
+
+
+@pytest.mark.parametrize("measure", [lockstep_seconds, recording_seconds])
+def test_both_ways_are_timed_in_every_round(measure, small):
+    names = ("tests.fakes:honest", "tests.fakes:honest")
+    found = measure(names=names, dataset=small, rounds=3, device="cpu", steps=60)
+    assert {name: len(values) for name, values in found.items()} == {"with": 3, "alone": 3}
+    assert min(min(values) for values in found.values()) > 0
+
+
+def test_the_peaks_of_runs_are_read(small):
+    names = ("tests.fakes:honest", "tests.fakes:honest")
+    peaks = peak_bytes(names=names, dataset=small, lengths=(10, 20), device="cpu")
+    assert 1e6 < peaks[0] <= peaks[1]
+
+
+def _fields(trial):
+    return {name: getattr(trial, name) for name in trial.__dataclass_fields__}

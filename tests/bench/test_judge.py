@@ -1,0 +1,71 @@
+"""Honest programs pass in both precisions, at any batch size; others do not."""
+
+import numpy as np
+import pytest
+
+from parity.bench.judge import judge
+from parity.bench.truth import true_run
+from parity.contract import SGD, initial_weights
+from parity.registry import resolve
+from tests.bench import contestants
+
+WEIGHTS = initial_weights(0)
+SIZES = (1, 100)
+
+
+@pytest.fixture(scope="module", params=SIZES)
+def truth(request, small):
+    return true_run(WEIGHTS, SGD(), small.train_images, small.train_labels, batch_size=request.param, seed=0)
+
+
+def judged(contestant, truth, data, dtype):
+    state = contestant.start(WEIGHTS, SGD(), dtype=dtype, device="cpu")
+    placed = contestant.place(state, data.train_images, data.train_labels)
+    after, losses = contestant.run(state, placed, truth.plan)
+    return judge(truth, dtype, losses, contestant.weights(after))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["torch_impl:eager", "jax_impl"])
+def test_the_twins_pass(name, dtype, truth, small):
+    found = judged(resolve(name), truth, small, dtype)
+    assert found.passed, found.line
+
+
+@pytest.mark.parametrize("name", ["faster", "idle", "not_finite", "too_few", "other_tensors"])
+def test_what_computes_something_else_does_not(name, truth, small):
+    assert not judged(getattr(contestants, name), truth, small, "float64").passed
+
+
+def test_a_sum_where_a_mean_is_meant_does_not(truth, small):
+    passed = judged(contestants.unaveraged, truth, small, "float64").passed
+    assert passed == (truth.plan.shape[1] == 1)  # of one image they are the same
+
+
+def test_a_percent_of_the_learning_rate_shows_in_float32(truth, small):
+    impl, sgd = resolve("torch_impl:eager"), SGD(lr=0.00101)
+    state = impl.start(WEIGHTS, sgd, dtype="float32", device="cpu")
+    after, losses = impl.run(state, impl.place(state, small.train_images, small.train_labels), truth.plan)
+    found = judge(truth, "float32", losses, impl.weights(after))
+    assert not found.passed
+    assert "differs: " in found.line
+
+
+def test_half_precision_inside_float32_shows(truth, small):
+    """Weights that a program keeps in bfloat16: 2^-9 of each, where float32 rounds by 2^-24."""
+    impl = resolve("torch_impl:eager")
+    coarse = {name: _bfloat16(value) for name, value in WEIGHTS.items()}
+    state = impl.start(coarse, SGD(), dtype="float32", device="cpu")
+    after, losses = impl.run(state, impl.place(state, small.train_images, small.train_labels), truth.plan)
+    assert not judge(truth, "float32", losses, impl.weights(after)).passed
+
+
+def _bfloat16(values):
+    return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def test_the_reason_is_a_line(truth, small):
+    assert "not a number" not in judged(contestants.not_finite, truth, small, "float64").line
+    assert "loss differs: inf" in judged(contestants.not_finite, truth, small, "float64").line
+    assert "losses of shape (19,), not (20,)" in judged(contestants.too_few, truth, small, "float64").line
+    assert "weights() has other tensors: conv1.bias" in judged(contestants.other_tensors, truth, small, "float64").line

@@ -1,0 +1,133 @@
+"""A contestant's process ends in many ways; each is a reason in one line, and nothing of it is left."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from parity.bench.process import ContestantError, Process, thread_settings
+from parity.contract import SGD, initial_weights
+from tests.bench.contestants import CHILD
+
+LONG = 60.0
+PLAN = np.zeros((1, 1), np.int32)
+
+
+def started(process, small):
+    process.ask("open", timeout=LONG)
+    arrays = (small.train_images, small.train_labels)
+    process.ask(
+        "start", timeout=LONG, weights=initial_weights(0), sgd=SGD(), dtype="float64", device="cpu", arrays=arrays
+    )
+
+
+def reason(name, small, timeout=LONG):
+    with Process(f"tests.bench.contestants:{name}", threads=1) as process:
+        started(process, small)
+        with pytest.raises(ContestantError) as caught:
+            process.ask("run", timeout=timeout, plan=PLAN)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("crashes", "it ended with exit code 3: a last word"),
+        ("killed", "it was killed (SIGKILL), as the system does where there is too little memory"),
+        ("raises", "run() raised RuntimeError: its own fault"),
+        ("leaves", "run() raised SystemExit: 0"),
+        ("too_large", "too little memory: run() raised MemoryError: for 1 images"),
+    ],
+)
+def test_each_ending_is_a_line(name, line, small):
+    assert reason(name, small) == line
+
+
+def test_a_signal_is_named(small):
+    with Process("tests.bench.contestants:crashes_later", threads=1) as process:
+        started(process, small)
+        for _ in range(3):
+            process.ask("run", timeout=LONG, plan=PLAN)
+        with pytest.raises(ContestantError, match=r"it ended by signal 11 \(SIGSEGV\)"):
+            process.ask("run", timeout=LONG, plan=PLAN)
+        with pytest.raises(ContestantError, match="signal 11"):  # and again, for whoever asks again
+            process.ask("run", timeout=LONG, plan=PLAN)
+
+
+def test_what_hangs_is_ended_with_all_that_it_has_started(small, tmp_path, monkeypatch):
+    monkeypatch.setenv(CHILD, str(tmp_path / "child"))
+    assert reason("hangs", small, timeout=2.0) == "no answer within 2 s"
+    child = int((tmp_path / "child").read_text())
+    for _ in range(100):
+        if not alive(child):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"process {child} is still there")
+
+
+def alive(number):
+    """A zombie, which nobody has waited for yet, is not."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("needs_more", "No module named 'a_framework_that_nobody_has'"),
+        ("tests.bench.contestants:nobody", "has no attribute 'nobody'"),
+        ("tests.bench.contestants:incomplete", "has no method 'describe'; see parity.contract.Contestant"),
+        ("tests.bench.contestants:Plain", "is a class"),
+    ],
+)
+def test_what_is_no_contestant_says_so(name, part, tmp_path, monkeypatch):
+    (tmp_path / "needs_more.py").write_text("import a_framework_that_nobody_has\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with Process(name, threads=1) as process, pytest.raises(ContestantError) as caught:
+        process.ask("open", timeout=LONG)
+    assert part in str(caught.value)
+
+
+def test_own_programs_are_refused_where_the_cnn_is_trained(small):
+    name = "examples.mlp.torch_mlp"
+    with Process(name, threads=1) as process, pytest.raises(ContestantError, match="brings its own weights"):
+        started(process, small)
+
+
+def test_threads_are_given_and_cores_taken(monkeypatch):
+    assert set(thread_settings(3).values()) == {"3"}
+    with Process("tests.bench.test_process:surroundings", threads=1) as process:
+        cores, threads = process.ask("measure", timeout=LONG)
+    assert (cores, threads) == (1, "1")
+
+
+def test_memory_is_the_processes_own():
+    """Not that of the process which started it, which holds 400 MB here."""
+    held = np.ones(400_000_000, np.uint8)
+    with Process("parity.bench.contender:peak_host_bytes", threads=1) as process:
+        found = process.ask("measure", timeout=LONG)
+    assert held[-1] == 1
+    assert 1e7 < found < 3e8
+
+
+def surroundings():
+    return len(os.sched_getaffinity(0)), os.environ["OMP_NUM_THREADS"]
+
+
+def test_runs_are_timed_from_the_same_state(small):
+    with Process("tests.bench.contestants:on_gpu", threads=1) as process:
+        started(process, small)
+        plan = np.array([[0, 1], [2, 3]], np.int32)
+        first, second = (process.ask("run", timeout=LONG, plan=plan) for _ in range(2))
+        memory = process.ask("memory", timeout=LONG)
+        assert process.ask("describe", timeout=LONG) == "the oracle, for tests"
+    np.testing.assert_array_equal(first.losses, second.losses)
+    assert first.seconds > 0
+    assert 1e6 < memory.host < 1e9
+    assert memory.device == 12345

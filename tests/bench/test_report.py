@@ -1,0 +1,196 @@
+"""A report survives JSON; what changed is said only beyond the intervals; tables fit a terminal."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from parity.bench.changes import changes, same_machine
+from parity.bench.contender import Memory
+from parity.bench.growth import Point, grow, sentence
+from parity.bench.interval import median_interval
+from parity.bench.judge import Judged
+from parity.bench.limits import Limits
+from parity.bench.own_cost import Cost, CostReport
+from parity.bench.report import BenchReport, Cell, Row, read_report
+from parity.bench.scaling import AXES, GrowthCurve, ScalingReport
+from parity.contract import InputError
+from parity.environment import describe_environment
+from parity.render.bench import cell_lines, change_lines, report_lines, throughput_figure
+from parity.render.bench_growth import axis_lines, cost_lines, scaling_figure
+from parity.render.figure import draw
+
+ROUNDS = 5
+
+
+def row(name, step, **more):
+    seconds = tuple(100 * step * (1 + 0.01 * number) for number in range(ROUNDS))
+    judged = Judged(place="loss", difference=1e-8, allowed=1e-5)
+    memory = Memory(host=500_000_000, device=None)
+    fields = {"compile_seconds": 1.5, "steps": 100, "seconds": seconds, "cpu_seconds": seconds, "description": name}
+    return Row(contestant=name, outcome="timed", judged=judged, memory=memory, **{**fields, **more})
+
+
+def differing(name):
+    judged = Judged(place="loss", difference=float("inf"), allowed=1e-5)
+    return Row(contestant=name, outcome="differs", reason=judged.line, judged=judged)
+
+
+def report(*steps, batch_size=4):
+    """Contestants a, b, ... with these seconds a step, one that differs, and one that failed."""
+    rows = [row(name, step) for name, step in zip("abcdef", steps, strict=False)]
+    rows += [differing("other"), Row(contestant="gone", outcome="failed", reason="it ended by signal 11 (SIGSEGV)")]
+    limits = Limits(threads=2, operations={"float32": 1.5e11}, bandwidth=1e11, memory_bandwidth=1e10, latency=1e-6)
+    cell = Cell(
+        dtype="float32",
+        batch_size=batch_size,
+        device="cpu",
+        floor=8.5e-5,
+        bound="operations",
+        single_floor=1.7e-4,
+        rows=tuple(rows),
+    )
+    return BenchReport(
+        command=("parity", "bench"),
+        environment=describe_environment(),
+        data="images",
+        threads=2,
+        rounds=ROUNDS,
+        load=0.1,
+        limits=(limits, replace(limits, threads=1)),
+        cells=(cell, replace(cell, dtype="float64", floor=None, bound=None, single_floor=None)),
+    )
+
+
+def test_a_report_is_read_back_as_it_was(tmp_path):
+    written = report(1e-3, 2e-3)
+    (tmp_path / "r.json").write_text(written.to_json())
+    assert read_report(tmp_path / "r.json", argument="compare") == written
+
+
+def test_the_file_holds_every_round_and_what_follows():
+    content = json.loads(report(1e-3, 2e-3).to_json())
+    assert (content["format"], content["exit_code"]) == ("parity.bench/1", 1)
+    first, second, other, gone = content["cells"][0]["rows"]
+    assert len(first["seconds"]) == ROUNDS
+    assert first["derived"]["microseconds_a_step"]["median"] == pytest.approx(1020)
+    assert first["derived"]["images_per_second"] == pytest.approx(4 / 1.02e-3)
+    assert first["derived"]["share_of_the_floor"] == pytest.approx(0.085 / 1.02)
+    assert first["derived"]["times_faster_than"]["b"]["median"] == pytest.approx(2)
+    assert second["derived"]["times_faster_than"]["a"]["median"] == pytest.approx(0.5)
+    assert other["derived"] is gone["derived"] is None
+    assert other["judged"]["difference"] == "inf"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "it is no report"),
+        ("[]", "it is no report"),
+        ('{"format": "parity.report/1"}', "its format is parity.report/1, not parity.bench/1"),
+        ('{"format": "parity.bench/1"}', "it is no report of `parity bench` (KeyError: 'command')"),
+    ],
+)
+def test_another_file_is_refused(text, problem, tmp_path):
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_report(tmp_path / "r.json", argument="compare")
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "code"), [([], 0), ([differing("x")], 1), ([Row(contestant="x", outcome="failed")], 2)]
+)
+def test_the_exit_code_says_the_worst(rows, code):
+    base = report(1e-3)
+    cells = tuple(replace(cell, rows=(*cell.timed, *rows)) for cell in base.cells)
+    assert replace(base, cells=cells).exit_code == code
+
+
+def test_only_what_is_beyond_the_intervals_has_changed():
+    found = {change.contestant: change for change in changes(report(1e-3, 2e-3, 1e-3), report(1.5e-3, 1e-3, 1.005e-3))}
+    assert [found[name].word for name in "abc"] == ["slower", "faster", "same"]
+    assert found["a"].factor == pytest.approx(1.5)
+    assert found["gone"].word == "failed, now failed"
+
+
+def test_rows_that_come_and_go_are_listed():
+    old, new = report(1e-3, 2e-3), report(1e-3)
+    assert {c.contestant: c.word for c in changes(old, new)}["b"] == "timed, now not there"
+    assert {c.contestant: c.word for c in changes(new, old)}["b"] == "not there, now timed"
+    assert len(tuple(changes(old, report(1e-3, 2e-3, batch_size=8)))) == 2 * len(tuple(changes(old, old)))
+
+
+def test_another_machine_is_said():
+    one = report(1e-3)
+    two = replace(one, environment=replace(one.environment, processor="another"))
+    assert same_machine(one, one)
+    assert not same_machine(one, two)
+    lines = list(change_lines(tuple(changes(one, two)), same_machine=False))
+    assert lines[0] == "the two were measured on different machines or with different threads"
+    assert lines[1].startswith("same    a, float32, batch 4: 1,020 -> 1,020 us (+0.0 %)")
+
+
+def test_the_tables_fit_a_terminal():
+    shown = report(1e-3, 3.3333e-1, 1e-5)
+    shown = replace(shown, load=3.0)
+    lines = [line for cell in shown.cells for line in cell_lines(cell)] + list(report_lines(shown))
+    text = "\n".join(lines)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "other: differs, not compared: loss differs: inf from the formula's, 1.0e-05 is" in text
+    assert "gone: failed, not compared: it ended by signal 11 (SIGSEGV)" in text
+    assert "other programs were running (load 3.0)" in text
+    assert "no floor was measured" in text
+
+
+def test_a_long_name_has_its_own_line():
+    cell = report(1e-3).cells[0]
+    long = replace(cell, rows=(row("a.long.module.of.somebody:implementation", 1e-3),))
+    assert max(map(len, "\n".join(cell_lines(long)).splitlines())) <= 80
+
+
+def test_figures_are_drawn():
+    figure = throughput_figure(report(1e-3, 2e-3))
+    assert [panel.title for panel in figure.panels] == ["float32", "float64"]
+    assert [curve.label for curve in figure.panels[0].curves][:2] == ["a", "b"]
+    assert figure.panels[0].curves[-1].label == "the floor"
+    assert draw(figure, "png").startswith(b"\x89PNG")
+
+
+def growth(axis, name):
+    points = tuple(Point(x=w, work=w, seconds=1e-3 + 1e-4 * w) for w in (1, 4, 16))
+    words = sentence(name, AXES[axis], points)
+    return GrowthCurve(axis=axis, contestant=name, points=points, line=grow(points), sentence=words)
+
+
+def test_growth_is_a_table_sentences_and_a_figure():
+    curves = (growth("batch", "a"), growth("batch", "b"), GrowthCurve(axis="batch", contestant="c", reason="gone"))
+    lines = list(axis_lines(curves))
+    assert lines[1].split() == ["images", "in", "a", "step", "a", "b"]
+    assert lines[2].split() == ["1", "1,100", "us", "1,100", "us"]
+    assert lines[-1] == "c: failed gone"
+    assert max(map(len, lines)) <= 80
+    whole = ScalingReport(
+        command=(),
+        environment=describe_environment(),
+        data="images",
+        dtype="float32",
+        device="cpu",
+        threads=1,
+        rounds=3,
+        curves=curves,
+    )
+    assert whole.exit_code == 2
+    assert json.loads(whole.to_json())["curves"][0]["points"][0]["x"] == 1
+    assert draw(scaling_figure(whole), "svg").startswith(b"<?xml")
+
+
+def test_a_cost_over_its_bar_is_exit_code_1():
+    over = Cost(name="check", unit="s", value=median_interval([21.0, 22.0]), bar=20.0, detail="of the two")
+    whole = CostReport(
+        command=(), environment=describe_environment(), names=("a", "b"), data="images", threads=1, costs=(over,)
+    )
+    assert whole.exit_code == 1
+    assert json.loads(whole.to_json())["costs"][0]["bar"] == 20.0
+    assert list(cost_lines(over)) == ["check: 21.5 s (21 to 22), OVER 20: of the two"]
+    assert replace(whole, costs=(replace(over, bar=30.0), replace(over, bar=None))).exit_code == 0

@@ -1,0 +1,96 @@
+"""`parity bench` as users meet it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import small_arrays
+from tests.test_cli import parity
+
+ROOT = Path(__file__).parents[2]
+
+HONEST, FASTER = "tests.bench.contestants:honest", "tests.bench.contestants:faster"
+QUICK = (
+    *("--data", "small.npz", "--dtype", "float64", "--batch-sizes", "2", "--rounds", "2", "--round-seconds", "0.02"),
+    *("--threads", "1", "--no-reference"),
+)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    np.savez(tmp_path / "small.npz", **small_arrays())
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for tests.bench.contestants
+    return tmp_path
+
+
+def test_a_benchmark_prints_a_table_and_writes_what_was_asked_for(folder):
+    code, out, err = parity(folder, "bench", HONEST, *QUICK, "--json", "new.json", "--figures", "figures")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "data: small.npz, 102 + 40 images"
+    assert lines[2].startswith("float64, batch 2, cpu: floor ")
+    assert lines[3].split()[:3] == ["us/step", "95", "%"]
+    assert lines[4].startswith(HONEST)
+    assert "limits, measured here:" in lines
+    assert max(map(len, lines)) <= 80
+    assert json.loads((folder / "new.json").read_text())["command"][:2] == ["parity", "bench"]
+    assert {path.name for path in (folder / "figures").iterdir()} == {"throughput.png", "throughput.svg"}
+    code, out, err = parity(folder, "bench", "--compare", "new.json", "--with", "new.json")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1].startswith(f"same    {HONEST}, float64, batch 2: ")
+    code, out, _ = parity(folder, "bench", HONEST, *QUICK, "--compare", "new.json")
+    assert code == 0
+    assert f"{HONEST}, float64, batch 2: " in out
+
+
+def test_what_computes_something_else_is_exit_code_1(folder):
+    code, out, _ = parity(folder, "bench", HONEST, FASTER, *QUICK)
+    assert code == 1
+    assert f"{FASTER}: differs, not compared: " in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--peers", "nobody"), "--peers nobody: there is no such peer; give some of: tutorial, tutorial-0, eager, "),
+        (("--batch-sizes", "4,x"), "--batch-sizes 4,x: it is no list of numbers; give them as 4,32,128"),
+        (("--batch-sizes", "0"), "--batch-sizes 0: it is out of range; give sizes from 1 on, with commas between them"),
+        (("--dtype", "half"), "--dtype half: it is out of range; give one of: float32, float64"),
+        (("--rounds", "1"), "--rounds 1: it is out of range; give 2 or more: one round has no interval"),
+        (("--with", "new.json"), "--with new.json: there is nothing to compare it with; give --compare too"),
+        (("--compare", "none.json"), "none.json: No such file or directory"),
+        (("--judge", "--scaling"), "--judge True: --scaling measures something else; give one of them"),
+        (("--judge", HONEST), f"names {HONEST}: two sides are judged; name two implementations, or none"),
+        (("--json", "."), "--json .: it is a folder; name a file"),
+    ],
+)
+def test_bad_input_is_one_line(folder, arguments, line):
+    code, out, err = parity(folder, "bench", *arguments, "--data", "small.npz")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"parity: {line}")
+    assert len(err.splitlines()) == 1
+
+
+def test_a_batch_larger_than_the_set_is_one_line(folder):
+    code, _, err = parity(folder, "bench", HONEST, "--data", "small.npz", "--batch-sizes", "4,1000")
+    assert code == 2
+    assert err == "parity: --batch-sizes 1000: the training set has 102 images; give 1 to 102\n"
+
+
+def test_all_peers_where_none_is_installed(folder):
+    code = (
+        "import importlib.util as u; found = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'parity_peers' else found(name, *rest)\n"
+        "from parity.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "bench", "--peers", "all", "--data", "small.npz"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "tutorial: left out, parity_peers is not installed: pip install '.[bench]'" in done.stdout
+    assert done.stderr == "parity: --peers all: none of them is installed; pip install '.[bench]'\n"

@@ -1,0 +1,60 @@
+"""What the GPU can do, measured through torch: see `parity bench`, which finds `cuda` by its name.
+
+Operations by a product of two square matrices in full float32 or float64 (no TF32, as everywhere in torch_impl), bytes
+by copies inside the device's memory, latency by kernels that do nothing, launched one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from torch_impl.device import exact
+
+__all__ = ["cuda"]
+
+MATRIX = 8192
+COPIES = tuple(2**power for power in range(20, 31, 2))  # 1 MiB to 1 GiB
+REPEATS = 10
+LAUNCHES = 1000
+
+
+def cuda(*, threads: int, dtypes: tuple[str, ...]) -> dict[str, Any]:
+    """The rates of the GPU, as the fields of `parity.bench.limits.Limits`."""
+    rates = {size: 2 * size / _seconds(_copy(size)) for size in COPIES}
+    one = torch.zeros(1, device="cuda")
+    with exact():
+        operations = {dtype: 2 * MATRIX**3 / _seconds(_product(getattr(torch, dtype))) for dtype in dtypes}
+    return {
+        "threads": threads,
+        "operations": operations,
+        "bandwidth": max(rates.values()),
+        "memory_bandwidth": rates[COPIES[-1]],
+        "latency": _seconds(lambda: one.add_(1), repeats=LAUNCHES),
+    }
+
+
+def _seconds(call: Callable[[], object], repeats: int = REPEATS) -> float:
+    """Seconds of one of several calls, by the device's own clock, after one that warms up."""
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    call()
+    begin.record()
+    for _ in range(repeats):
+        call()
+    end.record()
+    torch.cuda.synchronize()
+    return float(begin.elapsed_time(end)) / 1e3 / repeats
+
+
+def _product(dtype: torch.dtype) -> Callable[[], object]:
+    a = torch.ones(MATRIX, MATRIX, dtype=dtype, device="cuda")
+    b, c = torch.ones_like(a), torch.empty_like(a)
+    return lambda: torch.matmul(a, b, out=c)
+
+
+def _copy(size: int) -> Callable[[], object]:
+    source = torch.ones(size, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    return lambda: target.copy_(source)
