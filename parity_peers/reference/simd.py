@@ -275,8 +275,8 @@ def pool(_typing: Any, upper: Any, lower: Any, right: Any, below: Any) -> Codege
         return _tuple(context, builder, signature.return_type, tiles)
 
     dtype = upper.dtype.dtype
-    result = types.Tuple((_tile(dtype, windows), _tile(types.int32, windows)))
-    return result(upper, lower, types.int32, types.int32), codegen
+    result = types.Tuple((_tile(dtype, windows), _tile(types.int16, windows)))
+    return result(upper, lower, types.int16, types.int16), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]

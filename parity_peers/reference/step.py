@@ -56,7 +56,7 @@ class Rule(NamedTuple):
 class Buffers(NamedTuple):
     """What a step writes to, for a batch of up to `count` images, a multiple of 4: unused rows stay 0."""
 
-    pixels: Array  # (count, 32 * 32 * 3 + 16)
+    pixels: Array  # (32 * 32 * 3 + 16,)
     planes: Array  # (32 * 32 * 3 + 16,)
     pool1: Array  # (6 * 14 * 16 + 16,)
     winners1: Array  # (count, 6 * 14 * 16)
@@ -83,13 +83,13 @@ def buffers_for(batch: int, dtype: str) -> Buffers:
         return np.zeros(shape, kind)
 
     return Buffers(
-        pixels=zeros(count, 32 * 32 * 3 + LANES),
+        pixels=zeros(32 * 32 * 3 + LANES),
         planes=zeros(32 * 32 * 3 + LANES),
         pool1=zeros(6 * 14 * LANES + LANES),
-        winners1=zeros(count, 6 * 14 * LANES, kind="int32"),
+        winners1=zeros(count, 6 * 14 * LANES, kind="int16"),
         pool1_last=zeros(count, 14 * 14 * 6 + LANES),
         pool2=zeros(count, 25 * LANES),
-        winners2=zeros(count, 25 * LANES, kind="int32"),
+        winners2=zeros(count, 25 * LANES, kind="int16"),
         hidden3=zeros(count, 128),
         hidden4=zeros(count, 96),
         logits=zeros(count, 12),
@@ -140,9 +140,9 @@ def train_step(
     keep: Any,
 ) -> Any:
     """Updates parameters and velocity in place; the loss before the update."""
-    features(parameters, buffers, images, planes, rows)
+    features(parameters, buffers, planes, rows)
     loss = classify(parameters, velocity, buffers, labels[rows], rule, keep)
-    feature_gradients(parameters, gradients, buffers, rows.size)
+    feature_gradients(parameters, gradients, buffers, images, rows)
     update(parameters.kernel1, gradients.kernel1, velocity.kernel1, rule, keep)
     update(parameters.bias1, gradients.bias1, velocity.bias1, rule, keep)
     update(parameters.kernel2, gradients.kernel2, velocity.kernel2, rule, keep)
@@ -151,13 +151,12 @@ def train_step(
 
 
 @compiled
-def features(parameters: Any, buffers: Any, images: Any, planes: Any, rows: Any) -> None:
+def features(parameters: Any, buffers: Any, planes: Any, rows: Any) -> None:
     """The convolutions, image by image."""
     make_taps(parameters.kernel1, buffers.taps1, 3, 6)
     make_taps(parameters.kernel2, buffers.taps2, 6, 16)
     full, half = parameters.bias1.dtype.type(255), parameters.bias1.dtype.type(0.5)
     for n in range(rows.size):
-        normalise(images[rows[n]], full, half, buffers.pixels[n])
         normalise(planes[rows[n]], full, half, buffers.planes)
         conv1(buffers.planes, buffers.taps1, parameters.bias1, buffers.pool1, buffers.winners1[n])
         channels_last(buffers.pool1, buffers.pool1_last[n])
@@ -205,13 +204,17 @@ def rectify(hidden: Any) -> None:
 
 
 @compiled
-def feature_gradients(parameters: Any, gradients: Any, buffers: Any, batch: int) -> None:
-    """The convolutions' gradients, added up over the batch image by image."""
+def feature_gradients(parameters: Any, gradients: Any, buffers: Any, images: Any, rows: Any) -> None:
+    """The convolutions' gradients, added up over the batch image by image.
+
+    The pixels are normalised anew: to write them down in the forward pass and read them here takes longer.
+    """
+    full, half = parameters.bias1.dtype.type(255), parameters.bias1.dtype.type(0.5)
     gradients.kernel1[:] = 0
     gradients.bias1[:] = 0
     gradients.kernel2[:] = 0
     gradients.bias2[:] = 0
-    for n in range(batch):
+    for n in range(rows.size):
         conv2_backward(
             buffers.by_pool2[n],
             buffers.winners2[n],
@@ -222,9 +225,8 @@ def feature_gradients(parameters: Any, gradients: Any, buffers: Any, batch: int)
             gradients.bias2,
         )
         mask(buffers.by_pool1[: 14 * 14 * 6], buffers.pool1_last[n, : 14 * 14 * 6])
-        conv1_backward(
-            buffers.by_pool1, buffers.winners1[n], buffers.pixels[n], gradients.kernel1, gradients.bias1
-        )
+        normalise(images[rows[n]], full, half, buffers.pixels)
+        conv1_backward(buffers.by_pool1, buffers.winners1[n], buffers.pixels, gradients.kernel1, gradients.bias1)
     gradients.kernel1[:, :, 15:] = 0  # what lies beside a window's row was added up too
     gradients.kernel2[:, :, 30:] = 0
 
