@@ -9,7 +9,7 @@ to a call of `run`, so a benchmark's calls should be long.
 
 | name | what |
 | --- | --- |
-| `parity_peers.tutorial`, `.tutorial:without_workers` | the PyTorch tutorial's loop: torchvision, DataLoader, `item()` |
+| `parity_peers.tutorial`, `:without_workers` | the PyTorch tutorial's loop: torchvision, DataLoader, `item()` |
 | `parity_peers.eager` | the same model and optimizer on batches in memory |
 | `parity_peers.lightning_loop` | Lightning's Trainer |
 | `parity_peers.keras_fit:on_torch`, `:on_jax` | Keras 3, `model.fit` |

@@ -26,7 +26,7 @@ class Eager(TorchPeer):
             images, labels = batch_of(state, data, rows)
             state.optimizer.zero_grad()
             loss = F.cross_entropy(state.net(images), labels)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch has not annotated it
+            loss.backward()
             state.optimizer.step()
             losses.append(loss.detach())
         return state, np.array(torch.stack(losses).cpu().numpy())

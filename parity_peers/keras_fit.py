@@ -249,7 +249,7 @@ def _load(state: State) -> None:
         variable.assign(value)
 
 
-def _to_numpy(variable: Any) -> NDArray[np.generic]:
+def _to_numpy(variable: Any) -> NDArray[Any]:
     """A copy of a variable; of torch's tensors Keras's own conversion gives a warning, see `run`."""
     value = variable.value
     return np.array(value.detach().cpu().numpy() if hasattr(value, "detach") else value)

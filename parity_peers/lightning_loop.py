@@ -28,7 +28,7 @@ __all__ = ["Lightning", "impl"]
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
-class Module(lightning.LightningModule):
+class Module(lightning.LightningModule):  # type: ignore[misc]  # Lightning may be missing where mypy runs
     """A training step of the net of a state, by the optimizer of that state; keeps the losses."""
 
     def __init__(self, state: State) -> None:

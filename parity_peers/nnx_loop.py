@@ -44,7 +44,8 @@ class CNN(nnx.Module):
         x = x.reshape(x.shape[0], -1)
         x = nnx.relu(self.fc1(x))
         x = nnx.relu(self.fc2(x))
-        return self.fc3(x)
+        logits: Array = self.fc3(x)
+        return logits
 
 
 @nnx.jit
@@ -55,6 +56,7 @@ def train_step(model: CNN, optimizer: nnx.Optimizer[CNN], images: Array, labels:
         losses: Array = optax.softmax_cross_entropy_with_integer_labels(logits=model(images), labels=labels)
         return losses.mean()
 
+    loss: Array
     loss, grads = nnx.value_and_grad(loss_fn)(model)
     optimizer.update(model, grads)
     return loss
@@ -113,9 +115,7 @@ class NnxLoop:
         """Train on the plan's rows."""
         with jax.enable_x64(state.dtype == "float64"), jax.default_device(state.device):
             model, optimizer = nnx.merge(state.graph, state.arrays, copy=True)
-            losses = [
-                train_step(model, optimizer, data.table[data.images[rows]], data.labels[rows]) for rows in plan
-            ]
+            losses = [train_step(model, optimizer, data.table[data.images[rows]], data.labels[rows]) for rows in plan]
             after = replace(state, arrays=nnx.state((model, optimizer)))
             return after, np.array(jax.device_get(losses))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numba
 import numpy as np
@@ -109,7 +108,7 @@ def _rule(sgd: SGD, dtype: str) -> Rule:
 
 
 def _zeros(parameters: Parameters) -> Parameters:
-    return cast("Parameters", Parameters(*map(np.zeros_like, parameters)))
+    return Parameters(*map(np.zeros_like, parameters))
 
 
 def _copy(parameters: Parameters) -> Parameters:

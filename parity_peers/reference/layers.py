@@ -19,6 +19,7 @@ Equations: `parity.oracle.layers` has them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -43,9 +44,9 @@ from parity_peers.reference.simd import (
 __all__ = [
     "PIXELS_ROW",
     "POOL1_ROW",
-    "conv1",
     "channels_last",
     "compiled",
+    "conv1",
     "conv1_backward",
     "conv2",
     "conv2_backward",
@@ -56,7 +57,11 @@ __all__ = [
     "normalise",
 ]
 
-compiled = numba.njit(error_model="numpy")
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compiled when first called; divisions are IEEE's, as in NumPy."""
+    return numba.njit(error_model="numpy")(function)
+
 
 PIXELS_ROW = 32 * 3
 POOL1_ROW = 14 * 6
@@ -178,7 +183,7 @@ def conv1_backward(upstream: Any, winners: Any, pixels: Any, by_kernel: Any, by_
 
 @compiled
 def linear(x: Any, weight: Any, bias: Any, y: Any) -> None:
-    """y = x weight^T + bias: (batch, inputs), (outputs, inputs) -> (batch, outputs); by 4 samples and 4 outputs."""
+    """Y = x weight^T + bias: (batch, inputs), (outputs, inputs) -> (batch, outputs); by 4 samples and 4 outputs."""
     (outputs, inputs), columns = weight.shape, y.shape[1]
     for n in range(0, x.shape[0], 4):
         for o in range(0, outputs, 4):
@@ -206,7 +211,7 @@ def linear_input_gradient(upstream: Any, weight: Any, by_x: Any) -> None:
 
 
 @compiled
-def cross_entropy(logits: Any, labels: Any, gradient: Any) -> float:
+def cross_entropy(logits: Any, labels: Any, gradient: Any) -> Any:
     """The mean over the batch, len(labels); sets the gradient by the logits, (p - [c = label]) / batch."""
     total = 0.0
     for n in range(labels.size):

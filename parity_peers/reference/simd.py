@@ -1,8 +1,9 @@
 """Vectors of 16 numbers in Numba: what its own vectoriser cannot be made to do, written as LLVM's vector instructions.
 
 A `Tile` is a tuple of vectors that stays in registers: every function here takes tuples of any length and is unrolled
-over them while it is compiled. 16 float32 fill one AVX-512 register; with narrower registers, or in float64, LLVM splits
-a vector into several. An index counts an array's elements in memory order, whatever its shape; nothing is checked.
+over them while it is compiled. 16 float32 fill one AVX-512 register; with narrower registers, or in float64, LLVM
+splits a vector into several. An index counts an array's elements in memory order, whatever its shape; nothing is
+checked.
 
 Source: https://numba.readthedocs.io/en/stable/extending/low-level.html, https://llvm.org/docs/LangRef.html#vector-type
 """
@@ -14,7 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba import types
+from numba.core import cgutils
 from numba.core.datamodel import default_manager, models, register_default
 from numba.extending import intrinsic
 
@@ -38,6 +40,11 @@ LANES = 16
 
 # Numba has no types: what its compiler hands over and takes is Any.
 Codegen = tuple[Any, Callable[..., Any]]
+
+
+def vectorised(function: Callable[..., Codegen]) -> Any:
+    """What Numba compiles a call of `function` to; literals in the call are known while it is compiled."""
+    return intrinsic(prefer_literal=True)(function)
 
 
 class Vector(types.Type):  # type: ignore[misc]  # Numba has no types
@@ -102,7 +109,7 @@ def _tile(dtype: Any, length: int) -> Any:
     return types.UniTuple(Vector(dtype), length)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@vectorised
 def load(_typing: Any, array: Any, index: Any) -> Codegen:  # noqa: ARG001  Numba gives the arguments' types by name
     """array[index : index + 16]."""
 
@@ -112,7 +119,7 @@ def load(_typing: Any, array: Any, index: Any) -> Codegen:  # noqa: ARG001  Numb
     return Vector(array.dtype)(array, types.intp), codegen
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@vectorised
 def load_tile(_typing: Any, array: Any, index: Any, stride: Any, length: Any) -> Codegen:  # noqa: ARG001
     """array[index + i stride : index + i stride + 16] for i below `length`, a literal."""
 
@@ -127,7 +134,7 @@ def load_tile(_typing: Any, array: Any, index: Any, stride: Any, length: Any) ->
     return _tile(array.dtype, length.literal_value)(array, types.intp, types.intp, length), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@vectorised
 def zero(_typing: Any, array: Any) -> Codegen:
     """Zeros of the array's dtype."""
 
@@ -137,7 +144,7 @@ def zero(_typing: Any, array: Any) -> Codegen:
     return Vector(array.dtype)(array), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@vectorised
 def store(_typing: Any, array: Any, index: Any, stride: Any, tile: Any) -> Codegen:  # noqa: ARG001
     """array[index + i stride : index + i stride + 16] = tile[i]."""
 
@@ -151,7 +158,7 @@ def store(_typing: Any, array: Any, index: Any, stride: Any, tile: Any) -> Codeg
     return types.void(array, types.intp, types.intp, tile), codegen
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@vectorised
 def repeat(_typing: Any, vector: Any, times: Any) -> Codegen:
     """The tile of `times` (a literal) times the vector."""
 
@@ -161,7 +168,7 @@ def repeat(_typing: Any, vector: Any, times: Any) -> Codegen:
     return _tile(vector.dtype, times.literal_value)(vector, times), codegen
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@vectorised
 def splats(_typing: Any, array: Any, index: Any, length: Any, times: Any) -> Codegen:  # noqa: ARG001
     """The tile of array[index + i], i below `length`, each in all lanes and `times` times; both are literals."""
 
@@ -177,7 +184,7 @@ def splats(_typing: Any, array: Any, index: Any, length: Any, times: Any) -> Cod
     return kind(array, types.intp, length, times), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@vectorised
 def fma(_typing: Any, tile: Any, vectors: Any, array: Any, index: Any, stride: Any) -> Codegen:  # noqa: ARG001
     """tile[i n + j] + array[index + i stride] vectors[j], where n vectors are given."""
 
@@ -194,8 +201,8 @@ def fma(_typing: Any, tile: Any, vectors: Any, array: Any, index: Any, stride: A
     return tile(tile, vectors, array, types.intp, types.intp), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def axpy(_typing: Any, tile: Any, scalar: Any, other: Any) -> Codegen:
+@vectorised
+def axpy(_typing: Any, tile: Any, scalar: Any, other: Any) -> Codegen:  # noqa: ARG001
     """tile[i] + scalar other[i]."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -207,7 +214,7 @@ def axpy(_typing: Any, tile: Any, scalar: Any, other: Any) -> Codegen:
     return tile(tile, tile.dtype.dtype, other), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@vectorised
 def outer(_typing: Any, tile: Any, rows: Any, columns: Any) -> Codegen:
     """tile[i n + j] + rows[i] columns[j], lane by lane, for n columns."""
 
@@ -220,7 +227,7 @@ def outer(_typing: Any, tile: Any, rows: Any, columns: Any) -> Codegen:
     return tile(tile, rows, columns), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@vectorised
 def store_sums(_typing: Any, array: Any, index: Any, stride: Any, tile: Any) -> Codegen:  # noqa: ARG001
     """array[index + i stride + j] += the sum of tile[i n + j]'s lanes, for a tile of n by n."""
     width = math.isqrt(tile.count)
@@ -248,7 +255,7 @@ def _sum(builder: Any, vector: Any) -> Any:
     return builder.extract_element(vector, ir.IntType(32)(0))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@vectorised
 def pool(_typing: Any, upper: Any, lower: Any, right: Any, below: Any) -> Codegen:  # noqa: ARG001
     """ReLU of the largest of each 2x2 window, and where it lies: 0, `right`, `below` or `below` + `right`.
 
@@ -279,7 +286,7 @@ def pool(_typing: Any, upper: Any, lower: Any, right: Any, below: Any) -> Codege
     return result(upper, lower, types.int16, types.int16), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@vectorised
 def positive(_typing: Any, vector: Any, output: Any) -> Codegen:
     """The vector where the output of a ReLU is positive, else 0."""
 
