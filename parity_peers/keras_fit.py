@@ -175,8 +175,10 @@ def _in_dtype(dtype: str, backend: str) -> Iterator[None]:
     import jax
     import keras
 
-    before = keras.config.floatx()
+    # Keras takes the policy from floatx when it first needs one, and keeps it.
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
     try:
         if backend == "jax":
             with jax.enable_x64(dtype == "float64"):
@@ -184,7 +186,8 @@ def _in_dtype(dtype: str, backend: str) -> Iterator[None]:
         else:
             yield
     finally:
-        keras.config.set_floatx(before)
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
 
 
 def _model(sgd: SGD) -> Any:

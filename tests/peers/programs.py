@@ -1,6 +1,6 @@
 """What a peer is put to: settings of SGD, and 20 steps in two pieces. As a script: train one peer, in its own process.
 
-    python -m tests.peers.programs parity_peers.eager:impl float32 cpu out.npz
+    python -m tests.peers.programs parity_peers.eager:impl cpu out.npz float32 float64
 
 Keras is bound to one backend for each process, and a DataLoader forks, which a process that JAX has been started in
 should not.
@@ -66,12 +66,14 @@ def resolve(name):
     return getattr(importlib.import_module(module), attribute)
 
 
-def main(name, dtype, device, path):
-    """Losses and weights of every setting of SGD, into one file: "0.losses", "0.conv1.weight", ..."""
+def main(name, device, path, *dtypes):
+    """Losses and weights for every dtype and setting of SGD, in one file: "float32.0.losses", "float32.0.fc1.bias"."""
     arrays = {}
-    for number, sgd in enumerate(SGDS[name]):
-        losses, weights = train(resolve(name), sgd, dtype, device)
-        arrays |= {f"{number}.losses": losses, **{f"{number}.{key}": value for key, value in weights.items()}}
+    for dtype in dtypes:
+        for number, sgd in enumerate(SGDS[name]):
+            losses, weights = train(resolve(name), sgd, dtype, device)
+            for key, value in {"losses": losses, **weights}.items():
+                arrays[f"{dtype}.{number}.{key}"] = value
     np.savez(path, **arrays)
 
 
