@@ -5,10 +5,12 @@ same file names in jax_impl hold the same things in JAX.
 """
 
 from torch_impl.adapt import AdaptedModule, adapt
+from torch_impl.fast import FastTorch
 from torch_impl.implementation import TorchImplementation
 
-__all__ = ["AdaptedModule", "TorchImplementation", "adapt", "compiled", "eager", "impl"]
+__all__ = ["AdaptedModule", "FastTorch", "TorchImplementation", "adapt", "compiled", "eager", "fast", "impl"]
 
 eager = TorchImplementation(compiled=False)
 compiled = TorchImplementation(compiled=True)
-impl = TorchImplementation()
+fast = FastTorch()
+impl = fast
