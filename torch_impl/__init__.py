@@ -5,7 +5,7 @@ same file names in jax_impl hold the same things in JAX.
 """
 
 from torch_impl.adapt import AdaptedModule, adapt
-from torch_impl.fast import FastTorch
+from torch_impl.fast_implementation import FastTorch
 from torch_impl.implementation import TorchImplementation
 
 __all__ = ["AdaptedModule", "FastTorch", "TorchImplementation", "adapt", "compiled", "eager", "fast", "impl"]

@@ -51,28 +51,27 @@ class ConvPool:
     def __init__(self, images: Tensor, kernels: FourKernels, pooled: Tensor, pooled_gradient: Tensor) -> None:
         self.kernels, self.windows = kernels, Windows(images)
         self._rows = self.windows.rows.t()
-        self._products = images.new_empty(len(kernels.matrix), len(self.windows.rows))
-        self._choice = MaxOfFour(self._products.view(4, *pooled.shape), pooled, pooled_gradient)
-        self.gradient = self._choice.gradient.view(self._products.shape)
+        self.products = images.new_empty(len(kernels.matrix), len(self.windows.rows))
+        self._choice = MaxOfFour(self.products.view(4, *pooled.shape), pooled, pooled_gradient)
 
     def forward(self) -> None:
         """Write `pooled`."""
         self.windows.fill()
-        torch.mm(self.kernels.matrix, self._rows, out=self._products)
+        torch.mm(self.kernels.matrix, self._rows, out=self.products)
         self._choice.forward()
 
     def backward(self, *, keep: bool) -> None:
-        """Write the kernels' gradient, added to what is there if that is to be kept."""
+        """Write the kernels' gradient, added to what is there if that is to be kept; `products` becomes its own."""
         self._choice.backward()
-        self.kernels.matrix_gradient.addmm_(self.gradient, self.windows.rows, beta=int(keep))
+        self.kernels.matrix_gradient.addmm_(self.products, self.windows.rows, beta=int(keep))
 
 
 class ImagesGradient:
     """Through a convolution to the gradient of its images, (batch, p, q, channel)."""
 
     def __init__(self, layer: ConvPool, images: Tensor) -> None:
-        self._gradient = layer.gradient.t()
-        self._matrix = layer.kernels.matrix[:, :-1]
+        self._gradient = layer.products.t()
+        self._matrix = layer.kernels.matrix[:, : layer.kernels.seen]
         self._rows = images.new_empty(len(layer.windows.rows), self._matrix.shape[1])
         self._overlaps = Overlaps(self._rows, images)
 
@@ -172,4 +171,5 @@ def _channels_first(images: Float[Tensor, "batch p q channel"]) -> Float[Tensor,
 
 def _features_first(x: Float[Tensor, "batch 400"]) -> Float[Tensor, "16 batch 25"]:
     """The first linear layer's input in the layout of `ConvPool`; its order is the canonical (channel, row, column)."""
-    return x.unflatten(1, (16, 25)).transpose(0, 1)
+    features: Tensor = x.unflatten(1, (16, 25))
+    return features.transpose(0, 1)

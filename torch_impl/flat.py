@@ -69,5 +69,5 @@ def _canonical(name: str, matrix: Tensor) -> Tensor:
         return weight
     canonical = dict(zip(("channel", "row", "column"), CNN_PARAMETERS[name][1:], strict=True))
     axes = KERNEL_AXES[layer]
-    kernel = weight.unflatten(1, [canonical[axis] for axis in axes])
+    kernel: Tensor = weight.unflatten(1, [canonical[axis] for axis in axes])
     return kernel.permute(0, *(1 + axes.index(axis) for axis in canonical))

@@ -1,37 +1,54 @@
-"""The CNN's fast path as an Implementation: gradients by hand, one vector of parameters, nothing made during a step.
-
-`run` is its own; all else, `observe` above all, is the plain path's, which a check holds it against. There is nothing
-to compile, so that it pays from the first step on.
-"""
+"""The fast path's training: the parameters and everything in between in place, in pieces of a batch, by threads."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from numpy.typing import NDArray
 from torch import Tensor
 
 from parity.contract import SGD, normalisation_table
 from torch_impl.by_hand import Kernels, Pass
-from torch_impl.device import exact, threads
 from torch_impl.flat import Flat
 from torch_impl.flat_sgd import decayed, update
-from torch_impl.implementation import Resident, State, TorchImplementation, Workbench
+from torch_impl.replay import STEPS, Replay
 from torch_impl.schedule import Rates
 
-__all__ = ["FastTorch"]
+__all__ = ["Pixels", "Program", "Training", "program"]
 
-PIECE = {"cpu": 16, "cuda": 1024}
+PIECE = {"cpu": 8, "cuda": 1024}
 """How many images at most go through a pass together: on the CPU, as many as its second cache holds the windows of."""
 
 Piece = tuple[Tensor, Tensor, Tensor]
 """Of some of a step's images: rows of the data set, targets as `Pass` takes them, and where the loss is written."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """A data set as the program reads it: (N, 32*32*3) uint8, each by (row, column, channel), and (N,) labels."""
+
+    pixels: UInt8[Tensor, "size pixels"]
+    labels: Int[Tensor, " size"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How to train.
+
+    Args:
+        sgd: how to update.
+        first: whether there is no momentum yet.
+        workers: how many threads may share a batch. Their gradients are summed in a fixed order, so that the last bits
+            depend on the threads' number, but on nothing else.
+    """
+
+    sgd: SGD
+    first: bool
+    workers: int
 
 
 class Lane:
@@ -70,67 +87,67 @@ class Program:
     @torch.inference_mode()
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.weights, self.momentum = Flat(dtype=dtype, device=device), Flat(dtype=dtype, device=device)
+        self._device = device
         self._table = torch.tensor(normalisation_table(str(dtype).removeprefix("torch.")), device=device)
         self._decayed = decayed(dtype=dtype, device=device)
         self._lanes: list[Lane] = []
-        self._piece = PIECE[device.type]
+        self._replay: tuple[object, Replay] | None = None
+
+    @torch.inference_mode()
+    def load(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> None:
+        """Copy a state's tensors in; without momentum, {}, what is there is overwritten by the first step."""
+        self.weights.load(parameters)
+        if buffers:
+            self.momentum.load(buffers)
 
     @torch.inference_mode()
     def train(
-        self,
-        pixels: UInt8[Tensor, "size pixels"],
-        labels: Int[Tensor, " size"],
-        plan: Int[Tensor, "steps batch"],
-        *,
-        sgd: SGD,
-        rates: Sequence[Rates],
-        first: bool,
-        workers: int,
+        self, data: Pixels, plan: Int[Tensor, "steps batch"], rates: Sequence[Rates], training: Training
     ) -> Float[Tensor, " steps"]:
-        """One step for each row of the plan, with its rates; the losses before each.
+        """One step for each row of the plan, with its rates; the losses before each."""
+        if not self._replays(training.sgd):
+            return self._steps(data, plan, rates, training)
+        # The steps that do not fill a graph; or, before there is one, those that prepare the libraries for it.
+        alone = len(plan) % STEPS or (STEPS if training.first or self._replay is None else 0)
+        losses = [self._steps(data, plan[:alone], rates[:alone], training)]
+        if alone < len(plan):
+            replay = self._captured(data, rates[:STEPS], training.sgd, plan.shape[1])
+            losses += map(replay, plan[alone:].split(STEPS))
+        return torch.cat(losses)
 
-        Args:
-            pixels: (N, 32*32*3), by (row, column, channel).
-            labels: (N,).
-            plan: rows of both.
-            sgd: how to update.
-            rates: learning rate and momentum of each step.
-            first: whether there is no momentum yet.
-            workers: how many threads may share a batch. The sum of their gradients is rounded as it falls to them, so
-                that the last bits depend on their number, but on nothing else.
-        """
-        pieces, losses = self._pieces(labels, plan)
-        lanes = self._some_lanes(min(workers, losses.shape[1]))
-        with ThreadPoolExecutor(max(1, len(lanes) - 1), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for step, (current, its_rates) in enumerate(zip(pieces, rates, strict=True)):
-                gradient = _differentiate(lanes, pool, pixels, current)
+    def _replays(self, sgd: SGD) -> bool:
+        """Whether steps are replayed as CUDA graphs: these hold one learning rate for ever."""
+        return self._device.type == "cuda" and sgd.schedule is None
+
+    def _captured(self, data: Pixels, rates: Sequence[Rates], sgd: SGD, batch: int) -> Replay:
+        """The graph for this; only the last one is kept, with the data that it reads."""
+        key = (sgd, batch, data.pixels.data_ptr(), data.labels.data_ptr())
+        if self._replay is None or self._replay[0] != key:
+            training = Training(sgd=sgd, first=False, workers=1)
+            self._replay = key, Replay(lambda plan: self._steps(data, plan, rates, training), batch, self._device)
+        return self._replay[1]
+
+    def _steps(self, data: Pixels, plan: Tensor, rates: Sequence[Rates], training: Training) -> Tensor:
+        """As `train`, one kernel after the other."""
+        pieces, losses = self._pieces(data.labels, plan)
+        lanes = self._some_lanes(min(training.workers, losses.shape[1]))
+        with ThreadPoolExecutor(len(lanes), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for step, (its_pieces, its_rates) in enumerate(zip(pieces, rates, strict=True)):
                 update(
                     self.weights.vector,
-                    gradient,
+                    _differentiate(lanes, pool, data.pixels, its_pieces),
                     self.momentum.vector,
-                    sgd=sgd,
+                    sgd=training.sgd,
                     rates=its_rates,
                     is_decayed=self._decayed,
-                    first=first and step == 0,
+                    first=training.first and step == 0,
                 )
         return losses.sum(1)
-
-    @torch.inference_mode()
-    def load(self, state: State) -> None:
-        """Copy a state's tensors in; without momentum, what is there is overwritten by the first step."""
-        self.weights.load(state.parameters)
-        if state.buffers:
-            self.momentum.load(state.buffers)
-
-    def snapshot(self, bench: Workbench, steps: int) -> State:
-        """Copy the tensors out, as a new state, to which so many steps have led."""
-        buffers = self.momentum.copies() if bench.sgd.has_buffer else {}
-        return State(bench=bench, parameters=self.weights.copies(), buffers=buffers, steps=steps)
 
     def _pieces(self, labels: Tensor, plan: Tensor) -> tuple[list[tuple[Piece, ...]], Tensor]:
         """Each step's pieces, of equal size but for one image, and their losses, (steps, pieces)."""
         steps, batch = plan.shape
-        number = -(-batch // self._piece)
+        number = -(-batch // PIECE[self._device.type])
         targets = self._table.new_zeros(steps, batch, 10).scatter_(2, labels[plan].unsqueeze(2), -1 / batch)
         losses = self._table.new_empty(steps, number)
         split = zip(plan.tensor_split(number, 1), targets.tensor_split(number, 1), losses.unbind(1), strict=True)
@@ -163,47 +180,3 @@ def _differentiate(
 def program(dtype: torch.dtype, device: torch.device) -> Program:
     """The program that all runs of this kind use, one after the other: each copies its state in and out."""
     return Program(dtype, device)
-
-
-@dataclass(frozen=True)
-class FastTorch(TorchImplementation):
-    """The CNN with gradients by hand.
-
-    Args:
-        compiled: False, which is what `observe` and `logits` are.
-    """
-
-    compiled: bool | None = False
-
-    def describe(self, state: State) -> str:
-        """Framework, path and device."""
-        name = torch.cuda.get_device_name(state.bench.device) if state.bench.device.type == "cuda" else "CPU"
-        return f"torch {torch.__version__}, unfolded convolutions, gradients by hand, {name}"
-
-    def place(self, state: State, *arrays: NDArray[np.generic]) -> Resident:
-        """Copy images and labels to the device; the images lie there as they come, channels last."""
-        images, labels = arrays
-        device = state.bench.device
-        return Resident(
-            images=torch.tensor(images, device=device).permute(0, 3, 1, 2),
-            labels=torch.tensor(labels, dtype=torch.int64, device=device),
-        )
-
-    def run(self, state: State, data: Resident, plan: NDArray[np.int32]) -> tuple[State, NDArray[np.floating]]:
-        """Train on the plan's rows; the given state stays as it was."""
-        bench, sgd = state.bench, state.bench.sgd
-        constant = Rates(lr=sgd.lr, momentum=sgd.momentum)
-        working = program(bench.dtype, bench.device)
-        workers = torch.get_num_threads()
-        with exact(), threads(1):
-            working.load(state)
-            losses = working.train(
-                data.images.permute(0, 2, 3, 1).flatten(1),
-                data.labels,
-                torch.tensor(plan, dtype=torch.int64, device=bench.device),
-                sgd=sgd,
-                rates=[rates or constant for rates in bench.rates(state, len(plan))],
-                first=not state.buffers,
-                workers=workers,
-            )
-        return working.snapshot(bench, state.steps + len(plan)), np.array(losses.cpu().numpy())
