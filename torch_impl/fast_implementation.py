@@ -25,10 +25,8 @@ class FastTorch(TorchImplementation):
     """The CNN with gradients by hand.
 
     Args:
-        compiled: False, which is what `observe` and `logits` are.
+        compiled: False: `observe` and `logits` are eager.
     """
-
-    compiled: bool | None = False
 
     def describe(self, state: State) -> str:
         """Framework, path and device."""
@@ -50,7 +48,8 @@ class FastTorch(TorchImplementation):
         bench, sgd = state.bench, state.bench.sgd
         constant = Rates(lr=sgd.lr, momentum=sgd.momentum)
         rates = [current or constant for current in bench.rates(state, len(plan))]
-        training = Training(sgd=sgd, first=not state.buffers, workers=torch.get_num_threads())
+        workers = torch.get_num_threads() if bench.device.type == "cpu" else 1
+        training = Training(sgd=sgd, first=not state.buffers, workers=workers)
         working, rows = program(bench.dtype, bench.device), torch.tensor(plan, dtype=torch.int64, device=bench.device)
         with exact(), threads(1):
             working.load(state.parameters, state.buffers)

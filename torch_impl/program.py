@@ -91,7 +91,7 @@ class Program:
         self._table = torch.tensor(normalisation_table(str(dtype).removeprefix("torch.")), device=device)
         self._decayed = decayed(dtype=dtype, device=device)
         self._lanes: list[Lane] = []
-        self._replay: tuple[object, Replay] | None = None
+        self._graphs: dict[object, Replay] = {}
 
     @torch.inference_mode()
     def load(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> None:
@@ -107,25 +107,24 @@ class Program:
         """One step for each row of the plan, with its rates; the losses before each."""
         if not self._replays(training.sgd):
             return self._steps(data, plan, rates, training)
-        # The steps that do not fill a graph; or, before there is one, those that prepare the libraries for it.
-        alone = len(plan) % STEPS or (STEPS if training.first or self._replay is None else 0)
+        key = (training.sgd, plan.shape[1], data.pixels.data_ptr(), data.labels.data_ptr())
+        # The steps that do not fill a graph; or, before there is one, those that make what it will use.
+        alone = len(plan) % STEPS or (0 if key in self._graphs and not training.first else STEPS)
         losses = [self._steps(data, plan[:alone], rates[:alone], training)]
         if alone < len(plan):
-            replay = self._captured(data, rates[:STEPS], training.sgd, plan.shape[1])
-            losses += map(replay, plan[alone:].split(STEPS))
+            if key not in self._graphs:  # only the last is kept: it holds the data that it reads
+                self._graphs = {key: self._capture(data, plan.shape[1], rates[:STEPS], training.sgd)}
+            losses += map(self._graphs[key], plan[alone:].split(STEPS))
         return torch.cat(losses)
 
     def _replays(self, sgd: SGD) -> bool:
         """Whether steps are replayed as CUDA graphs: these hold one learning rate for ever."""
         return self._device.type == "cuda" and sgd.schedule is None
 
-    def _captured(self, data: Pixels, rates: Sequence[Rates], sgd: SGD, batch: int) -> Replay:
-        """The graph for this; only the last one is kept, with the data that it reads."""
-        key = (sgd, batch, data.pixels.data_ptr(), data.labels.data_ptr())
-        if self._replay is None or self._replay[0] != key:
-            training = Training(sgd=sgd, first=False, workers=1)
-            self._replay = key, Replay(lambda plan: self._steps(data, plan, rates, training), batch, self._device)
-        return self._replay[1]
+    def _capture(self, data: Pixels, batch: int, rates: Sequence[Rates], sgd: SGD) -> Replay:
+        """A graph of steps on this data, which are none's first."""
+        training = Training(sgd=sgd, first=False, workers=1)
+        return Replay(lambda plan: self._steps(data, plan, rates, training), batch, self._device)
 
     def _steps(self, data: Pixels, plan: Tensor, rates: Sequence[Rates], training: Training) -> Tensor:
         """As `train`, one kernel after the other."""

@@ -152,7 +152,8 @@ class MaxOfFour:
     both as torch's own operations have it. A choice is kept as 1 or 0, and a gradient multiplied by it.
 
     Args:
-        four: (4, channel, batch, pixels), slabs by (column, row), read by `forward`; `backward` writes its gradient there.
+        four: (4, channel, batch, pixels), slabs by (column, row), read by `forward`; `backward` puts its gradient
+            there.
         pooled: (channel, batch, pixels), written by `forward`.
         pooled_gradient: the same for the gradient, read by `backward`.
     """
