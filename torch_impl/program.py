@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +21,10 @@ from torch_impl.schedule import Rates
 __all__ = ["Pixels", "Program", "Training", "program"]
 
 PIECE = {"cpu": 8, "cuda": 1024}
-"""How many images at most go through a pass together: on the CPU, as many as its second cache holds the windows of."""
+"""How many images at most go through a pass together: on the CPU, so that a core's own cache holds their windows."""
+
+BLOCK = 64
+"""How many steps are cut into pieces at once; the pieces of a long plan would take more memory than the data set."""
 
 Piece = tuple[Tensor, Tensor, Tensor]
 """Of some of a step's images: rows of the data set, targets as `Pass` takes them, and where the loss is written."""
@@ -128,8 +131,9 @@ class Program:
 
     def _steps(self, data: Pixels, plan: Tensor, rates: Sequence[Rates], training: Training) -> Tensor:
         """As `train`, one kernel after the other."""
-        pieces, losses = self._pieces(data.labels, plan)
-        lanes = self._some_lanes(min(training.workers, losses.shape[1]))
+        number = -(-plan.shape[1] // PIECE[self._device.type])
+        lanes, losses = self._some_lanes(min(training.workers, number)), self._table.new_empty(len(plan), number)
+        pieces = self._pieces(data.labels, plan, losses)
         with ThreadPoolExecutor(len(lanes), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for step, (its_pieces, its_rates) in enumerate(zip(pieces, rates, strict=True)):
                 update(
@@ -143,15 +147,13 @@ class Program:
                 )
         return losses.sum(1)
 
-    def _pieces(self, labels: Tensor, plan: Tensor) -> tuple[list[tuple[Piece, ...]], Tensor]:
-        """Each step's pieces, of equal size but for one image, and their losses, (steps, pieces)."""
-        steps, batch = plan.shape
-        number = -(-batch // PIECE[self._device.type])
-        targets = self._table.new_zeros(steps, batch, 10).scatter_(2, labels[plan].unsqueeze(2), -1 / batch)
-        losses = self._table.new_empty(steps, number)
-        split = zip(plan.tensor_split(number, 1), targets.tensor_split(number, 1), losses.unbind(1), strict=True)
-        columns = [list(zip(*(tensor.unbind(0) for tensor in tensors), strict=True)) for tensors in split]
-        return list(zip(*columns, strict=True)), losses
+    def _pieces(self, labels: Tensor, plan: Tensor, losses: Tensor) -> Iterator[tuple[Piece, ...]]:
+        """Each step's pieces, of equal size but for one image; the losses are (steps, pieces)."""
+        (_, batch), number = plan.shape, losses.shape[1]
+        for rows, block in zip(plan.split(BLOCK), losses.split(BLOCK), strict=True):
+            targets = self._table.new_zeros(len(rows), batch, 10).scatter_(2, labels[rows].unsqueeze(2), -1 / batch)
+            split = zip(rows.tensor_split(number, 1), targets.tensor_split(number, 1), block.unbind(1), strict=True)
+            yield from zip(*(zip(*map(torch.unbind, tensors), strict=True) for tensors in split), strict=True)
 
     def _some_lanes(self, number: int) -> Sequence[Lane]:
         while len(self._lanes) < number:

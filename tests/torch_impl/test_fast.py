@@ -19,7 +19,7 @@ from torch_impl.device import threads
 from torch_impl.flat import Flat
 from torch_impl.flat_sgd import decayed
 from torch_impl.layout import from_canonical
-from torch_impl.program import PIECE, Program
+from torch_impl.program import BLOCK, PIECE, Program
 from torch_impl.replay import STEPS, Replay
 
 CPU = torch.device("cpu")
@@ -112,6 +112,17 @@ def test_states_that_take_turns_do_not_disturb_each_other(small):
     trained(side, SGD(lr=0.1, momentum=0.5), small, plan_of(4, 11))
     state, others = side.run(state, data, plan[1:])
     assert_same_bits((np.concatenate([first, others]), side.weights(state), side.momentum(state)), alone)
+
+
+def test_a_long_plan_is_the_same_as_several_short_ones(small):
+    side, plan = torch_impl.fast, plan_of(2 * BLOCK + 7, 2)
+    whole = trained(side, SGD(), small, plan)
+    state = side.start(initial_weights(0), SGD(), dtype="float64", device="cpu")
+    data, losses = side.place(state, small.train_images, small.train_labels), []
+    for part in np.array_split(plan, 5):
+        state, piece = side.run(state, data, part)
+        losses.append(piece)
+    assert_same_bits((np.concatenate(losses), side.weights(state), side.momentum(state)), whole)
 
 
 def test_a_plan_without_steps_changes_nothing(small):
