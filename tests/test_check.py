@@ -109,6 +109,7 @@ def test_the_side_that_is_off_is_named_whichever_it_is(small):
 
 TWINS = {
     "torch and JAX": (torch_impl.eager, jax_impl.impl),
+    "torch's two ways": (torch_impl.eager, torch_impl.fast),
     "JAX's two ways": (jax_impl.plain, jax_impl.fast),
 }
 

@@ -191,6 +191,10 @@ def test_plain_and_fast_match(folder):
     assert paths_match(folder, "jax_impl:plain", "jax_impl:fast")
 
 
+def test_eager_and_fast_match(folder):
+    assert paths_match(folder, "torch_impl:eager", "torch_impl:fast")
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler for the CPU")
 def test_eager_and_compiled_match(folder):
     """In a process of its own also because torch cannot compile functions whose annotations pytest checks."""

@@ -19,6 +19,7 @@ from tests.conftest import small_arrays
 # Not torch_impl:compiled: torch cannot compile functions whose annotations pytest checks. The last test runs it.
 SIDES = {
     "torch_impl:eager": torch_impl.eager,
+    "torch_impl:fast": torch_impl.fast,
     "jax_impl:plain": jax_impl.plain,
     "jax_impl:fast": jax_impl.fast,
 }
@@ -65,14 +66,16 @@ def test_float64_agrees_with_the_cpu(side, small):
         assert relative_difference(a, b) < 1e-12
 
 
-def test_the_twins_match_on_cuda(tmp_path):
-    """In a process of its own; torch_impl is compiled there."""
+@pytest.mark.parametrize(("name", "path"), [("torch_impl", "CUDA graphs"), ("torch_impl:compiled", "compiled")])
+def test_the_twins_match_on_cuda(name, path, tmp_path):
+    """In a process of its own, where torch can compile."""
     if not all("cuda" in one.devices() for one in (torch_impl.impl, jax_impl.impl)):
         pytest.skip("torch and JAX do not both find an NVIDIA GPU here")
     np.savez(tmp_path / "small.npz", **small_arrays())
-    command = [Path(sys.executable).with_name("parity"), "run", "--device", "cuda", "--data", "small.npz"]
+    command = [Path(sys.executable).with_name("parity"), "run", name, "jax_impl"]
+    command += ["--device", "cuda", "--data", "small.npz"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "torch_impl: torch " in done.stdout
-    assert ", compiled, " in done.stdout
+    assert f"{name}: torch " in done.stdout
+    assert f", {path}, " in done.stdout
     assert done.stdout.splitlines()[-1].startswith("verdict: match in float64")

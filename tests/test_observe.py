@@ -8,7 +8,7 @@ import torch_impl
 from parity.compare import relative_difference
 from parity.contract import CNN_ACTIVATIONS, CNN_PARAMETERS, SGD, initial_weights, normalisation_table
 
-SIDES = {"torch": torch_impl.eager, "jax": jax_impl.impl, "jax, plain": jax_impl.plain}
+SIDES = {"torch": torch_impl.eager, "torch, fast": torch_impl.fast, "jax": jax_impl.impl, "jax, plain": jax_impl.plain}
 SETTINGS = SGD(lr=0.01, momentum=0.9, dampening=0.3, weight_decay=0.01)
 ROWS = np.array([[3, 1, 4, 15], [9, 2, 6, 5]], np.int32)
 

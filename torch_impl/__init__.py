@@ -1,14 +1,18 @@
 """The CIFAR-10 CNN in PyTorch, trained by torch.optim.SGD; and `adapt`, for any other module.
 
-Name it `torch_impl` (chooses), `torch_impl:eager` or `torch_impl:compiled`. Start reading at model.py and train.py; the
-same file names in jax_impl hold the same things in JAX.
+Name it `torch_impl:eager`, `torch_impl:compiled` (torch.compile) or `torch_impl:fast` (gradients by hand, and CUDA
+graphs on a GPU). `torch_impl` is the last: with nothing to compile, it is the fastest whatever the number of steps.
+Start reading at model.py and train.py; the same file names in jax_impl hold the same things in JAX. The fast path is
+read from windows.py over by_hand.py to program.py.
 """
 
 from torch_impl.adapt import AdaptedModule, adapt
+from torch_impl.fast_implementation import FastTorch
 from torch_impl.implementation import TorchImplementation
 
-__all__ = ["AdaptedModule", "TorchImplementation", "adapt", "compiled", "eager", "impl"]
+__all__ = ["AdaptedModule", "FastTorch", "TorchImplementation", "adapt", "compiled", "eager", "fast", "impl"]
 
-eager = TorchImplementation(compiled=False)
+eager = TorchImplementation()
 compiled = TorchImplementation(compiled=True)
-impl = TorchImplementation()
+fast = FastTorch()
+impl = fast

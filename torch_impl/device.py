@@ -19,7 +19,7 @@ import torch
 
 from parity.contract import InputError
 
-__all__ = ["available_devices", "exact", "require_compiler", "resolve", "threads_for"]
+__all__ = ["available_devices", "exact", "require_compiler", "resolve", "threads", "threads_for"]
 
 SMALL_BATCH = 8
 
@@ -62,12 +62,19 @@ def threads_for(batch_size: int) -> Iterator[None]:
     loses much where other processes want the cores too: each of its many short parallel regions then waits for a thread
     that is not running, and steps took 5 times as long.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1 if batch_size < SMALL_BATCH else threads)
+    with threads(1 if batch_size < SMALL_BATCH else torch.get_num_threads()):
+        yield
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Within it, an operation is computed by so many CPU threads; the caller's setting returns afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 @contextmanager

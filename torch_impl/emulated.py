@@ -122,7 +122,6 @@ class EmulatedTorch(TorchImplementation):
         to: the products' format.
     """
 
-    compiled: bool | None = False
     to: Format = field(kw_only=True)
 
     def describe(self, state: State) -> str:

@@ -100,11 +100,10 @@ class TorchImplementation:
     """The CNN trained by torch.optim.SGD.
 
     Args:
-        compiled: True for torch.compile, False for eager, None to choose by device: compiled on CUDA, where launching
-            kernels one by one costs most of a step; eager on the CPU, where compiling takes longer than it saves.
+        compiled: True for torch.compile, False for eager.
     """
 
-    compiled: bool | None = None
+    compiled: bool = False
 
     def devices(self) -> tuple[str, ...]:
         """See `parity.contract.Implementation`; so for all methods."""
@@ -113,10 +112,9 @@ class TorchImplementation:
     def start(self, weights: Weights, sgd: SGD, *, dtype: str, device: str) -> State:
         """A state with these weights and no momentum; dtype is "float32" or "float64"."""
         where, kind = resolve(device), getattr(torch, dtype)
-        compiled = self.compiled if self.compiled is not None else where.type == "cuda"
-        if compiled:
+        if self.compiled:
             require_compiler(where)
-        bench = workbench(sgd, kind, where, compiled=compiled)
+        bench = workbench(sgd, kind, where, compiled=self.compiled)
         return State(bench=bench, parameters=from_canonical(weights, dtype=kind, device=where), buffers={})
 
     def describe(self, state: State) -> str:

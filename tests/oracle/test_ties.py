@@ -51,7 +51,12 @@ def gradients(side, kind):
 
 
 KINDS = ["black and white", "white", "no weights"]
-SIDES = {"torch": torch_impl.eager, "jax": jax_impl.plain, "jax, fast": jax_impl.fast}
+SIDES = {
+    "torch": torch_impl.eager,
+    "torch, fast": torch_impl.fast,
+    "jax": jax_impl.plain,
+    "jax, fast": jax_impl.fast,
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)

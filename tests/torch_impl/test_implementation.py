@@ -10,20 +10,24 @@ from torch_impl.layout import from_canonical, images_from_canonical, to_canonica
 PLAN = np.arange(20, dtype=np.int32).reshape(5, 4)
 
 
-@pytest.fixture(params=["float32", "float64"])
+SIDES = {"eager": torch_impl.eager, "fast": torch_impl.fast}
+
+
+@pytest.fixture(params=[(side, dtype) for side in SIDES for dtype in ("float32", "float64")], ids=" ".join)
 def started(request, small):
-    side = torch_impl.eager
-    state = side.start(initial_weights(0), SGD(), dtype=request.param, device="cpu")
-    return side, state, side.place(state, small.train_images, small.train_labels), request.param
+    name, dtype = request.param
+    side = SIDES[name]
+    state = side.start(initial_weights(0), SGD(), dtype=dtype, device="cpu")
+    return side, state, side.place(state, small.train_images, small.train_labels), dtype
 
 
-def test_the_plain_name_chooses_by_device():
-    assert torch_impl.impl.devices()[-1] == "cpu"
-    state = torch_impl.impl.start(initial_weights(0), SGD(), dtype="float32", device="cpu")
-    assert "eager, CPU" in torch_impl.impl.describe(state)
-    assert not state.bench.compiled
-    state = torch_impl.compiled.start(initial_weights(0), SGD(), dtype="float32", device="cpu")
-    assert "compiled, CPU" in torch_impl.compiled.describe(state)
+def test_every_name_says_how_it_computes():
+    paths = {torch_impl.eager: "eager, CPU", torch_impl.compiled: "compiled, CPU", torch_impl.fast: "by hand, CPU"}
+    for side, path in paths.items():
+        assert side.devices()[-1] == "cpu"
+        state = side.start(initial_weights(0), SGD(), dtype="float32", device="cpu")
+        assert side.describe(state).endswith(path)
+    assert torch_impl.impl is torch_impl.fast
 
 
 def test_everything_is_in_the_runs_dtype(started):
@@ -69,7 +73,11 @@ def test_what_is_read_from_a_state_is_the_readers_own(small):
 
 
 def test_placing_copies_the_images(small):
-    side = torch_impl.eager
+    for side in SIDES.values():
+        check_that_placing_copies(side, small)
+
+
+def check_that_placing_copies(side, small):
     state = side.start(initial_weights(0), SGD(), dtype="float64", device="cpu")
     images = small.train_images.copy()
     data = side.place(state, images, small.train_labels)

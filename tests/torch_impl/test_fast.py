@@ -1,0 +1,187 @@
+"""The fast path computes what the plain one does: every argument of SGD, any batch size, any number of threads."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+import torch_impl
+from parity.compare import largest_gap, loss_differences
+from parity.contract import CNN_PARAMETERS, SGD, OneCycleLR, StepLR, initial_weights
+from parity.testing import check_implementation
+from tests.schedules import simple
+from torch_impl.device import threads
+from torch_impl.flat import Flat
+from torch_impl.flat_sgd import decayed
+from torch_impl.layout import from_canonical
+from torch_impl.program import BLOCK, PIECE, Program
+from torch_impl.replay import STEPS, Replay
+
+CPU = torch.device("cpu")
+# Rounding enters at 1e-16 a step, and 50 steps with these learning rates amplify it by far less than 1e4.
+BOUND = 1e-12
+
+
+@st.composite
+def sgds(draw):
+    """Valid arguments of every kind; lr small enough for rounding not to be amplified."""
+    momentum = draw(st.just(0.0) | st.floats(0.01, 0.95))
+    nesterov = draw(st.booleans()) and momentum > 0
+    clip = draw(st.sampled_from(["clip_norm", "clip_value", None]))
+    sgd = SGD(
+        lr=draw(st.floats(1e-4, 1.0)) * 0.02 * (1 - momentum),
+        momentum=momentum,
+        dampening=0.0 if nesterov else draw(st.just(0.0) | st.floats(0.0, 1.0)),
+        weight_decay=draw(st.just(0.0) | st.floats(1e-6, 0.1)),
+        nesterov=nesterov,
+        maximize=draw(st.booleans()),
+        schedule=draw(st.none() | simple),
+        decay_biases=draw(st.booleans()),
+    )
+    return dataclasses.replace(sgd, **{clip: draw(st.floats(0.001, 2.0))}) if clip else sgd
+
+
+def trained(side, sgd, dataset, plan, dtype="float64"):
+    """Losses, weights and momentum, from two runs: the second begins with what the first left."""
+    state = side.start(initial_weights(0), sgd, dtype=dtype, device="cpu")
+    data = side.place(state, dataset.train_images, dataset.train_labels)
+    state, first = side.run(state, data, plan[:1])
+    state, others = side.run(state, data, plan[1:])
+    return np.concatenate([first, others]), side.weights(state), side.momentum(state)
+
+
+def plan_of(steps, batch, size=102):
+    return np.random.default_rng(batch).integers(0, size, (steps, batch)).astype(np.int32)
+
+
+def assert_close(ours, theirs):
+    assert loss_differences(ours[0], theirs[0]).max() < BOUND
+    for a, b in zip(ours[1:], theirs[1:], strict=True):
+        gap = largest_gap(a, b)
+        assert gap is None or gap.difference < BOUND, gap
+
+
+def assert_same_bits(ours, theirs):
+    assert ours[0].tobytes() == theirs[0].tobytes()
+    for a, b in zip(ours[1:], theirs[1:], strict=True):
+        assert {name: array.tobytes() for name, array in a.items()} == {name: b[name].tobytes() for name in b}
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sgd=sgds(), batch=st.sampled_from([1, 3, 4, 7, PIECE["cpu"] + 1]))
+@example(sgd=SGD(lr=0.002, dampening=0.3, weight_decay=0.05, decay_biases=False), batch=5)
+@example(sgd=SGD(lr=0.002, nesterov=True, maximize=True, weight_decay=0.05, clip_norm=0.5), batch=2)
+@example(sgd=SGD(schedule=OneCycleLR(max_lr=0.01, total_steps=60), clip_value=0.01), batch=4)
+@example(sgd=SGD(lr=0.002, momentum=0.0, dampening=0.5, schedule=StepLR(step_size=7)), batch=4)
+def test_it_trains_as_the_plain_path_does(sgd, batch, small):
+    plan = plan_of(50, batch)
+    assert_close(trained(torch_impl.fast, sgd, small, plan), trained(torch_impl.eager, sgd, small, plan))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("batch", [8, 20, 100])
+def test_a_batch_shared_by_threads_is_the_same_batch_and_repeats_to_the_bit(batch, workers, small):
+    plan = plan_of(6, batch)
+    with threads(workers):
+        once, again = (trained(torch_impl.fast, SGD(), small, plan) for _ in range(2))
+        assert torch.get_num_threads() == workers
+    assert_same_bits(once, again)
+    assert_close(once, trained(torch_impl.eager, SGD(), small, plan))
+
+
+def test_the_bound_catches_small_faults(small):
+    plan = plan_of(10, 4)
+    honest = trained(torch_impl.eager, SGD(), small, plan)
+    for wrong in (SGD(lr=0.001 * (1 + 1e-9)), SGD(weight_decay=1e-9), SGD(nesterov=True)):
+        with pytest.raises(AssertionError):
+            assert_close(trained(torch_impl.fast, wrong, small, plan), honest)
+
+
+def test_states_that_take_turns_do_not_disturb_each_other(small):
+    """They share one working memory."""
+    side, plan = torch_impl.fast, plan_of(6, 4)
+    alone = trained(side, SGD(), small, plan)
+    state = side.start(initial_weights(0), SGD(), dtype="float64", device="cpu")
+    data = side.place(state, small.train_images, small.train_labels)
+    state, first = side.run(state, data, plan[:1])
+    trained(side, SGD(lr=0.1, momentum=0.5), small, plan_of(4, 11))
+    state, others = side.run(state, data, plan[1:])
+    assert_same_bits((np.concatenate([first, others]), side.weights(state), side.momentum(state)), alone)
+
+
+def test_a_long_plan_is_the_same_as_several_short_ones(small):
+    side, plan = torch_impl.fast, plan_of(2 * BLOCK + 7, 2)
+    whole = trained(side, SGD(), small, plan)
+    state = side.start(initial_weights(0), SGD(), dtype="float64", device="cpu")
+    data, losses = side.place(state, small.train_images, small.train_labels), []
+    for part in np.array_split(plan, 5):
+        state, piece = side.run(state, data, part)
+        losses.append(piece)
+    assert_same_bits((np.concatenate(losses), side.weights(state), side.momentum(state)), whole)
+
+
+def test_a_plan_without_steps_changes_nothing(small):
+    side = torch_impl.fast
+    state = side.start(initial_weights(0), SGD(), dtype="float32", device="cpu")
+    after, losses = side.run(state, side.place(state, small.train_images, small.train_labels), plan_of(0, 4))
+    assert losses.shape == (0,)
+    for name, value in side.weights(after).items():
+        np.testing.assert_array_equal(value, initial_weights(0)[name])
+
+
+def test_it_keeps_the_contract():
+    check_implementation(torch_impl.fast)
+
+
+class PlainReplay(Replay):
+    """Without CUDA: a graph's steps, taken one by one, from the same fixed place."""
+
+    captured = 0
+
+    def __init__(self, train, batch, device):
+        type(self).captured += 1
+        self.train, self.plan = train, torch.zeros(STEPS, batch, dtype=torch.int64)
+
+    def __call__(self, plan):
+        self.plan.copy_(plan)
+        return self.train(self.plan).clone()
+
+
+@pytest.mark.parametrize("steps", [1, 2, STEPS, STEPS + 1, 3 * STEPS, 3 * STEPS + 4])
+def test_steps_in_graphs_are_the_plans_steps(steps, small, monkeypatch):
+    """All but the graphs themselves, which tests/test_cuda.py runs where there is a GPU."""
+    plan = plan_of(steps, 3)
+    expected = trained(torch_impl.fast, SGD(), small, plan)
+    monkeypatch.setattr(PlainReplay, "captured", 0)
+    monkeypatch.setattr("torch_impl.program.Replay", PlainReplay)
+    monkeypatch.setattr(Program, "_replays", lambda *_: True)
+    monkeypatch.setattr("torch_impl.fast_implementation.program", lambda *_: working)
+    working = Program(torch.float64, CPU)
+    assert_same_bits(trained(torch_impl.fast, SGD(), small, plan), expected)
+    assert PlainReplay.captured == (steps - 1 > STEPS)
+
+
+def test_the_vector_holds_every_parameter_once():
+    flat = Flat(dtype=torch.float64, device=CPU)
+    assert flat.vector.shape == (62_006,)
+    assert {name: tuple(tensor.shape) for name, tensor in flat.tensors.items()} == dict(CNN_PARAMETERS)
+    tensors = from_canonical(initial_weights(3), dtype=torch.float64, device=CPU)
+    flat.load(tensors)
+    for name, copied in flat.copies().items():
+        assert copied.is_contiguous()
+        assert torch.equal(copied, tensors[name])
+    for tensor in flat.tensors.values():
+        tensor.add_(1000)
+    assert flat.vector.min() > 900
+
+
+def test_biases_are_what_is_not_decayed():
+    mask = decayed(dtype=torch.float64, device=CPU)
+    biases = sum(shape[0] for shape in CNN_PARAMETERS.values() if len(shape) == 1)
+    assert (mask == 0).sum() == biases
+    assert (mask == 1).sum() == len(mask) - biases
