@@ -49,7 +49,7 @@ def test_every_option_in_the_readme_exists(command):
     names = [
         word
         for word in words[1:3]
-        if re.fullmatch(r"run|train|check|explain|drill|identify|study|record|compare|data|show|fetch", word)
+        if re.fullmatch(r"run|train|check|explain|drill|identify|study|bench|record|compare|data|show|fetch", word)
     ]
     done = subprocess.run(
         [sys.executable, "-m", "parity", *names, "--help"], capture_output=True, text=True, check=False, cwd=ROOT
