@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from parity.contract import check_images
 from torch_impl.device import exact, threads
 from torch_impl.implementation import Resident, State, TorchImplementation
 from torch_impl.program import Pixels, Training, program
@@ -37,6 +38,7 @@ class FastTorch(TorchImplementation):
     def place(self, state: State, *arrays: NDArray[np.generic]) -> Resident:
         """Copy images and labels to the device; the images lie there as they come, channels last."""
         images, labels = arrays
+        check_images(images)
         device = state.bench.device
         return Resident(
             images=torch.tensor(images, device=device).permute(0, 3, 1, 2),
