@@ -17,10 +17,12 @@ from parity.testing import check_implementation
 from tests.schedules import simple
 from torch_impl.device import threads
 from torch_impl.flat import Flat
-from torch_impl.flat_sgd import decayed
+from torch_impl.flat_sgd import decayed, update
 from torch_impl.layout import from_canonical
 from torch_impl.program import BLOCK, PIECE, Program
 from torch_impl.replay import STEPS, Replay
+from torch_impl.schedule import Rates
+from torch_impl.sgd import make_optimizer
 
 CPU = torch.device("cpu")
 # Rounding enters at 1e-16 a step, and 50 steps with these learning rates amplify it by far less than 1e4.
@@ -185,3 +187,33 @@ def test_biases_are_what_is_not_decayed():
     biases = sum(shape[0] for shape in CNN_PARAMETERS.values() if len(shape) == 1)
     assert (mask == 0).sum() == biases
     assert (mask == 1).sum() == len(mask) - biases
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("decay_biases", [True, False])
+@torch.no_grad()
+def test_the_same_gradients_give_the_same_weights(decay_biases, dtype):
+    sgd = SGD(lr=0.1, dampening=0.3, weight_decay=0.05, decay_biases=decay_biases)
+    named = {
+        name: torch.nn.Parameter(tensor)
+        for name, tensor in from_canonical(initial_weights(0), dtype=dtype, device=CPU).items()
+    }
+    optimizer = make_optimizer(named.values(), sgd)
+    flat, gradient, buffer = (Flat(dtype=dtype, device=CPU) for _ in range(3))
+    flat.load(named)
+    for step in range(3):
+        for name, value in initial_weights(1 + step).items():
+            named[name].grad = torch.tensor(value, dtype=dtype)
+        gradient.load({name: parameter.grad for name, parameter in named.items()})
+        optimizer.step()
+        update(
+            flat.vector,
+            gradient.vector,
+            buffer.vector,
+            sgd=sgd,
+            rates=Rates(lr=sgd.lr, momentum=sgd.momentum),
+            is_decayed=decayed(dtype=dtype, device=CPU),
+            first=step == 0,
+        )
+    for name, tensor in flat.tensors.items():
+        assert torch.equal(tensor, named[name]), name
