@@ -136,6 +136,24 @@ def test_a_plan_without_steps_changes_nothing(small):
         np.testing.assert_array_equal(value, initial_weights(0)[name])
 
 
+@pytest.mark.parametrize("batch", [1, 4, 5])
+@pytest.mark.parametrize("pixels", [(0,), (255,), (255, 0)])
+def test_gradients_of_flat_images_are_the_plain_paths(pixels, batch):
+    """In every pooling window all four are equal but for rounding, so that any may be chosen: it makes no difference.
+
+    The first momentum is the gradient. Its longest sums are of 5 * 28 * 28 products: 3,920 * 1.1e-16 is below BOUND.
+    """
+    images = np.stack([np.full((32, 32, 3), pixel, np.uint8) for pixel in pixels])
+    plan = np.arange(batch, dtype=np.int32)[np.newaxis] % len(images)
+    found = []
+    for side in (torch_impl.fast, torch_impl.eager):
+        state = side.start(initial_weights(0), SGD(), dtype="float64", device="cpu")
+        state, losses = side.run(state, side.place(state, images, np.array([3, 8][: len(images)])), plan)
+        found.append((losses, side.momentum(state)))
+    assert all(gradient.any() for gradient in found[1][1].values())
+    assert_close(*found)
+
+
 def test_it_keeps_the_contract():
     check_implementation(torch_impl.fast)
 
