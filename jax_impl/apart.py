@@ -3,7 +3,8 @@
 On the CPU, XLA fuses an elementwise operation, a slice or a concatenation into each operation that reads it, and
 computes it again there: a window of pixels once for each element of the product that it enters. It drops
 `lax.optimization_barrier` before it fuses, but fuses nothing across a call, and leaves a call alone whose attribute
-`inlineable` is false. Should it ever ignore that, results stay the same and only time is lost.
+`inlineable` is false. Should it ever ignore that, results stay the same and only time is lost. All of this is said of
+the CPU; it has not been tried elsewhere.
 
 Source: xla/service/call_inliner.cc
 """

@@ -31,7 +31,10 @@ class Formulation(Protocol):
 
     @property
     def at_once(self) -> int | None:
-        """How many images a step computes at once at most, one piece of its batch after the other; None for all."""
+        """How many images a step of `train_steps` computes at once at most, in pieces of its batch; None for all.
+
+        Steps under observation and evaluation go by their own sizes.
+        """
         ...
 
     def from_canonical(self, weights: Weights, *, dtype: str) -> Params:

@@ -22,7 +22,7 @@ from jax_impl.products import FAST
 from jax_impl.schedule import rates_of
 from jax_impl.sgd import make_optimizer, momentum_trace, unscheduled, with_momentum
 from jax_impl.train import Carry, evaluate, train_many, train_steps
-from parity.contract import CNN_ACTIVATIONS, SGD, StepTrace, Weights, normalisation_table
+from parity.contract import CNN_ACTIVATIONS, SGD, StepTrace, Weights, check_images, normalisation_table
 
 __all__ = ["JaxImplementation", "Resident", "State"]
 
@@ -99,6 +99,7 @@ class JaxImplementation:
     def place(self, state: State, *arrays: NDArray[np.generic]) -> Resident:
         """Copy images and labels to the device."""
         images, labels = arrays
+        check_images(images)
         with exact(state.dtype, state.device):
             return Resident(to_device(state.formulation.resident(images)), to_device(labels, "int32"))
 

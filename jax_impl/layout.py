@@ -20,7 +20,7 @@ from jax import Array
 from numpy.typing import NDArray
 
 from jax_impl.device import to_device
-from jax_impl.model import Params
+from jax_impl.model import ModelParams
 from parity.contract import CNN_ACTIVATIONS, CNN_PARAMETERS, Weights, check_weights
 
 __all__ = ["TABLE", "Entry", "activation_to_canonical", "from_canonical", "images_to_canonical", "to_canonical"]
@@ -77,7 +77,7 @@ TABLE: Mapping[str, Entry] = {
 }
 
 
-def from_canonical(weights: Weights, *, dtype: str) -> Params:
+def from_canonical(weights: Weights, *, dtype: str) -> ModelParams:
     """Canonical weights -> a new pytree on the default device.
 
     Raises:
@@ -90,7 +90,7 @@ def from_canonical(weights: Weights, *, dtype: str) -> Params:
     return params
 
 
-def to_canonical(params: Params) -> dict[str, NDArray[np.floating]]:
+def to_canonical(params: ModelParams) -> dict[str, NDArray[np.floating]]:
     """A pytree of parameters, gradients or momentum -> canonical arrays, copies."""
     host = jax.device_get(params)
     return {name: np.array(entry.to_canonical(host[entry.layer][entry.leaf])) for name, entry in TABLE.items()}

@@ -17,9 +17,9 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-__all__ = ["CNN", "Params", "apply", "max_pool", "merge", "parameter_shapes"]
+__all__ = ["CNN", "ModelParams", "apply", "max_pool", "merge", "parameter_shapes"]
 
-Params = Mapping[str, Mapping[str, Array]]
+ModelParams = Mapping[str, Mapping[str, Array]]
 """Layer -> "kernel" or "bias" -> array: the pytree that training differentiates."""
 
 
@@ -59,12 +59,12 @@ def max_pool(features: Float[Array, "batch height width channels"]) -> Float[Arr
     return pooled
 
 
-def apply(params: Params, images: Float[Array, "batch 32 32 3"]) -> Float[Array, "batch 10"]:
+def apply(params: ModelParams, images: Float[Array, "batch 32 32 3"]) -> Float[Array, "batch 10"]:
     """The model as a pure function: logits of normalised images under these parameters."""
     return merge(params, images.dtype)(images)
 
 
-def merge(params: Params, dtype: jnp.dtype) -> CNN:
+def merge(params: ModelParams, dtype: jnp.dtype) -> CNN:
     """The model with these parameters in it."""
     model: CNN = nnx.merge(_graph(dtype)[0], params)
     return model

@@ -231,7 +231,8 @@ def _batch_loss() -> Any:
             self.value.assign(keras.ops.sum(losses) / y_pred.shape[0])  # keras.ops.mean rounds to float32
 
         def result(self) -> Any:
-            return self.value.value
+            # torch's variables change in place, and another thread reads what is returned here.
+            return keras.ops.copy(self.value)
 
     return BatchLoss()
 

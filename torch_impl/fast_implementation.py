@@ -6,15 +6,16 @@ to compile, so that it pays from the first step on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from parity.contract import check_images
 from torch_impl.device import exact, threads
 from torch_impl.implementation import Resident, State, TorchImplementation
-from torch_impl.program import Pixels, Training, program
+from torch_impl.program import Pixels, Training, program, replays
 from torch_impl.schedule import Rates
 
 __all__ = ["FastTorch"]
@@ -22,21 +23,21 @@ __all__ = ["FastTorch"]
 
 @dataclass(frozen=True)
 class FastTorch(TorchImplementation):
-    """The CNN with gradients by hand.
+    """The CNN with gradients by hand; `observe` and `logits` are eager."""
 
-    Args:
-        compiled: False: `observe` and `logits` are eager.
-    """
+    compiled: bool = field(default=False, init=False, repr=False)
 
     def describe(self, state: State) -> str:
         """Framework, path and device."""
-        cuda = state.bench.device.type == "cuda"
-        where = f"CUDA graphs, {torch.cuda.get_device_name(state.bench.device)}" if cuda else "CPU"
-        return f"torch {torch.__version__}, unfolded convolutions, gradients by hand, {where}"
+        device = state.bench.device
+        where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+        graphs = "CUDA graphs, " if replays(state.bench.sgd, device) else ""
+        return f"torch {torch.__version__}, unfolded convolutions, gradients by hand, {graphs}{where}"
 
     def place(self, state: State, *arrays: NDArray[np.generic]) -> Resident:
         """Copy images and labels to the device; the images lie there as they come, channels last."""
         images, labels = arrays
+        check_images(images)
         device = state.bench.device
         return Resident(
             images=torch.tensor(images, device=device).permute(0, 3, 1, 2),
@@ -46,16 +47,19 @@ class FastTorch(TorchImplementation):
     def run(self, state: State, data: Resident, plan: NDArray[np.int32]) -> tuple[State, NDArray[np.floating]]:
         """Train on the plan's rows; the given state stays as it was."""
         bench, sgd = state.bench, state.bench.sgd
+        if not len(plan):  # there would be no momentum to read but that of another run
+            return replace(state), torch.empty(0, dtype=bench.dtype).numpy()
         constant = Rates(lr=sgd.lr, momentum=sgd.momentum)
         rates = [current or constant for current in bench.rates(state, len(plan))]
-        workers = torch.get_num_threads() if bench.device.type == "cpu" else 1
-        training = Training(sgd=sgd, first=not state.buffers, workers=workers)
         working, rows = program(bench.dtype, bench.device), torch.tensor(plan, dtype=torch.int64, device=bench.device)
-        with exact(), threads(1):
-            working.load(state.parameters, state.buffers)
-            losses = working.train(_pixels(data), rows, rates, training)
-        buffers = working.momentum.copies() if sgd.has_buffer else {}
-        after = State(bench, working.weights.copies(), buffers, state.steps + len(plan))
+        with working.lock:
+            workers = torch.get_num_threads() if bench.device.type == "cpu" else 1
+            training = Training(sgd=sgd, first=not state.buffers, workers=workers)
+            with exact(), threads(1):
+                working.load(state.parameters, state.buffers)
+                losses = working.train(_pixels(data), rows, rates, training)
+            buffers = working.momentum.copies() if sgd.has_buffer else {}
+            after = State(bench, working.weights.copies(), buffers, state.steps + len(plan))
         return after, np.array(losses.cpu().numpy())
 
 

@@ -77,4 +77,5 @@ def _decay(gradient: Tensor, weights: Tensor, sgd: SGD, is_decayed: Tensor) -> N
     if sgd.decay_biases:
         gradient.add_(weights, alpha=sgd.weight_decay)
     else:
-        gradient.addcmul_(weights, is_decayed, value=sgd.weight_decay)
+        # Not addcmul_, which rounds the product before it is added; torch.optim.SGD's add_ with alpha need not.
+        gradient.add_(weights * is_decayed, alpha=sgd.weight_decay)

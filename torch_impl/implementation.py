@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from parity.contract import SGD, StepTrace, Weights, normalisation_table
+from parity.contract import SGD, StepTrace, Weights, check_images, normalisation_table
 from torch_impl.device import available_devices, exact, require_compiler, resolve, threads_for
 from torch_impl.layout import from_canonical, images_from_canonical, to_canonical
 from torch_impl.model import CNN
@@ -134,6 +134,7 @@ class TorchImplementation:
         """Copy images and labels to the device, channels first."""
         device = state.bench.device
         images, labels = arrays
+        check_images(images)
         return Resident(
             images=images_from_canonical(images, device=device),
             labels=torch.tensor(labels, dtype=torch.int64, device=device),

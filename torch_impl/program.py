@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from threading import Lock
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -18,13 +19,16 @@ from torch_impl.flat_sgd import decayed, update
 from torch_impl.replay import STEPS, Replay
 from torch_impl.schedule import Rates
 
-__all__ = ["Pixels", "Program", "Training", "program"]
+__all__ = ["Pixels", "Program", "Training", "program", "replays"]
 
 PIECE = {"cpu": 8, "cuda": 1024}
 """How many images at most go through a pass together: on the CPU, so that a core's own cache holds their windows."""
 
 BLOCK = 64
 """How many steps are cut into pieces at once; the pieces of a long plan would take more memory than the data set."""
+
+PASSES = 4
+"""How many sizes of a piece a lane has the memory for: two of a batch's pieces, two of an epoch's last batch's."""
 
 Piece = tuple[Tensor, Tensor, Tensor]
 """Of some of a step's images: rows of the data set, targets as `Pass` takes them, and where the loss is written."""
@@ -36,6 +40,10 @@ class Pixels:
 
     pixels: UInt8[Tensor, "size pixels"]
     labels: Int[Tensor, " size"]
+
+    def lie_where(self, other: Pixels) -> bool:
+        """Whether both are the same memory."""
+        return self.pixels.is_set_to(other.pixels) and self.labels.is_set_to(other.labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +69,7 @@ class Lane:
         self._table, self._weights = table, weights
         self._flat = Flat(dtype=table.dtype, device=table.device)
         self._kernels = Kernels(weights, self._flat)
-        self._passes: dict[int, Pass] = {}
+        self.passes: dict[int, Pass] = {}
         self.gradient = self._flat.vector
 
     @torch.inference_mode()
@@ -76,13 +84,36 @@ class Lane:
         self._kernels.contract()
 
     def _pass(self, size: int) -> Pass:
-        if size not in self._passes:
-            self._passes[size] = Pass(size, self._table, self._weights, self._flat, self._kernels)
-        return self._passes[size]
+        """For so many images; those of the sizes used last are kept."""
+        found = self.passes.pop(size, None) or Pass(size, self._table, self._weights, self._flat, self._kernels)
+        self.passes[size] = found
+        if len(self.passes) > PASSES:
+            del self.passes[next(iter(self.passes))]
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Captured:
+    """Steps as a graph, and what they are the steps of.
+
+    A graph reads and writes memory by its address, and keeps none of it alive: `data` and `passes` are kept here.
+    """
+
+    replay: Replay
+    sgd: SGD
+    batch: int
+    data: Pixels
+    passes: Sequence[Pass]
+
+    def serves(self, sgd: SGD, batch: int, data: Pixels) -> bool:
+        """Whether these are steps of such batches of this data."""
+        return (self.sgd, self.batch) == (sgd, batch) and self.data.lie_where(data)
 
 
 class Program:
     """Weights and momentum, trained in place, in one precision on one device.
+
+    Hold `lock` from `load` until the results are copied out: there is one program of a kind for all threads.
 
     All of it is made in inference mode, in which torch keeps no record for autograd: a tenth of a step at batch 4.
     """
@@ -94,7 +125,8 @@ class Program:
         self._table = torch.tensor(normalisation_table(str(dtype).removeprefix("torch.")), device=device)
         self._decayed = decayed(dtype=dtype, device=device)
         self._lanes: list[Lane] = []
-        self._graphs: dict[object, Replay] = {}
+        self._captured: Captured | None = None
+        self.lock = Lock()
 
     @torch.inference_mode()
     def load(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> None:
@@ -108,26 +140,27 @@ class Program:
         self, data: Pixels, plan: Int[Tensor, "steps batch"], rates: Sequence[Rates], training: Training
     ) -> Float[Tensor, " steps"]:
         """One step for each row of the plan, with its rates; the losses before each."""
-        if not self._replays(training.sgd):
+        if not replays(training.sgd, self._device):
             return self._steps(data, plan, rates, training)
-        key = (training.sgd, plan.shape[1], data.pixels.data_ptr(), data.labels.data_ptr())
+        captured, batch = self._captured, plan.shape[1]
+        if captured is not None and not captured.serves(training.sgd, batch, data):
+            captured = None
         # The steps that do not fill a graph; or, before there is one, those that make what it will use.
-        alone = len(plan) % STEPS or (0 if key in self._graphs and not training.first else STEPS)
+        alone = len(plan) % STEPS or (0 if captured and not training.first else STEPS)
         losses = [self._steps(data, plan[:alone], rates[:alone], training)]
         if alone < len(plan):
-            if key not in self._graphs:  # only the last is kept: it holds the data that it reads
-                self._graphs = {key: self._capture(data, plan.shape[1], rates[:STEPS], training.sgd)}
-            losses += map(self._graphs[key], plan[alone:].split(STEPS))
+            if captured is None:  # only the last is kept, for it keeps its data
+                captured = self._captured = self._capture(data, batch, rates[:STEPS], training.sgd)
+            losses += map(captured.replay, plan[alone:].split(STEPS))
         return torch.cat(losses)
 
-    def _replays(self, sgd: SGD) -> bool:
-        """Whether steps are replayed as CUDA graphs: these hold one learning rate for ever."""
-        return self._device.type == "cuda" and sgd.schedule is None
-
-    def _capture(self, data: Pixels, batch: int, rates: Sequence[Rates], sgd: SGD) -> Replay:
+    def _capture(self, data: Pixels, batch: int, rates: Sequence[Rates], sgd: SGD) -> Captured:
         """A graph of steps on this data, which are none's first."""
+        self._captured = None  # frees what the one before keeps, before this one takes memory of its own
         training = Training(sgd=sgd, first=False, workers=1)
-        return Replay(lambda plan: self._steps(data, plan, rates, training), batch, self._device)
+        replay = Replay(partial(self._steps, data, rates=rates, training=training), batch, self._device)
+        passes = [one for lane in self._lanes for one in lane.passes.values()]
+        return Captured(replay=replay, sgd=sgd, batch=batch, data=data, passes=passes)
 
     def _steps(self, data: Pixels, plan: Tensor, rates: Sequence[Rates], training: Training) -> Tensor:
         """As `train`, one kernel after the other."""
@@ -177,7 +210,12 @@ def _differentiate(
     return first.gradient
 
 
+def replays(sgd: SGD, device: torch.device) -> bool:
+    """Whether steps are replayed as CUDA graphs: these hold one learning rate for ever."""
+    return device.type == "cuda" and sgd.schedule is None
+
+
 @lru_cache(maxsize=4)
 def program(dtype: torch.dtype, device: torch.device) -> Program:
-    """The program that all runs of this kind use, one after the other: each copies its state in and out."""
+    """The program that all runs of this kind use, one after the other: see its lock."""
     return Program(dtype, device)

@@ -1,6 +1,14 @@
 """The leaf that everyone may import: what an implementation is given and must give back. NumPy only."""
 
-from parity.contract.cnn import CNN_ACTIVATIONS, CNN_PARAMETERS, NUM_CLASSES, Weights, check_weights, initial_weights
+from parity.contract.cnn import (
+    CNN_ACTIVATIONS,
+    CNN_PARAMETERS,
+    NUM_CLASSES,
+    Weights,
+    check_images,
+    check_weights,
+    initial_weights,
+)
 from parity.contract.draws import Stream
 from parity.contract.errors import InputError, NonFiniteLossError, ParityError, SideError
 from parity.contract.implementation import (
@@ -60,6 +68,7 @@ __all__ = [
     "Stream",
     "Tensors",
     "Weights",
+    "check_images",
     "check_weights",
     "initial_weights",
     "normalisation_table",

@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 from parity.contract.draws import Stream
 from parity.contract.errors import InputError
 
-__all__ = ["CNN_ACTIVATIONS", "CNN_PARAMETERS", "NUM_CLASSES", "Weights", "check_weights", "initial_weights"]
+__all__ = [
+    "CNN_ACTIVATIONS",
+    "CNN_PARAMETERS",
+    "NUM_CLASSES",
+    "Weights",
+    "check_images",
+    "check_weights",
+    "initial_weights",
+]
 
 Weights = Mapping[str, NDArray[np.floating]]
 """Canonical tensors by canonical name."""
@@ -110,3 +118,15 @@ def check_weights(weights: Weights, *, argument: str = "weights", source: str = 
             raise refuse(f"tensor {name} is {value.dtype}, not float32 or float64")
         if not np.isfinite(value).all():
             raise refuse(f"tensor {name} holds NaN or infinity")
+
+
+def check_images(images: NDArray[np.generic]) -> None:
+    """Refuse images that are not the pixels that this CNN normalises itself.
+
+    Raises:
+        InputError: they are not uint8, or not (N, 32, 32, 3).
+    """
+    if images.dtype != np.uint8:
+        raise InputError("images", images.dtype, "pixels are uint8, 0 to 255", "give them before any normalisation")
+    if images.shape[1:] != (32, 32, 3):
+        raise InputError("images", images.shape, "their shape is not (N, 32, 32, 3)", "give the channels last")

@@ -8,10 +8,17 @@ from jax import lax
 import jax_impl
 from jax_impl.apart import apart
 from jax_impl.device import exact
-from jax_impl.products import convolve, convolve_and_pool
+from jax_impl.products import convolve_and_pool
+from parity.compare import largest_gap, loss_differences, relative_difference
 from parity.contract import CNN_ACTIVATIONS, SGD, initial_weights
 
 CPU = jax.devices("cpu")[0]
+
+# Two orders of adding n float64 products are apart by at most some n * 1.1e-16 of the products' size. On the way
+# through all layers and back to a gradient of the CNN, of at most 5 images, n adds up to 5 * 28 * 28 for the longest
+# sum, a kernel's gradient, and 2 * (75 + 150 + 400 + 120 + 84) for the others: 6.2e-13. Errors of either sign mostly
+# cancel, so that there is room for sums that are smaller than their terms.
+ROUNDING = 1e-12
 
 
 def reference(features, kernel, bias):
@@ -53,16 +60,24 @@ def test_a_convolution_and_its_pooling(kind):
         np.testing.assert_allclose(ours_, theirs, rtol=0, atol=bound)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_equal_pixels_give_equal_sums(dtype):
-    """The taps of all four elements stand in one order: a white wall ties, and the first element is chosen."""
-    rng = np.random.default_rng(0)
-    with exact(dtype, CPU):
-        kernel, bias = jnp.array(rng.normal(size=(16, 6, 5, 5)), dtype), jnp.array(rng.normal(size=16), dtype)
-        windows = jnp.tile(jnp.array(rng.normal(size=6), dtype)[:, jnp.newaxis], (36, 50))
-        elements = np.asarray(convolve(windows, kernel, bias))
-    for element in elements[1:]:
-        np.testing.assert_array_equal(element, elements[0])
+@pytest.mark.parametrize("batch", [1, 4, 5])
+@pytest.mark.parametrize("pixels", [(0,), (255,), (255, 0)])
+def test_gradients_of_flat_images_are_the_plain_ones(pixels, batch):
+    """In every pooling window all four are equal but for rounding, so that any may be chosen: it makes no difference.
+
+    The first momentum is the gradient.
+    """
+    images = np.stack([np.full((32, 32, 3), pixel, np.uint8) for pixel in pixels])
+    plan = np.arange(batch, dtype=np.int32)[np.newaxis] % len(images)
+    found = []
+    for side in (jax_impl.plain, jax_impl.fast):
+        state = side.start(initial_weights(0), SGD(), dtype="float64", device="cpu")
+        state, losses = side.run(state, side.place(state, images, np.array([3, 8][: len(images)])), plan)
+        found.append((losses, side.momentum(state)))
+    (plain_losses, plain), (fast_losses, fast) = found
+    assert all(gradient.any() for gradient in plain.values())
+    assert loss_differences(fast_losses, plain_losses).max() < ROUNDING
+    assert largest_gap(fast, plain).difference < ROUNDING
 
 
 def test_both_formulations_record_the_same(small):
@@ -76,9 +91,8 @@ def test_both_formulations_record_the_same(small):
     assert fast.batch["images"].tobytes() == plain.batch["images"].tobytes()
     for name, shape in CNN_ACTIVATIONS.items():
         assert fast.activations[name].shape == (3, *shape)
-        np.testing.assert_allclose(fast.activations[name], plain.activations[name], rtol=0, atol=1e-14, err_msg=name)
-    for name, gradient in plain.gradients.items():
-        np.testing.assert_allclose(fast.gradients[name], gradient, rtol=0, atol=1e-14, err_msg=name)
+        assert relative_difference(fast.activations[name], plain.activations[name]) < ROUNDING, name
+    assert largest_gap(fast.gradients, plain.gradients).difference < ROUNDING
 
 
 def test_what_is_apart_stays_a_call_and_can_be_vectorised():

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -17,10 +21,12 @@ from parity.testing import check_implementation
 from tests.schedules import simple
 from torch_impl.device import threads
 from torch_impl.flat import Flat
-from torch_impl.flat_sgd import decayed
+from torch_impl.flat_sgd import decayed, update
 from torch_impl.layout import from_canonical
-from torch_impl.program import BLOCK, PIECE, Program
+from torch_impl.program import BLOCK, PASSES, PIECE, Pixels, Program, Training
 from torch_impl.replay import STEPS, Replay
+from torch_impl.schedule import Rates
+from torch_impl.sgd import make_optimizer
 
 CPU = torch.device("cpu")
 # Rounding enters at 1e-16 a step, and 50 steps with these learning rates amplify it by far less than 1e4.
@@ -134,36 +140,189 @@ def test_a_plan_without_steps_changes_nothing(small):
         np.testing.assert_array_equal(value, initial_weights(0)[name])
 
 
+def test_a_plan_without_steps_leaves_no_other_runs_momentum(small):
+    """In the shared working memory lies what the run before left."""
+    found = []
+    for side in (torch_impl.fast, torch_impl.eager):
+        trained(side, SGD(), small, plan_of(4, 11))
+        state = side.start(initial_weights(0), SGD(dampening=0.5), dtype="float64", device="cpu")
+        data = side.place(state, small.train_images, small.train_labels)
+        after, none = side.run(state, data, plan_of(0, 4))
+        assert none.dtype == np.float64
+        assert not any(buffer.any() for buffer in side.momentum(after).values())
+        after, losses = side.run(after, data, plan_of(1, 4))
+        found.append((losses, side.weights(after), side.momentum(after)))
+    assert_close(*found)
+
+
+def test_two_threads_do_not_disturb_each_other(small):
+    """They share one working memory, for which one waits for the other."""
+    sgds_, plan, begin = (SGD(), SGD(lr=0.01, momentum=0.5)), plan_of(300, 4), Barrier(2)
+    alone = [trained(torch_impl.fast, sgd, small, plan) for sgd in sgds_]
+
+    def beside(sgd):
+        begin.wait()
+        return trained(torch_impl.fast, sgd, small, plan)
+
+    with ThreadPoolExecutor(2) as pool:
+        for found, expected in zip(pool.map(beside, sgds_), alone, strict=True):
+            assert_same_bits(found, expected)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 5])
+@pytest.mark.parametrize("pixels", [(0,), (255,), (255, 0)])
+def test_gradients_of_flat_images_are_the_plain_paths(pixels, batch):
+    """In every pooling window all four are equal but for rounding, so that any may be chosen: it makes no difference.
+
+    The first momentum is the gradient. Its longest sums are of 5 * 28 * 28 products: 3,920 * 1.1e-16 is below BOUND.
+    """
+    images = np.stack([np.full((32, 32, 3), pixel, np.uint8) for pixel in pixels])
+    plan = np.arange(batch, dtype=np.int32)[np.newaxis] % len(images)
+    found = []
+    for side in (torch_impl.fast, torch_impl.eager):
+        state = side.start(initial_weights(0), SGD(), dtype="float64", device="cpu")
+        state, losses = side.run(state, side.place(state, images, np.array([3, 8][: len(images)])), plan)
+        found.append((losses, side.momentum(state)))
+    assert all(gradient.any() for gradient in found[1][1].values())
+    assert_close(*found)
+
+
 def test_it_keeps_the_contract():
     check_implementation(torch_impl.fast)
 
 
 class PlainReplay(Replay):
-    """Without CUDA: a graph's steps, taken one by one, from the same fixed place."""
+    """Without CUDA: a graph's steps, taken one by one, from the same fixed place; it keeps no data alive either."""
 
     captured = 0
 
     def __init__(self, train, batch, device):
         type(self).captured += 1
-        self.train, self.plan = train, torch.zeros(STEPS, batch, dtype=torch.int64)
+        self.steps, self.data = partial(train.func, **train.keywords), weakref.ref(*train.args)
+        self.plan = torch.zeros(STEPS, batch, dtype=torch.int64)
 
     def __call__(self, plan):
         self.plan.copy_(plan)
-        return self.train(self.plan).clone()
+        return self.steps(self.data(), self.plan).clone()
+
+
+@pytest.fixture
+def in_graphs(monkeypatch):
+    """The fast path takes steps in graphs, of a kind that needs no CUDA."""
+    working = Program(torch.float64, CPU)
+    monkeypatch.setattr(PlainReplay, "captured", 0)
+    monkeypatch.setattr("torch_impl.program.Replay", PlainReplay)
+    monkeypatch.setattr("torch_impl.program.replays", lambda *_: True)
+    monkeypatch.setattr("torch_impl.fast_implementation.program", lambda *_: working)
 
 
 @pytest.mark.parametrize("steps", [1, 2, STEPS, STEPS + 1, 3 * STEPS, 3 * STEPS + 4])
-def test_steps_in_graphs_are_the_plans_steps(steps, small, monkeypatch):
+def test_steps_in_graphs_are_the_plans_steps(steps, small, request):
     """All but the graphs themselves, which tests/test_cuda.py runs where there is a GPU."""
     plan = plan_of(steps, 3)
     expected = trained(torch_impl.fast, SGD(), small, plan)
-    monkeypatch.setattr(PlainReplay, "captured", 0)
-    monkeypatch.setattr("torch_impl.program.Replay", PlainReplay)
-    monkeypatch.setattr(Program, "_replays", lambda *_: True)
-    monkeypatch.setattr("torch_impl.fast_implementation.program", lambda *_: working)
-    working = Program(torch.float64, CPU)
+    request.getfixturevalue("in_graphs")
     assert_same_bits(trained(torch_impl.fast, SGD(), small, plan), expected)
     assert PlainReplay.captured == (steps - 1 > STEPS)
+
+
+def runs_of_whole_graphs(dataset):
+    """From a fresh state and on from there, from a fresh state again, and on other data, which take the old's place."""
+    side, plan, found = torch_impl.fast, plan_of(2 * STEPS, 3), []
+
+    def run(state, data):
+        state, losses = side.run(state, data, plan)
+        found.append((losses, side.weights(state), side.momentum(state)))
+        return state
+
+    # Dampening: a first step in a graph, of steps that are none's first, would be another step.
+    fresh = side.start(initial_weights(0), SGD(dampening=0.5), dtype="float64", device="cpu")
+    data = side.place(fresh, dataset.train_images, dataset.train_labels)
+    run(run(fresh, data), data)
+    run(fresh, data)
+    captured = PlainReplay.captured
+    del data
+    run(fresh, side.place(fresh, dataset.train_images[::-1].copy(), dataset.train_labels))
+    return found, captured
+
+
+def test_a_graph_serves_later_runs_on_its_data_alone(small, request):
+    expected, _ = runs_of_whole_graphs(small)
+    request.getfixturevalue("in_graphs")
+    found, captured = runs_of_whole_graphs(small)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_same_bits(ours, theirs)
+    assert (captured, PlainReplay.captured) == (1, 2)
+
+
+@pytest.mark.usefixtures("in_graphs")
+def test_a_graph_keeps_the_data_that_it_reads(small):
+    """Freed, its memory might hold other data, at the same address, when the next run asks for a graph."""
+    side = torch_impl.fast
+    state = side.start(initial_weights(0), SGD(), dtype="float64", device="cpu")
+    data = side.place(state, small.train_images, small.train_labels)
+    address = data.images.data_ptr()
+    side.run(state, data, plan_of(2 * STEPS, 3))
+    del data
+    others = [side.place(state, small.train_images, small.train_labels) for _ in range(20)]
+    assert address not in [other.images.data_ptr() for other in others]
+
+
+def test_where_it_takes_graphs_it_says_so(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+
+    def described(sgd, device):
+        state = torch_impl.fast.start(initial_weights(0), sgd, dtype="float32", device="cpu")
+        monkeypatch.setattr(state.bench, "device", torch.device(device))
+        return torch_impl.fast.describe(state)
+
+    assert described(SGD(), "cuda").endswith("by hand, CUDA graphs, a GPU")
+    assert described(SGD(schedule=StepLR(step_size=7)), "cuda").endswith("by hand, a GPU")
+    assert described(SGD(), "cpu").endswith("by hand, CPU")
+
+
+def test_there_is_nothing_to_compile():
+    with pytest.raises(TypeError, match="compiled"):
+        torch_impl.FastTorch(compiled=True)
+
+
+def test_memory_is_kept_for_the_sizes_used_last():
+    working, table = Program(torch.float64, CPU), torch.zeros(4, 3072, dtype=torch.uint8)
+    data, training = Pixels(table, torch.zeros(4, dtype=torch.int64)), Training(sgd=SGD(), first=True, workers=1)
+    for size in range(1, PASSES + 3):
+        working.train(data, torch.zeros(1, size, dtype=torch.int64), [Rates(lr=0.0, momentum=0.9)], training)
+    (lane,) = working._lanes
+    assert list(lane.passes) == list(range(3, PASSES + 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("decay_biases", [True, False])
+@torch.no_grad()
+def test_the_same_gradients_give_the_same_weights(decay_biases, dtype):
+    sgd = SGD(lr=0.1, dampening=0.3, weight_decay=0.05, decay_biases=decay_biases)
+    named = {
+        name: torch.nn.Parameter(tensor)
+        for name, tensor in from_canonical(initial_weights(0), dtype=dtype, device=CPU).items()
+    }
+    optimizer = make_optimizer(named.values(), sgd)
+    flat, gradient, buffer = (Flat(dtype=dtype, device=CPU) for _ in range(3))
+    flat.load(named)
+    for step in range(3):
+        for name, value in initial_weights(1 + step).items():
+            named[name].grad = torch.tensor(value, dtype=dtype)
+        gradient.load({name: parameter.grad for name, parameter in named.items()})
+        optimizer.step()
+        update(
+            flat.vector,
+            gradient.vector,
+            buffer.vector,
+            sgd=sgd,
+            rates=Rates(lr=sgd.lr, momentum=sgd.momentum),
+            is_decayed=decayed(dtype=dtype, device=CPU),
+            first=step == 0,
+        )
+    for name, tensor in flat.tensors.items():
+        assert torch.equal(tensor, named[name]), name
 
 
 def test_the_vector_holds_every_parameter_once():

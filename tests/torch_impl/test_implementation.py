@@ -189,3 +189,19 @@ def test_states_of_one_kind_share_their_compiled_code():
     assert states[0].bench is states[1].bench
     other = torch_impl.compiled.start(initial_weights(0), SGD(lr=0.5), dtype="float32", device="cpu")
     assert other.bench is not states[0].bench
+
+
+@pytest.mark.parametrize("side", [torch_impl.fast, torch_impl.eager])
+@pytest.mark.parametrize(
+    ("images", "line"),
+    [
+        (np.zeros((2, 32, 32, 3), np.float32), "images float32: pixels are uint8, 0 to 255; give them before"),
+        (np.zeros((2, 32, 32, 3), np.int64), "images int64: pixels are uint8"),
+        (np.zeros((2, 3, 32, 32), np.uint8), r"images \(2, 3, 32, 32\): their shape is not \(N, 32, 32, 3\); give the"),
+    ],
+)
+def test_refuses_images_that_are_no_pixels(side, images, line):
+    """Packed into words, or looked up in a table, they would be others without a word."""
+    state = side.start(initial_weights(0), SGD(), dtype="float32", device="cpu")
+    with pytest.raises(InputError, match=line):
+        side.place(state, images, np.zeros(2, np.int64))
