@@ -71,6 +71,10 @@ class Racer:
         """Whether it is still to be timed."""
         return self.failure is None and (self.judged is None or self.judged.passed)
 
+    def has(self, device: str) -> bool:
+        """Whether it can use the device; true of one that could not be asked, which is a row with its reason."""
+        return device in self.devices or not self.racing
+
     def open(self) -> None:
         """Import it, and learn which devices it can use."""
         self.devices = tuple(self.process.ask("open", timeout=self.timeout))
@@ -152,7 +156,7 @@ class Racer:
 
 
 def race(entrants: Sequence[Entrant], course: Course, announce: Callable[[str], None]) -> tuple[str, tuple[Row, ...]]:
-    """The device, and a row for each contestant, in their order.
+    """The device, and a row for each contestant that takes part, in their order.
 
     Args:
         entrants: at least one.
@@ -166,6 +170,7 @@ def race(entrants: Sequence[Entrant], course: Course, announce: Callable[[str], 
             for entrant in entrants
         ]
         device = _device(racers, trial.device)
+        racers = [racer for racer in racers if not racer.entrant.unasked or racer.has(device)]
         for racer in racers:
             announce(f"{course.place}: {racer.entrant.label}: start, check, warm-up")
             racer.attempt(Racer.start, course, device)
@@ -180,12 +185,12 @@ def race(entrants: Sequence[Entrant], course: Course, announce: Callable[[str], 
 
 
 def _device(racers: Sequence[Racer], wanted: str) -> str:
-    """Import all; "auto" is CUDA where every one that can be imported has it."""
+    """Import all; "auto" is CUDA where every one that was asked for, and can be imported, has it."""
     for racer in racers:
         racer.attempt(Racer.open)
     if wanted != "auto":
         return wanted
-    known = [racer.devices for racer in racers if racer.racing]
+    known = [racer.devices for racer in racers if racer.racing and not racer.entrant.unasked]
     return "cuda" if known and all("cuda" in devices for devices in known) else "cpu"
 
 

@@ -120,6 +120,9 @@ class OnGpu(Plain):
     def devices(self):
         return ("cuda", "cpu")
 
+    def start(self, weights, sgd, *, dtype, device):
+        return super().start(weights, sgd, dtype=dtype, device="cpu")
+
     def peak_memory(self):
         return 12345
 

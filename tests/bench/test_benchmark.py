@@ -3,7 +3,7 @@
 import pytest
 
 from parity.bench.benchmark import benchmark
-from parity.bench.contestants import named
+from parity.bench.contestants import Entrant, named
 from parity.bench.own_cost import lockstep_seconds, peak_bytes, recording_seconds
 from parity.bench.scaling import measure_scaling
 from parity.bench.trial import Trial
@@ -61,6 +61,16 @@ def test_a_gpu_that_only_some_have_is_not_chosen(small):
     trial = Trial(**{**_fields(QUICK), "device": "auto"})
     report = benchmark(named([f"{PLACE}:on_gpu", f"{PLACE}:honest"]), small, trial)
     assert report.cells[0].device == "cpu"
+
+
+@pytest.mark.parametrize(("device", "chosen"), [("auto", "cuda"), ("cuda", "cuda"), ("cpu", "cpu")])
+def test_what_nobody_asked_for_has_no_say_in_the_device(device, chosen, small):
+    """The reference step, which has no GPU, is added by default: two contestants that have one are timed there."""
+    unasked = Entrant(label="reference", name=f"{PLACE}:honest", unasked=True)
+    entrants = (*named([f"{PLACE}:on_gpu"] * 2), unasked)
+    cell = benchmark(entrants, small, Trial(**{**_fields(QUICK), "device": device})).cells[0]
+    assert cell.device == chosen
+    assert [row.outcome for row in cell.rows] == ["timed"] * (3 if chosen == "cpu" else 2)
 
 
 def test_a_batch_larger_than_the_set_is_refused(small):

@@ -185,6 +185,9 @@ def test_the_reference_step_is_there_once(monkeypatch):
     monkeypatch.setattr("parity.bench.contestants.missing", lambda _key: ())
     labels = [entrant.label for entrant in with_reference(with_reference(named(["torch_impl"])))]
     assert labels == ["torch_impl", "reference"]
+    assert [entrant.unasked for entrant in with_reference(named(["torch_impl"]))] == [False, True]
+    assert [entrant.label for entrant in chosen_peers("all") if entrant.unasked] == ["reference"]
+    assert not chosen_peers("reference")[0].unasked
     monkeypatch.setattr("parity.bench.contestants.missing", lambda _key: ("numba",))
     assert with_reference(named(["torch_impl"])) == named(["torch_impl"])
 
