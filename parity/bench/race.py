@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from parity.bench.contender import Memory, Timed
 from parity.bench.contestants import Entrant
-from parity.bench.judge import Judged, judge
+from parity.bench.judge import Judged, judge, judge_call
 from parity.bench.plans import timed_plan
 from parity.bench.process import ContestantError, Process
 from parity.bench.report import DIFFERS, FAILED, TIMED, Row
@@ -48,6 +48,11 @@ class Course:
         """Of the rows that are timed."""
         size, batch = len(self.dataset.train_labels), self.truth.plan.shape[1]
         return Loader(size=size, batch_size=batch, seed=self.trial.seed)
+
+    def timed_plan(self, steps: int) -> NDArray[np.int32]:
+        """(steps, batch): the truth's rows, so that each timed call is judged by its first losses, then the loader's."""
+        head = self.truth.plan[:steps]
+        return np.concatenate([head, timed_plan(self.loader, steps - len(head))])
 
 
 @dataclass(eq=False)
@@ -108,17 +113,19 @@ class Racer:
         second = self.run(truth.plan)
         self.compile_seconds = max(first.seconds - second.seconds, 0.0)
         steps = round_steps(
-            lambda steps: self.run(timed_plan(course.loader, steps)).seconds,
+            lambda steps: self.run(course.timed_plan(steps)).seconds,
             short=len(truth.plan),
             short_seconds=second.seconds,
             target=trial.round_seconds,
         )
-        self.plan = timed_plan(course.loader, steps)
+        self.plan = course.timed_plan(steps)
 
-    def turn(self) -> None:
-        """One round."""
+    def turn(self, course: Course) -> None:
+        """One round; what was judged in another call says nothing about this one."""
         assert self.plan is not None  # noqa: S101  it has qualified
-        self.rounds.append(self.run(self.plan))
+        self.rounds.append(timed := self.run(self.plan))
+        judged = judge_call(course.truth, course.dtype, timed.losses, len(self.plan))
+        self.judged = self.judged if judged.passed else judged
 
     def finish(self) -> None:
         """What it says of itself."""
@@ -178,7 +185,7 @@ def race(entrants: Sequence[Entrant], course: Course, announce: Callable[[str], 
         for number, racer in _turns([racer for racer in racers if racer.racing], trial):
             announce(f"{course.place}: round {number + 1} of {trial.rounds}")
             time.sleep(PAUSE)
-            racer.attempt(Racer.turn)
+            racer.attempt(Racer.turn, course)
         for racer in racers:
             racer.attempt(Racer.finish)
         return device, tuple(racer.row() for racer in racers)

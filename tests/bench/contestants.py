@@ -104,6 +104,18 @@ class TooFew(Plain):
         return state, losses[1:]
 
 
+class Unwatched(Plain):
+    """Right in the 20 steps that it is judged by; calls of other lengths return something else."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def run(self, state, data, plan):
+        state, losses = super().run(state, data, plan)
+        return state, losses if len(plan) == 20 else self.change(losses)
+
+
 class Idle(Plain):
     """Honest losses, but nothing is learnt."""
 
@@ -140,6 +152,9 @@ honest, on_gpu = Plain(), OnGpu()
 crashes, crashes_later, killed, hangs, raises = Crashes(), CrashesLater(), Killed(), Hangs(), Raises()
 leaves, too_large, not_finite, too_few, idle = Leaves(), TooLarge(), NotFinite(), TooFew(), Idle()
 other_tensors = OtherTensors()
+guesses = Unwatched(lambda losses: np.full_like(losses, 2.3))
+shortens = Unwatched(lambda losses: losses[:-1])
+diverges = Unwatched(lambda losses: np.append(losses[:-1], np.nan))
 faster = Plain(sgd_update=faster_update)
 unaveraged = Plain(cross_entropy_backward=mean_forgotten)
 incomplete = object()

@@ -43,6 +43,18 @@ def test_what_fails_or_differs_is_a_row_and_the_others_are_timed(small):
     assert [limits.threads for limits in report.limits] == [1]
 
 
+def test_what_is_timed_is_judged_too(small):
+    """These pass the 20 steps, and compute something else in the calls that count."""
+    names = ("guesses", "shortens", "diverges")
+    rows = benchmark(named([f"{PLACE}:{name}" for name in names]), small, QUICK).cells[0].rows
+    assert [row.outcome for row in rows] == ["differs"] * 3
+    guesses, shortens, diverges = (row.reason for row in rows)
+    assert guesses.startswith("loss differs: ")
+    assert shortens.startswith("run() returned losses of shape (")
+    assert diverges.startswith("run() returned nan as the loss of step ")
+    assert all(row.seconds == () for row in rows)
+
+
 def test_a_precision_that_a_contestant_has_not_is_its_row(small):
     trial = Trial(**{**_fields(QUICK), "dtypes": ("float32", "float64"), "batch_sizes": (1, 3)})
     report = benchmark(named([f"{PLACE}:honest"]), small, trial)
