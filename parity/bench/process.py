@@ -84,7 +84,8 @@ class Process:
             arguments: of the method.
 
         Raises:
-            ContestantError: it refused or raised, ended, or gave no answer in time; in the last case it is killed.
+            ContestantError: it refused or raised, ended, gave an answer that cannot be read here, or none in time; in
+                the last case it is killed.
         """
         try:
             self._connection.send((method, arguments))
@@ -94,6 +95,9 @@ class Process:
             fine, answer = self._connection.recv()
         except (EOFError, OSError) as error:
             raise ContestantError(self._ending()) from error
+        except Exception as error:  # somebody else's object may raise anything while it is read
+            problem = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ContestantError(f"what {method}() returned cannot be read here ({problem})") from error
         if not fine:
             raise ContestantError(with_memory(answer))
         return answer

@@ -5,9 +5,11 @@ import pytest
 from parity.bench.benchmark import benchmark
 from parity.bench.contestants import Entrant, named
 from parity.bench.own_cost import lockstep_seconds, peak_bytes, recording_seconds
+from parity.bench.race import Course, race
 from parity.bench.scaling import measure_scaling
 from parity.bench.trial import Trial
-from parity.contract import InputError
+from parity.bench.truth import true_run
+from parity.contract import SGD, InputError, initial_weights
 
 PLACE = "tests.bench.contestants"
 QUICK = Trial(
@@ -53,6 +55,27 @@ def test_what_is_timed_is_judged_too(small):
     assert shortens.startswith("run() returned losses of shape (")
     assert diverges.startswith("run() returned nan as the loss of step ")
     assert all(row.seconds == () for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("lists", "weights() returned conv1.weight as list; return NumPy arrays"),
+        ("texts", "weights() returned conv1.weight of dtype <U32; return floats"),
+        ("complex_weights", "weights() returned conv1.weight of dtype complex128; return floats"),
+        ("objects", "weights() returned conv1.weight of dtype object; return floats"),
+        ("no_mapping", "weights() raised TypeError"),
+        ("complex_losses", "run() returned losses of dtype complex128; return floats"),
+        ("text_losses", "run() returned losses of dtype <U"),
+    ],
+)
+def test_a_malformed_answer_is_its_row(name, part, small):
+    truth = true_run(initial_weights(0), SGD(), small.train_images, small.train_labels, batch_size=2, seed=0)
+    course = Course(trial=QUICK, dataset=small, truth=truth, dtype="float64", place="")
+    _, (row,) = race(named([f"{PLACE}:{name}"]), course, lambda _: None)
+    assert row.outcome == "failed"
+    assert part in row.reason
+    assert "\n" not in row.reason
 
 
 def test_a_precision_that_a_contestant_has_not_is_its_row(small):

@@ -9,7 +9,7 @@ import pytest
 
 from parity.bench.process import ContestantError, Process, thread_settings
 from parity.contract import SGD, initial_weights
-from tests.bench.contestants import CHILD
+from tests.bench.contestants import CHILD, LATE
 
 LONG = 60.0
 PLAN = np.zeros((1, 1), np.int32)
@@ -118,6 +118,41 @@ def test_memory_is_the_processes_own():
 
 def surroundings():
     return len(os.sched_getaffinity(0)), os.environ["OMP_NUM_THREADS"]
+
+
+def test_an_answer_that_cannot_be_read_here_is_a_line():
+    with Process("tests.bench.test_process:Unreadable", threads=1) as process:
+        with pytest.raises(ContestantError, match=r"what measure\(\) returned cannot be read here \(LookupError: not"):
+            process.ask("measure", timeout=LONG)
+        with pytest.raises(ContestantError, match="raised KeyError"):  # and the next answer is the next one's
+            process.ask("measure", timeout=LONG, missing=True)
+
+
+class Unreadable:
+    def __init__(self, *, missing=False):
+        if missing:
+            raise KeyError("missing")
+
+    def __reduce__(self):
+        return refuse, ()
+
+
+def refuse():
+    raise LookupError("not\nhere")
+
+
+def test_losses_are_waited_for_within_the_time(small):
+    with Process("tests.bench.contestants:late", threads=1) as process:
+        started(process, small)
+        assert process.ask("run", timeout=LONG, plan=PLAN).seconds >= LATE
+
+
+def test_a_subclass_of_an_array_is_sent_as_an_array(small):
+    """Its class is known in the contestant's process alone."""
+    with Process("tests.bench.contestants:own_class", threads=1) as process:
+        started(process, small)
+        process.ask("run", timeout=LONG, plan=PLAN)
+        assert {type(value) for value in process.ask("weights", timeout=LONG).values()} == {np.ndarray}
 
 
 def test_runs_are_timed_from_the_same_state(small):
