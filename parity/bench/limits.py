@@ -8,7 +8,7 @@ Run in processes of their own, with as many threads as the contestants have, and
 - latency: the seconds that the least call takes: of a NumPy function on the CPU, of a kernel on a GPU.
 
 The floor of a step is then max(operations / rate, bytes / bandwidth): no program that does this work on this machine is
-faster, and how near one comes is its share of the floor (`parity.bench.work` counts both).
+faster, and how near one comes is its share of the floor. `parity.bench.work` counts both, and says what is left out.
 """
 
 from __future__ import annotations

@@ -140,8 +140,8 @@ def throughput_figure(report: BenchReport) -> Figure:
 def _caption(report: BenchReport) -> str:
     where = report.environment
     return (
-        f"Medians of {report.rounds} rounds taken in turns; {_threads(report.threads)} each. Grey: what no program can "
-        "exceed here, by the rate of matrix products and the bandwidth of copies measured beside. "
+        f"Medians of {report.rounds} rounds taken in turns; {_threads(report.threads)} each. Grey: the "
+        "floor, a step's products and bytes by the rate of matrix products and the bandwidth of copies measured beside. "
         f"{where.processor}, {where.cores} cores."
     )
 

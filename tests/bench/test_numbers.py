@@ -15,8 +15,9 @@ from parity.bench.plans import timed_plan
 from parity.bench.timing import FIXED, LONGEST, orders, round_steps
 from parity.bench.trial import Trial
 from parity.bench.work import Work, step_work
-from parity.contract import CNN_PARAMETERS, InputError
+from parity.contract import CNN_PARAMETERS, InputError, initial_weights
 from parity.data import Loader
+from parity.oracle.model import Operations, forward
 
 TIMES = st.lists(st.floats(1e-6, 1e3), min_size=2, max_size=30)
 
@@ -85,9 +86,10 @@ def test_a_plan_has_full_batches_of_as_many_epochs_as_it_needs(size, batch_size,
 
 
 def test_the_work_is_what_the_layers_multiply():
-    """By hand: forward 1,303,440 operations an image, the same for weights, without conv1's for inputs."""
+    """By hand: forward 1,303,440 operations an image; gradients of a quarter of the convolutions' outputs, the winners
+    of the pooling, for weights and for inputs, without conv1's."""
     conv1, conv2, linear = 2 * 75 * 6 * 28**2, 2 * 150 * 16 * 10**2, 2 * (400 * 120 + 120 * 84 + 84 * 10)
-    assert step_work(1, "float32").operations == 2 * conv1 + 3 * (conv2 + linear)
+    assert step_work(1, "float32").operations == conv1 + conv1 / 4 + conv2 + 2 * conv2 / 4 + 3 * linear
     assert step_work(128, "float32").operations == 128 * step_work(1, "float32").operations
     parameters = sum(math.prod(shape) for shape in CNN_PARAMETERS.values())
     assert step_work(4, "float64").bytes == 4 * 8 * parameters + 4 * (32 * 32 * 3 + 4)
@@ -96,7 +98,18 @@ def test_the_work_is_what_the_layers_multiply():
 def test_twice_the_channels_are_four_times_the_second_convolution():
     wide = {**CNN_PARAMETERS, "conv1.weight": (12, 3, 5, 5), "conv2.weight": (32, 12, 5, 5), "fc1.weight": (120, 800)}
     more = step_work(1, "float32", wide).operations - step_work(1, "float32").operations
-    assert more == 2 * (2 * 75 * 6 * 28**2) + 3 * 3 * (2 * 150 * 16 * 10**2) + 3 * (2 * 400 * 120)
+    conv1, conv2, fc1 = 2 * 75 * 6 * 28**2, 2 * 150 * 16 * 10**2, 2 * 400 * 120
+    assert more == 1.25 * conv1 + 3 * 1.5 * conv2 + 3 * fc1
+
+
+def test_only_winners_of_the_pooling_have_a_gradient(small):
+    """What the floor leaves out is zero in the oracle: three of four places of a convolution's output."""
+    weights = {name: value.astype(np.float64) for name, value in initial_weights(0).items()}
+    x = forward(Operations(), weights, Operations().normalise(small.train_images[:8]))
+    for layer in (1, 2):
+        upstream = np.ones_like(x[f"pool{layer}"])
+        gradient = Operations().max_pool_backward(x[f"relu{layer}"], upstream)
+        assert np.count_nonzero(gradient) == gradient.size / 4
 
 
 def test_the_floor_is_the_larger_of_two_times():
