@@ -1,6 +1,8 @@
 """The parts that compute: intervals, lengths of rounds, work, floors, lines through times."""
 
 import math
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from parity.bench.contestants import PEERS, chosen_peers, missing, named, with_reference
 from parity.bench.growth import Axis, Point, grow, sentence
 from parity.bench.interval import Interval, median_interval
-from parity.bench.limits import Limits, cpu, fastest, floor_seconds
+from parity.bench.limits import Limits, bandwidth, cpu, fastest, floor_seconds
 from parity.bench.plans import timed_plan
 from parity.bench.timing import FIXED, LONGEST, orders, round_steps
 from parity.bench.trial import Trial
@@ -108,7 +110,7 @@ def test_only_winners_of_the_pooling_have_a_gradient(small):
     x = forward(Operations(), weights, Operations().normalise(small.train_images[:8]))
     for layer in (1, 2):
         upstream = np.ones_like(x[f"pool{layer}"])
-        gradient = Operations().max_pool_backward(x[f"relu{layer}"], upstream)
+        gradient = Operations().max_pool_backward(upstream, x[f"relu{layer}"])
         assert np.count_nonzero(gradient) == gradient.size / 4
 
 
@@ -126,9 +128,27 @@ def test_limits_are_measured():
     assert 0 < found.latency < 1
 
 
-def test_the_fastest_call_counts():
-    calls = []
-    assert fastest(lambda: calls.append(0), seconds=0.0) >= 0
+def test_several_threads_copy_at_once(monkeypatch):
+    """Each waits for all others inside its first copy: one after the other they would never come together."""
+    together, threads, bytes_copied = threading.Barrier(3, timeout=60.0), set(), []
+
+    def copyto(target, source):
+        if threading.get_ident() not in threads:
+            threads.add(threading.get_ident())
+            together.wait()
+        bytes_copied.append(len(source))
+
+    monkeypatch.setattr("parity.bench.limits.np.copyto", copyto)
+    monkeypatch.setattr("parity.bench.limits.fastest", lambda call, _seconds: call() and 2.0)
+    assert bandwidth(3 * 2**24, threads=3) == 2 * sum(bytes_copied) / 2.0
+    assert len(threads) == 3
+
+
+def test_the_fastest_call_counts(monkeypatch):
+    """By a clock that says: until 0; calls of 5, 2 and 3 seconds; it is 24."""
+    calls, clock = [], iter([0, 0, 5, 10, 12, 20, 23, 24])
+    monkeypatch.setattr("parity.bench.limits.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert fastest(lambda: calls.append(0), seconds=0.0) == 2
     assert len(calls) == 3
 
 
