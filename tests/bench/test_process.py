@@ -1,6 +1,8 @@
 """A contestant's process ends in many ways; each is a reason in one line, and nothing of it is left."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -105,6 +107,22 @@ def test_threads_are_given_and_cores_taken(monkeypatch):
     with Process("tests.bench.test_process:surroundings", threads=1) as process:
         cores, threads = process.ask("measure", timeout=LONG)
     assert (cores, threads) == (1, "1")
+
+
+def test_cores_are_taken_before_numpy_is_imported():
+    """A BLAS counts the cores that it may use when it is loaded."""
+    code = (
+        "import sys; sys.argv[1:] = ['nobody', '0', '1']\n"
+        "import parity.bench.worker as worker\n"
+        "class Pinned(Exception): pass\n"
+        "def pin(threads): raise Pinned(sorted(sys.modules))\n"
+        "worker.die_with_parent, worker.pin = lambda: None, pin\n"
+        "try: worker.main()\n"
+        "except Pinned as pinned: print(*pinned.args[0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "parity.bench.worker" in done.stdout.split()
+    assert "numpy" not in done.stdout.split()
 
 
 def test_memory_is_the_processes_own():
