@@ -194,7 +194,12 @@ def test_the_sentence_is_made_of_the_numbers(fixed, slope, words):
         ({"threads": 10_000}, "threads"),
         ({"rounds": 1}, "rounds"),
         ({"round_seconds": 0.0}, "round_seconds"),
+        ({"round_seconds": math.inf}, "round_seconds"),
+        ({"round_seconds": math.nan}, "round_seconds"),
         ({"timeout": -1.0}, "timeout"),
+        ({"timeout": 3e6}, "timeout"),
+        ({"timeout": math.inf}, "timeout"),
+        ({"timeout": math.nan}, "timeout"),
         ({"seed": -1}, "seed"),
     ],
 )

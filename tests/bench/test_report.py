@@ -99,6 +99,45 @@ def test_another_file_is_refused(text, problem, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("steps", 0, "ValueError: a has 0 steps"),
+        ("steps", "100", "ValueError: a has 100 steps"),
+        ("seconds", [1.0], "ValueError: a has 1 times in 5 rounds"),
+        ("cpu_seconds", [], "ValueError: a has 0 times in 5 rounds"),
+        ("seconds", [0.0] * 5, "ValueError: a has times that are not above 0"),
+        ("seconds", [float("nan")] * 5, "ValueError: a has times that are not above 0"),
+        ("seconds", "abcde", "TypeError: "),
+        ("cpu_seconds", [None] * 5, "TypeError: "),
+        ("outcome", "fast", "ValueError: a is fast"),
+        ("contestant", 5, "ValueError: a contestant 5"),
+        ("judged", [1], "TypeError: "),
+        ("memory", "much", "TypeError: "),
+        ("unheard_of", 1, "TypeError: "),
+    ],
+)
+def test_a_malformed_row_is_a_line(field, value, problem, tmp_path):
+    content = json.loads(report(1e-3).to_json())
+    content["cells"][0]["rows"][0][field] = value
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    with pytest.raises(InputError) as caught:
+        read_report(tmp_path / "r.json", argument="compare")
+    assert f"it is no report of `parity bench` ({problem}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("rows", [[]]), ("rows", 5), ("dtype", ["float32"]), ("device", {}), ("batch_size", "4"), ("batch_size", 0)],
+)
+def test_a_malformed_cell_is_a_line(field, value, tmp_path):
+    content = json.loads(report(1e-3).to_json())
+    content["cells"][0][field] = value
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="it is no report of `parity bench`"):
+        read_report(tmp_path / "r.json", argument="compare")
+
+
+@pytest.mark.parametrize(
     ("rows", "code"), [([], 0), ([differing("x")], 1), ([Row(contestant="x", outcome="failed")], 2)]
 )
 def test_the_exit_code_says_the_worst(rows, code):
