@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from parity.commands.options import FILE, data_options, device_option, echo, json_option
 
@@ -21,6 +22,12 @@ __all__ = ["bench"]
 
 TWINS = ("torch_impl", "jax_impl")
 """Who is meant where nobody is named."""
+
+UNUSED = {
+    "scaling": ("peers", "reference", "batch_sizes"),
+    "judge": ("peers", "reference", "batch_sizes", "dtypes", "round_seconds", "seed", "figures"),
+}
+"""What a task has no use for; to compare two files nothing else is used."""
 
 
 @click.command()
@@ -54,6 +61,7 @@ def bench(names: tuple[str, ...], json_file: Path | None, figures: Path | None, 
     from parity.data import check_folder, check_writable
 
     _require_one_task(arguments)
+    _require_used(click.get_current_context())
     if json_file is not None:
         check_writable(json_file, argument="json")
     if figures is not None:
@@ -82,6 +90,25 @@ def _require_one_task(arguments: dict[str, Any]) -> None:
     if len(tasks) > 1:
         spelled = "compare" if tasks[1] == "old" else tasks[1]
         raise InputError(spelled, arguments[tasks[1]], f"--{tasks[0]} measures something else", "give one of them")
+
+
+def _require_used(context: click.Context) -> None:
+    """Refuse what was given and would be passed over in silence."""
+    from parity.contract import InputError
+
+    task = next((name for name in ("new", *UNUSED) if context.params[name]), None)
+    for parameter in context.command.params if task else ():
+        name, value = str(parameter.name), context.params[str(parameter.name)]
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE and value != ()
+        unused = name in UNUSED[task] if task in UNUSED else name not in ("new", "old")
+        if given and unused:
+            spelled = parameter.opts[0].removeprefix("--").replace("-", "_")
+            problem = f"--{'with' if task == 'new' else task} does not use it"
+            raise InputError(spelled, _text(value), problem, "leave it out")
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _entrants(names: Sequence[str], arguments: dict[str, Any]) -> Sequence[Entrant]:

@@ -16,6 +16,7 @@ from tests.test_cli import parity
 ROOT = Path(__file__).parents[2]
 
 HONEST, FASTER = "tests.bench.contestants:honest", "tests.bench.contestants:faster"
+WITH = ("--compare", "old.json", "--with", "new.json")
 QUICK = (
     *("--data", "small.npz", "--dtype", "float64", "--batch-sizes", "2", "--rounds", "2", "--round-seconds", "0.02"),
     *("--threads", "1", "--no-reference"),
@@ -67,6 +68,15 @@ def test_what_computes_something_else_is_exit_code_1(folder):
         (("--compare", "none.json"), "none.json: No such file or directory"),
         (("--judge", "--scaling"), "--judge True: --scaling measures something else; give one of them"),
         (("--judge", HONEST), f"names {HONEST}: two sides are judged; name two implementations, or none"),
+        (("--peers", "nnx", "--scaling"), "--peers nnx: --scaling does not use it; leave it out"),
+        (("--batch-sizes", "4", "--judge"), "--batch-sizes 4: --judge does not use it; leave it out"),
+        (("--no-reference", "--judge"), "--reference False: --judge does not use it; leave it out"),
+        (("--dtype", "float32", "--dtype", "float64", "--judge"), "--dtype float32, float64: --judge does not use it"),
+        (("--figures", "f", "--judge"), "--figures f: --judge does not use it; leave it out"),
+        ((*WITH, "--json", "c.json"), "--json c.json: --with does not use it; leave it out"),
+        ((*WITH, "--figures", "f"), "--figures f: --with does not use it; leave it out"),
+        ((HONEST, *WITH), f"names {HONEST}: --with does not use it; leave it out"),
+        (WITH, "--data small.npz: --with does not use it; leave it out"),
         (("--json", "."), "--json .: it is a folder; name a file"),
     ],
 )
