@@ -96,19 +96,19 @@ def _require_used(context: click.Context) -> None:
     """Refuse what was given and would be passed over in silence."""
     from parity.contract import InputError
 
-    task = next((name for name in ("new", *UNUSED) if context.params[name]), None)
-    for parameter in context.command.params if task else ():
-        name, value = str(parameter.name), context.params[str(parameter.name)]
-        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE and value != ()
-        unused = name in UNUSED[task] if task in UNUSED else name not in ("new", "old")
-        if given and unused:
-            spelled = parameter.opts[0].removeprefix("--").replace("-", "_")
-            problem = f"--{'with' if task == 'new' else task} does not use it"
-            raise InputError(spelled, _text(value), problem, "leave it out")
+    spelled = {str(p.name): p.opts[0].removeprefix("--").replace("-", "_") for p in context.command.params}
+    values = {name: value for name, value in context.params.items() if _is_given(context, name)}
+    unused = {**UNUSED, "new": tuple(name for name in spelled if name not in ("old", "new"))}
+    for task in unused:
+        for name in unused[task] if values.get(task) else ():
+            if name in values:
+                value = ", ".join(map(str, values[name])) if isinstance(values[name], tuple) else values[name]
+                raise InputError(spelled[name], value, f"--{spelled[task]} does not use it", "leave it out")
 
 
-def _text(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def _is_given(context: click.Context, name: str) -> bool:
+    """Whether it stands on the command line; of names there may be none."""
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE and context.params[name] != ()
 
 
 def _entrants(names: Sequence[str], arguments: dict[str, Any]) -> Sequence[Entrant]:

@@ -113,6 +113,18 @@ def test_a_batch_larger_than_the_set_is_refused(small):
         benchmark(named([f"{PLACE}:honest"]), small, Trial(batch_sizes=(103,)))
 
 
+def test_images_that_say_nothing_are_refused_before_anything_is_timed(small, monkeypatch):
+    monkeypatch.setattr("parity.bench.benchmark.true_run", _only_of_two)
+    monkeypatch.setattr("parity.bench.benchmark.race", lambda *_: pytest.fail("something was timed"))
+    with pytest.raises(InputError, match="nothing at 3"):
+        benchmark(named([f"{PLACE}:honest"]), small, Trial(**{**_fields(QUICK), "batch_sizes": (2, 3)}))
+
+
+def _only_of_two(*_, batch_size, **__):
+    if batch_size == 3:
+        raise InputError("data", "images", "nothing at 3", "use others")
+
+
 def test_growth_is_measured_with_what_fails_beside(small):
     found = measure_scaling(named([f"{PLACE}:honest", f"{PLACE}:raises"]), small, QUICK, axes=("data",))
     honest, raises = found.curves

@@ -69,6 +69,21 @@ def test_what_is_near_its_switch_is_not_clear(small):
     assert _is_clear(outputs).tolist() == [n != 2 for n in range(8)]
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_tiny_set_has_steps_enough(size, small):
+    """A draw of a set of one is one image: more draws than its rows are needed, all of them clear."""
+    parameters = {name: value.astype(np.float64) for name, value in WEIGHTS.items()}
+    outputs = (
+        forward(Operations(), parameters, Operations().normalise(small.train_images[first : first + size]))
+        for first in range(50)
+    )
+    first = next(number for number, found in enumerate(outputs) if _is_clear(found).all())
+    images, labels = (given[first : first + size] for given in (small.train_images, small.train_labels))
+    sgd = SGD(lr=0.0)  # so that they stay clear
+    plan = true_run(WEIGHTS, sgd, images, labels, batch_size=size, seed=0, steps=60 * size).plan
+    assert plan.shape == (60 * size, size)
+
+
 def test_images_without_a_clear_choice_are_refused(small):
     """With weights of zero every ReLU stands at its switch."""
     zeros = {name: np.zeros_like(value) for name, value in WEIGHTS.items()}

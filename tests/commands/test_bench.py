@@ -73,8 +73,6 @@ def test_what_computes_something_else_is_exit_code_1(folder):
         (("--no-reference", "--judge"), "--reference False: --judge does not use it; leave it out"),
         (("--dtype", "float32", "--dtype", "float64", "--judge"), "--dtype float32, float64: --judge does not use it"),
         (("--figures", "f", "--judge"), "--figures f: --judge does not use it; leave it out"),
-        ((*WITH, "--json", "c.json"), "--json c.json: --with does not use it; leave it out"),
-        ((*WITH, "--figures", "f"), "--figures f: --with does not use it; leave it out"),
         ((HONEST, *WITH), f"names {HONEST}: --with does not use it; leave it out"),
         (WITH, "--data small.npz: --with does not use it; leave it out"),
         (("--json", "."), "--json .: it is a folder; name a file"),
