@@ -50,6 +50,7 @@ class Limits:
         bandwidth: bytes per second, read and written, of the fastest copy.
         memory_bandwidth: the same of the largest copy, which no cache holds.
         latency: seconds of the least call.
+        name: of the device; "" for the CPU, which the environment names.
     """
 
     threads: int
@@ -57,6 +58,7 @@ class Limits:
     bandwidth: float
     memory_bandwidth: float
     latency: float
+    name: str = ""
 
 
 def floor_seconds(work: Work, limits: Limits, dtype: str) -> tuple[float, str]:

@@ -175,7 +175,7 @@ def _scale(names: Sequence[str], json_file: Path | None, folder: Path | None, ar
     from parity.bench.scaling import measure_scaling
     from parity.data import load_data
     from parity.render import terminal
-    from parity.render.bench_growth import axis_lines, scaling_figure
+    from parity.render.bench_growth import axis_lines, scaling_figure, scaling_lines
 
     trial = _trial(arguments)
     dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
@@ -189,9 +189,10 @@ def _scale(names: Sequence[str], json_file: Path | None, folder: Path | None, ar
             announce=status.show,
             on_axis=lambda curves: status.above(lambda: echo(axis_lines(curves))),
         )
+    echo(scaling_lines())
     _keep(json_file, report.to_json())
     if folder is not None:
-        write_figures(folder, [scaling_figure(report)])
+        _draw(folder, scaling_figure(report))
     return report.exit_code
 
 
@@ -247,7 +248,14 @@ def _write(report: BenchReport, json_file: Path | None, folder: Path | None) -> 
 
     _keep(json_file, report.to_json())
     if folder is not None:
-        write_figures(folder, [throughput_figure(report)])
+        _draw(folder, throughput_figure(report))
+
+
+def _draw(folder: Path, figure: Figure) -> None:
+    if figure.panels:
+        write_figures(folder, [figure])
+    else:
+        click.echo("no figure: nothing was timed")
 
 
 def _keep(json_file: Path | None, text: str) -> None:

@@ -126,8 +126,8 @@ def _wrapped(text: str, indent: str) -> Iterator[str]:
 
 
 def throughput_figure(report: BenchReport) -> Figure:
-    """Images a second against the batch size, a panel for each precision, with the floor's."""
-    dtypes = tuple(dict.fromkeys(cell.dtype for cell in report.cells))
+    """Images a second against the batch size, a panel for each precision in which any was timed, with the floor's."""
+    dtypes = tuple(dict.fromkeys(cell.dtype for cell in report.cells if cell.timed))
     return Figure(
         name="throughput",
         title="Training throughput",

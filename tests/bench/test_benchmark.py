@@ -6,7 +6,7 @@ from parity.bench.benchmark import benchmark
 from parity.bench.contestants import Entrant, named
 from parity.bench.own_cost import lockstep_seconds, peak_bytes, recording_seconds
 from parity.bench.race import Course, race
-from parity.bench.scaling import measure_scaling
+from parity.bench.scaling import _spots, measure_scaling
 from parity.bench.trial import Trial
 from parity.bench.truth import true_run
 from parity.contract import SGD, InputError, initial_weights
@@ -133,6 +133,12 @@ def test_growth_is_measured_with_what_fails_beside(small):
     assert honest.sentence.startswith(f"{PLACE}:honest: a step takes ")
     assert raises.reason == "at 100 images in the data set: run() raised RuntimeError: its own fault"
     assert found.exit_code == 2
+
+
+def test_growth_of_one_that_is_named_twice_is_measured_in_two_processes():
+    """So that neither has the other's memory, compiled code or failures."""
+    spots = _spots("batch", named([f"{PLACE}:honest"] * 2), "float64")
+    assert len({spot.process for spot in spots}) == 2
 
 
 @pytest.mark.parametrize("measure", [lockstep_seconds, recording_seconds])

@@ -17,7 +17,7 @@ from parity.bench.scaling import AXES, GrowthCurve, ScalingReport
 from parity.contract import InputError
 from parity.environment import describe_environment
 from parity.render.bench import cell_lines, change_lines, report_lines, throughput_figure
-from parity.render.bench_growth import axis_lines, cost_lines, scaling_figure
+from parity.render.bench_growth import axis_lines, cost_lines, scaling_figure, scaling_lines
 from parity.render.figure import draw
 
 ROUNDS = 5
@@ -165,6 +165,7 @@ def test_another_machine_is_said():
     two = replace(one, environment=replace(one.environment, processor="another"))
     assert same_machine(one, one)
     assert not same_machine(one, two)
+    assert not same_machine(one, replace(one, limits=tuple(replace(each, name="a GPU") for each in one.limits)))
     lines = list(change_lines(tuple(changes(one, two)), same_machine=False))
     assert lines[0] == "the two were measured on different machines or with different threads"
     assert lines[1].startswith("same    a, float32, batch 4: 1,020 -> 1,020 us (+0.0 %)")
@@ -222,6 +223,33 @@ def test_growth_is_a_table_sentences_and_a_figure():
     assert whole.exit_code == 2
     assert json.loads(whole.to_json())["curves"][0]["points"][0]["x"] == 1
     assert draw(scaling_figure(whole), "svg").startswith(b"<?xml")
+
+
+def test_growth_of_many_with_long_names_fits_a_terminal():
+    names = [f"somebodys.long.package:contestant_{number}" for number in range(4)]
+    lines = list(axis_lines([growth("batch", name) for name in names]))
+    assert max(map(len, lines)) <= 80
+    heads = [word for line in lines for word in line.split() if word.startswith("...")]
+    assert [head[-12:] for head in heads] == [name[-12:] for name in names]
+    assert max(map(len, scaling_lines())) <= 80
+    assert "not judged" in "".join(scaling_lines())
+
+
+def test_where_nothing_was_timed_there_is_no_panel():
+    failed = tuple(GrowthCurve(axis=axis, contestant="c", reason="gone") for axis in ("batch", "data"))
+    assert list(axis_lines(failed[:1])) == ["", "c: failed gone"]
+    whole = ScalingReport(
+        command=(),
+        environment=describe_environment(),
+        data="images",
+        dtype="float32",
+        device="cpu",
+        threads=1,
+        rounds=3,
+        curves=failed,
+    )
+    assert scaling_figure(whole).panels == ()
+    assert throughput_figure(report()).panels == ()
 
 
 def test_a_cost_over_its_bar_is_exit_code_1():

@@ -85,6 +85,13 @@ def test_bad_input_is_one_line(folder, arguments, line):
     assert len(err.splitlines()) == 1
 
 
+def test_where_nothing_is_timed_no_figure_is_drawn(folder):
+    code, out, err = parity(folder, "bench", "tests.bench.contestants:raises", *QUICK, "--figures", "figures")
+    assert (code, err) == (2, "")
+    assert out.splitlines()[-1] == "no figure: nothing was timed"
+    assert not (folder / "figures").exists()
+
+
 def test_a_batch_larger_than_the_set_is_one_line(folder):
     code, _, err = parity(folder, "bench", HONEST, "--data", "small.npz", "--batch-sizes", "4,1000")
     assert code == 2
