@@ -189,6 +189,14 @@ def test_a_long_name_has_its_own_line():
     assert max(map(len, "\n".join(cell_lines(long)).splitlines())) <= 80
 
 
+def test_what_differs_on_cuda_is_told_how_to_forbid_tf32():
+    cell = report(1e-3).cells[0]
+    hint = "NVIDIA_TF32_OVERRIDE=0"
+    assert hint in " ".join(cell_lines(replace(cell, device="cuda")))
+    assert hint not in " ".join(cell_lines(cell))
+    assert hint not in " ".join(cell_lines(replace(cell, device="cuda", rows=cell.timed)))
+
+
 def test_figures_are_drawn():
     figure = throughput_figure(report(1e-3, 2e-3))
     assert [panel.title for panel in figure.panels] == ["float32", "float64"]
