@@ -1,10 +1,20 @@
 """Whole benchmarks of contestants in NumPy: every one is a row, whatever it does."""
 
+from unittest import mock
+
+import numpy as np
 import pytest
 
 from parity.bench.benchmark import benchmark
 from parity.bench.contestants import Entrant, named
-from parity.bench.own_cost import lockstep_seconds, peak_bytes, recording_seconds
+from parity.bench.own_cost import (
+    _command_seconds,
+    command_seconds,
+    lockstep_seconds,
+    peak_bytes,
+    recording_seconds,
+)
+from parity.bench.process import ContestantError, Process
 from parity.bench.race import Course, race
 from parity.bench.scaling import _spots, measure_scaling
 from parity.bench.trial import Trial
@@ -150,9 +160,45 @@ def test_both_ways_are_timed_in_every_round(measure, small):
 
 
 def test_the_peaks_of_runs_are_read(small):
-    names = ("tests.fakes:honest", "tests.fakes:honest")
-    peaks = peak_bytes(names=names, dataset=small, lengths=(10, 20), device="cpu")
-    assert 1e6 < peaks[0] <= peaks[1]
+    """Of runs that hold a megabyte for each step, in a process that has held little yet."""
+    with Process("tests.bench.test_benchmark:hungry_peaks", threads=1) as process:
+        peaks = process.ask("measure", timeout=QUICK.timeout, dataset=small)
+    # Room that was free before may take 20 MB of it; a shorter run later needs nothing new but a few pages.
+    assert 80e6 < peaks[1] - peaks[0] < 100e6
+    assert peaks[2] - peaks[1] < 5e6
+
+
+def hungry_peaks(*, dataset):
+    def train(_sides, _dataset, settings, _weights, *, evaluate):
+        assert not evaluate
+        np.ones(settings.steps * 10**6, np.uint8)
+
+    with mock.patch("parity.bench.own_cost.train", train):
+        names = ("tests.fakes:honest", "tests.fakes:honest")
+        return peak_bytes(names=names, dataset=dataset, lengths=(10, 100, 10), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "limit", "reason"),
+    [
+        (("check", "nobody", "nobody"), 120.0, "parity check nobody nobody ended with exit code 2: parity: "),
+        (("--help",), 1e-3, "parity --help: no end within 0.001 s"),
+    ],
+)
+def test_a_command_that_fails_is_a_line(arguments, limit, reason):
+    with pytest.raises(ContestantError) as caught:
+        command_seconds(arguments=arguments, limit=limit)
+    assert str(caught.value).startswith(reason)
+
+
+def test_a_command_is_timed_on_the_trials_cores(tmp_path, monkeypatch):
+    """By an implementation that says where it is imported, and fails."""
+    code = "import os; raise RuntimeError(f'{len(os.sched_getaffinity(0))} {os.environ[\"NUMBA_NUM_THREADS\"]}')"
+    (tmp_path / "says_where.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "7")
+    with pytest.raises(ContestantError, match="RuntimeError: 1 1"):
+        _command_seconds(QUICK, "check", "says_where", "says_where")
 
 
 def _fields(trial):
