@@ -50,7 +50,7 @@ class Course:
         return Loader(size=size, batch_size=batch, seed=self.trial.seed)
 
     def timed_plan(self, steps: int) -> NDArray[np.int32]:
-        """(steps, batch): the truth's rows, so that each timed call is judged by its first losses, then the loader's."""
+        """(steps, batch): the truth's rows, by whose losses each timed call is judged, then the loader's."""
         head = self.truth.plan[:steps]
         return np.concatenate([head, timed_plan(self.loader, steps - len(head))])
 

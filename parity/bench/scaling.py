@@ -1,8 +1,8 @@
 """How training time grows: with the batch, the net's width, the steps of a call, and the size of the data set.
 
 Along each axis the others stand still (batch 4, the tutorial's width, calls of about the asked length, 10,000 images).
-All points of an axis are timed in turns, as contestants are; what they compute is not judged. The widths are those of programs made for it
-(`parity_widths`), plain ones; along the other axes the contestants are the user's.
+All points of an axis are timed in turns, as contestants are; what they compute is not judged. The widths are those of
+programs made for it (`parity_widths`), plain ones; along the other axes the contestants are the user's.
 """
 
 from __future__ import annotations

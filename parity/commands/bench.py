@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -62,6 +63,7 @@ def bench(names: tuple[str, ...], json_file: Path | None, figures: Path | None, 
 
     _require_one_task(arguments)
     _require_used(click.get_current_context())
+    _leave_by_exception()
     if json_file is not None:
         check_writable(json_file, argument="json")
     if figures is not None:
@@ -79,6 +81,13 @@ def bench(names: tuple[str, ...], json_file: Path | None, figures: Path | None, 
     if old:
         _compare(old, report)
     sys.exit(report.exit_code)
+
+
+def _leave_by_exception() -> None:
+    """Where a signal would end this process at once: so that what the contestants have started is ended too."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda number, _frame: sys.exit(128 + number))
 
 
 def _require_one_task(arguments: dict[str, Any]) -> None:
@@ -99,8 +108,8 @@ def _require_used(context: click.Context) -> None:
     spelled = {str(p.name): p.opts[0].removeprefix("--").replace("-", "_") for p in context.command.params}
     values = {name: value for name, value in context.params.items() if _is_given(context, name)}
     unused = {**UNUSED, "new": tuple(name for name in spelled if name not in ("old", "new"))}
-    for task in unused:
-        for name in unused[task] if values.get(task) else ():
+    for task, names in unused.items():
+        for name in names if values.get(task) else ():
             if name in values:
                 value = ", ".join(map(str, values[name])) if isinstance(values[name], tuple) else values[name]
                 raise InputError(spelled[name], value, f"--{spelled[task]} does not use it", "leave it out")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.bench.contestants import CHILD
+from tests.bench.test_process import alive
 from tests.conftest import small_arrays
-from tests.test_cli import parity
+from tests.test_cli import parity, start
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,6 +87,29 @@ def test_bad_input_is_one_line(folder, arguments, line):
     assert (code, out) == (2, "")
     assert err.startswith(f"parity: {line}")
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_what_contestants_have_started(number, folder, monkeypatch):
+    monkeypatch.setenv(CHILD, str(folder / "child"))
+    running = start(folder, "bench", "tests.bench.contestants:hangs", *QUICK)
+    child = int(_soon((folder / "child").read_text))
+    running.send_signal(number)
+    assert running.wait(timeout=60) == 128 + number
+    running.communicate()
+    _soon(lambda: "gone" if not alive(child) else "")
+
+
+def _soon(look):
+    """What it sees, once that is something."""
+    for _ in range(1200):
+        try:
+            if found := look():
+                return found
+        except FileNotFoundError:
+            pass
+        time.sleep(0.05)
+    pytest.fail("nothing happened for a minute")
 
 
 def test_where_nothing_is_timed_no_figure_is_drawn(folder):
