@@ -182,11 +182,14 @@ def _scale(names: Sequence[str], json_file: Path | None, folder: Path | None, ar
     """Measure how time grows; the exit code."""
     from parity.bench.contestants import named
     from parity.bench.scaling import measure_scaling
+    from parity.contract import InputError
     from parity.data import load_data
     from parity.render import terminal
     from parity.render.bench_growth import axis_lines, scaling_figure, scaling_lines
 
     trial = _trial(arguments)
+    if len(trial.dtypes) > 1:
+        raise InputError("dtype", ", ".join(trial.dtypes), "--scaling measures in one precision", "give one of them")
     dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
     click.echo(terminal.data_line(dataset))
     with _Status() as status:

@@ -108,7 +108,7 @@ def report_lines(report: BenchReport) -> Iterator[str]:
     yield from _wrapped(
         f"medians of {report.rounds} rounds, taken in turns, {_threads(report.threads)} each; 95 %: bootstrap of the "
         "median; times: as fast as the first; floor: the share of it that is reached; compile: of the 20 steps that "
-        "each is judged by; MB: of the host, of this process alone",
+        "each is judged by; MB: of the host, by its process alone",
         "  ",
     )
     if report.load > BUSY:

@@ -76,6 +76,10 @@ def test_what_computes_something_else_is_exit_code_1(folder):
         (("--batch-sizes", "4", "--judge"), "--batch-sizes 4: --judge does not use it; leave it out"),
         (("--no-reference", "--judge"), "--reference False: --judge does not use it; leave it out"),
         (("--dtype", "float32", "--dtype", "float64", "--judge"), "--dtype float32, float64: --judge does not use it"),
+        (
+            ("--dtype", "float32", "--dtype", "float64", "--scaling"),
+            "--dtype float32, float64: --scaling measures in one",
+        ),
         (("--figures", "f", "--judge"), "--figures f: --judge does not use it; leave it out"),
         ((HONEST, *WITH), f"names {HONEST}: --with does not use it; leave it out"),
         (WITH, "--data small.npz: --with does not use it; leave it out"),
