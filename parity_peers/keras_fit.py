@@ -6,7 +6,7 @@ callback reads it, off the training thread where Keras allows that, so that it c
 cost. Channels come last, Keras's default on both.
 
 Keras chooses its backend when it is imported, so `start` imports it, and a process is bound to the backend that it
-starts first.
+starts first. Of torch and JAX a process imports that one alone, the other need not be installed.
 
 Source: https://keras.io/guides/training_with_built_in_methods/
 """
@@ -31,9 +31,8 @@ from parity_peers.sgd import require_only
 
 __all__ = ["KerasFit", "Resident", "State", "on_jax", "on_torch"]
 
-for _module in ("keras", "torch", "jax"):  # a missing extra shows when this module is imported, not only in `start`
-    if importlib.util.find_spec(_module) is None:
-        raise ModuleNotFoundError(f"No module named {_module!r}", name=_module)
+if importlib.util.find_spec("keras") is None:  # a missing extra shows when this is imported, not only in `start`
+    raise ModuleNotFoundError("No module named 'keras'", name="keras")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -172,7 +171,6 @@ def _has_gpu(backend: str) -> bool:
 @contextmanager
 def _in_dtype(dtype: str, backend: str) -> Iterator[None]:
     """Within it, Keras makes and trains models of this dtype."""
-    import jax
     import keras
 
     # Keras takes the policy from floatx when it first needs one, and keeps it.
@@ -181,6 +179,8 @@ def _in_dtype(dtype: str, backend: str) -> Iterator[None]:
     keras.config.set_dtype_policy(dtype)
     try:
         if backend == "jax":
+            import jax
+
             with jax.enable_x64(dtype == "float64"):
                 yield
         else:

@@ -33,6 +33,7 @@ def cuda(*, threads: int, dtypes: tuple[str, ...]) -> dict[str, Any]:
         "bandwidth": max(rates.values()),
         "memory_bandwidth": rates[COPIES[-1]],
         "latency": _seconds(lambda: one.add_(1), repeats=LAUNCHES),
+        "name": torch.cuda.get_device_name(),
     }
 
 

@@ -51,14 +51,14 @@ def benchmark(
         if batch_size > size:
             raise InputError("batch_sizes", batch_size, f"the training set has {size} images", f"give 1 to {size}")
     limits_of = cache(lambda device: tuple(measure_limits(trial, device, announce)))
-    truth_of = cache(lambda batch_size: _truth(dataset, trial, batch_size))
     load = os.getloadavg()[0]
+    announce("computing what is right")  # for all cells: images that say nothing are refused before anything is timed
+    truths = {batch_size: _truth(dataset, trial, batch_size) for batch_size in trial.batch_sizes}
     cells = []
     for dtype in trial.dtypes:
-        for batch_size in trial.batch_sizes:
+        for batch_size, truth in truths.items():
             place = f"{dtype}, batch {batch_size}"
-            announce(f"{place}: computing what is right")
-            course = Course(trial=trial, dataset=dataset, truth=truth_of(batch_size), dtype=dtype, place=place)
+            course = Course(trial=trial, dataset=dataset, truth=truth, dtype=dtype, place=place)
             device, rows = race(entrants, course, announce)
             cells.append(_cell(device, dtype, batch_size, rows, limits_of(device)))
             on_cell(cells[-1])

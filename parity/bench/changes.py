@@ -70,9 +70,13 @@ def changes(old: BenchReport, new: BenchReport) -> Iterator[Change]:
 
 
 def same_machine(old: BenchReport, new: BenchReport) -> bool:
-    """Whether processor, cores and threads are the same."""
-    machines = [(r.environment.processor, r.environment.cores, r.threads) for r in (old, new)]
+    """Whether processor, cores, threads and the measured device are the same."""
+    machines = [(r.environment.processor, r.environment.cores, r.threads, _devices(r)) for r in (old, new)]
     return machines[0] == machines[1]
+
+
+def _devices(report: BenchReport) -> frozenset[str]:
+    return frozenset(limits.name for limits in report.limits)
 
 
 def _rows(report: BenchReport) -> dict[tuple[str, str, int, str], Row]:

@@ -29,7 +29,10 @@ Arrays = Sequence[NDArray[np.generic]]
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """One call of `run`: seconds by the clock, seconds of all cores together, and (steps,) losses."""
+    """One call of `run`: seconds by the clock, of this process on all cores together, and (steps,) losses.
+
+    The processes that a contestant starts, a loader's workers, have their own cpu_seconds, which are not in these.
+    """
 
     seconds: float
     cpu_seconds: float
@@ -71,7 +74,7 @@ class Contender:
     def open(self) -> tuple[str, ...]:
         """Import it; the devices that it can use."""
         self._found = resolve_contestant(self._name)
-        return tuple(self._found.devices())
+        return tuple(map(str, self._found.devices()))
 
     def start(self, *, weights: Weights | None, sgd: SGD, dtype: str, device: str, arrays: Arrays) -> None:
         """Make its state, and place the data; without weights, from those that the program brings.
@@ -91,13 +94,19 @@ class Contender:
         self._after = None  # so that two results are never held at once
         gc.collect()
         begin, cpu = time.perf_counter(), time.process_time()
-        self._after, losses = self._found.run(self._state, self._data, plan)
+        self._after, given = self._found.run(self._state, self._data, plan)
+        losses = np.asarray(given)  # within the time: what has not been computed yet is waited for here
         seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu
-        return Timed(seconds=seconds, cpu_seconds=cpu_seconds, losses=np.asarray(losses))
+        return Timed(seconds=seconds, cpu_seconds=cpu_seconds, losses=self._floats("run() returned losses", losses))
 
     def weights(self) -> dict[str, NDArray[np.floating]]:
-        """Those that the last run has led to."""
-        return dict(self._found.weights(self._after))
+        """Those that the last run has led to.
+
+        Raises:
+            InputError: they are no NumPy arrays of floats by name.
+        """
+        given = dict(self._found.weights(self._after))
+        return {str(name): self._floats(f"weights() returned {name}", value) for name, value in given.items()}
 
     def describe(self) -> str:
         """How the last run was computed."""
@@ -106,9 +115,18 @@ class Contender:
     def memory(self) -> Memory:
         """So far."""
         metered = getattr(self._found, "peak_memory", None)
-        return Memory(host=peak_host_bytes(), device=metered() if metered else None)
+        device = metered() if metered else None
+        return Memory(host=peak_host_bytes(), device=None if device is None else int(device))
 
     def measure(self, **arguments: Any) -> Any:
         """Call what has the name: no contestant, but a function that measures something in this process."""
         function, _ = load(self._name)
         return function(**arguments)
+
+    def _floats(self, what: str, value: object) -> NDArray[np.floating]:
+        """The array, if it is one of floats: whoever asks has NumPy alone to read the answer with."""
+        if not isinstance(value, np.ndarray):
+            raise InputError("contestant", self._name, f"{what} as {type(value).__name__}", "return NumPy arrays")
+        if value.dtype.kind != "f":
+            raise InputError("contestant", self._name, f"{what} of dtype {value.dtype}", "return floats")
+        return np.asarray(value)

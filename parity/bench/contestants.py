@@ -25,10 +25,17 @@ INSTALL = "pip install '.[bench]'"
 
 @dataclass(frozen=True, kw_only=True)
 class Entrant:
-    """What is timed: the label that the table shows, and "module:attribute"."""
+    """What is timed.
+
+    Args:
+        label: that the table shows.
+        name: "module:attribute".
+        unasked: nobody has named it, so that it has no say in the device; where it lacks the device it is left out.
+    """
 
     label: str
     name: str
+    unasked: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +81,7 @@ def chosen_peers(text: str) -> tuple[Entrant, ...]:
         InputError: there is no such peer, or a package that it needs is not installed.
     """
     if text == ALL:
-        return tuple(_peer(key) for key in PEERS if not missing(key))
+        return tuple(_peer(key, unasked=key == REFERENCE) for key in PEERS if not missing(key))
     keys = [key.strip() for key in text.split(",")]
     for key in keys:
         if key not in PEERS:
@@ -95,7 +102,7 @@ def with_reference(contestants: Sequence[Entrant]) -> tuple[Entrant, ...]:
     """The same and the reference step, if it is installed and not among them yet."""
     if missing(REFERENCE) or any(contestant.name == PEERS[REFERENCE].name for contestant in contestants):
         return tuple(contestants)
-    return (*contestants, _peer(REFERENCE))
+    return (*contestants, _peer(REFERENCE, unasked=True))
 
 
 def missing(key: str) -> tuple[str, ...]:
@@ -104,5 +111,5 @@ def missing(key: str) -> tuple[str, ...]:
     return tuple(package for package in (module, *PEERS[key].needs) if importlib.util.find_spec(package) is None)
 
 
-def _peer(key: str) -> Entrant:
-    return Entrant(label=key, name=PEERS[key].name)
+def _peer(key: str, *, unasked: bool = False) -> Entrant:
+    return Entrant(label=key, name=PEERS[key].name, unasked=unasked)

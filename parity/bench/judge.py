@@ -11,6 +11,9 @@ n is the number of elements of the largest activation of the batch, that is, of 
 sum honestly loses, added one term after the other (`parity.compare.rounding`). The second term is what storing the
 parameters costs: each of T steps rounds every element by at most eps / 2, up or down. CAP is the factor between two
 honest programs of that rule. No choice hangs on rounding in these steps, so nothing larger is to be forgiven.
+
+A timed call begins with the same steps, and its losses there are held against the same bound: what is timed is what was
+judged. Those of its other steps have no truth; they must be as many as there are steps, and finite.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from parity.compare.measure import frobenius, ratio
 from parity.compare.rounding import CAP
 from parity.contract import CNN_ACTIVATIONS, CNN_PARAMETERS, Weights
 
-__all__ = ["Judged", "judge"]
+__all__ = ["Judged", "judge", "judge_call"]
 
 LARGEST = max(math.prod(shape) for shape in CNN_ACTIVATIONS.values())
 
@@ -73,15 +76,37 @@ def judge(truth: Truth, dtype: str, losses: NDArray[np.floating], weights: Weigh
         losses: (steps,), the contestant's.
         weights: the contestant's after the run, canonical.
     """
-    if problem := _malformed(truth, losses, weights):
-        return Judged(place="", difference=math.inf, allowed=0.0, problem=problem)
+    if problem := _malformed_losses(losses, len(truth.losses)) or _malformed(weights):
+        return _unusable(problem)
     # NaN orders as nothing does: an infinite difference is the largest there is.
     return max(_compared(truth, dtype, losses, weights), key=lambda judged: ratio(judged.difference, judged.allowed))
 
 
-def _malformed(truth: Truth, losses: NDArray[np.floating], weights: Weights) -> str | None:
-    if losses.shape != truth.losses.shape:
-        return f"run() returned losses of shape {losses.shape}, not {truth.losses.shape}"
+def judge_call(truth: Truth, dtype: str, losses: NDArray[np.floating], steps: int) -> Judged:
+    """Compare a call whose plan begins with the truth's, or is the beginning of it.
+
+    Args:
+        truth: what should have been computed in the steps that both have.
+        dtype: the precision of the call.
+        losses: what it returned.
+        steps: of its plan.
+    """
+    if problem := _malformed_losses(losses, steps):
+        return _unusable(problem)
+    if not (finite := np.isfinite(losses)).all():
+        return _unusable(f"run() returned {losses[~finite][0]} as the loss of step {int(np.argmin(finite))}")
+    return _judged_losses(truth, dtype, losses[: len(truth.losses)])
+
+
+def _unusable(problem: str) -> Judged:
+    return Judged(place="", difference=math.inf, allowed=0.0, problem=problem)
+
+
+def _malformed_losses(losses: NDArray[np.floating], steps: int) -> str | None:
+    return f"run() returned losses of shape {losses.shape}, not {(steps,)}" if losses.shape != (steps,) else None
+
+
+def _malformed(weights: Weights) -> str | None:
     if weights.keys() != CNN_PARAMETERS.keys():
         return f"weights() has other tensors: {', '.join(sorted(weights.keys() ^ CNN_PARAMETERS.keys()))}"
     for name, shape in CNN_PARAMETERS.items():
@@ -91,13 +116,22 @@ def _malformed(truth: Truth, losses: NDArray[np.floating], weights: Weights) -> 
 
 
 def _compared(truth: Truth, dtype: str, losses: NDArray[np.floating], weights: Weights) -> Iterator[Judged]:
-    eps, (steps, batch) = float(np.finfo(dtype).eps), truth.plan.shape
-    summed = eps * math.sqrt(batch * LARGEST) / 2
-    worst = float(loss_differences(losses, truth.losses).max())
-    yield Judged(place="loss", difference=worst, allowed=CAP * summed)
+    yield _judged_losses(truth, dtype, losses)
+    eps, steps, summed = float(np.finfo(dtype).eps), len(truth.plan), _summed(truth, dtype)
     for name, right in truth.weights.items():
         start = truth.start[name].astype(np.float64)
         stored = math.sqrt(steps) * eps / 2 * ratio(frobenius(right), frobenius(right - start))
         allowed = CAP * (summed + stored)
         difference = relative_difference(weights[name].astype(np.float64) - start, right - start)
         yield Judged(place=name, difference=difference, allowed=allowed, problem=vacuous_problem(allowed))
+
+
+def _judged_losses(truth: Truth, dtype: str, losses: NDArray[np.floating]) -> Judged:
+    """The first steps' losses, as many as are given."""
+    worst = float(loss_differences(losses, truth.losses[: len(losses)]).max())
+    return Judged(place="loss", difference=worst, allowed=CAP * _summed(truth, dtype))
+
+
+def _summed(truth: Truth, dtype: str) -> float:
+    """What the sums behind a gradient honestly lose."""
+    return float(np.finfo(dtype).eps) * math.sqrt(truth.plan.shape[1] * LARGEST) / 2

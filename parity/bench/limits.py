@@ -3,18 +3,20 @@
 Run in processes of their own, with as many threads as the contestants have, and with one.
 
 - operations per second: a product of two square matrices, large enough to be bound by arithmetic;
-- bytes per second: a copy, read and written bytes counted, at several sizes from the cache's to the memory's. The
-  fastest counts: a step's tensors may lie in a cache, and a floor must hold wherever they lie;
+- bytes per second: copies by all threads at once, each of its part, read and written bytes counted, at several sizes
+  from the cache's to the memory's. The fastest counts: a step's tensors may lie in a cache, and a floor must hold
+  wherever they lie;
 - latency: the seconds that the least call takes: of a NumPy function on the CPU, of a kernel on a GPU.
 
 The floor of a step is then max(operations / rate, bytes / bandwidth): no program that does this work on this machine is
-faster, and how near one comes is its share of the floor (`parity.bench.work` counts both).
+faster, and how near one comes is its share of the floor. `parity.bench.work` counts both, and says what is left out.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +34,8 @@ parity itself knows no framework, so a GPU is measured through one.
 
 MATRIX = 1024
 COPIES = tuple(2**power for power in range(17, 27))  # 128 KiB to 64 MiB
+COPIED = 2**26
+"""The bytes that each thread's calls copy together, at least: starting threads takes less than a percent of that."""
 SECONDS = 0.5
 """How long each figure is measured; the fastest call counts."""
 
@@ -46,6 +50,7 @@ class Limits:
         bandwidth: bytes per second, read and written, of the fastest copy.
         memory_bandwidth: the same of the largest copy, which no cache holds.
         latency: seconds of the least call.
+        name: of the device; "" for the CPU, which the environment names.
     """
 
     threads: int
@@ -53,6 +58,7 @@ class Limits:
     bandwidth: float
     memory_bandwidth: float
     latency: float
+    name: str = ""
 
 
 def floor_seconds(work: Work, limits: Limits, dtype: str) -> tuple[float, str]:
@@ -64,7 +70,7 @@ def floor_seconds(work: Work, limits: Limits, dtype: str) -> tuple[float, str]:
 
 def cpu(*, threads: int, dtypes: tuple[str, ...]) -> dict[str, Any]:
     """NumPy's own rates in this process, as the fields of `Limits`."""
-    rates = {size: 2 * size / fastest(_copy(size), SECONDS / len(COPIES)) for size in COPIES}
+    rates = {size: bandwidth(size, threads) for size in COPIES}
     return {
         "threads": threads,
         "operations": {dtype: 2 * MATRIX**3 / fastest(_product(dtype)) for dtype in dtypes},
@@ -91,9 +97,26 @@ def _product(dtype: str) -> Callable[[], object]:
     return lambda: np.matmul(a, b, out=c)
 
 
-def _copy(size: int) -> Callable[[], object]:
+def bandwidth(size: int, threads: int) -> float:
+    """Bytes per second, read and written, of so many threads that copy `size` bytes between them, again and again.
+
+    np.copyto lets the other threads run meanwhile.
+    """
+    part, repeats = size // threads, max(COPIED // size, 1)
+    copies = [_copy(part, repeats) for _ in range(threads)]
+    with ThreadPoolExecutor(threads) as pool:
+        seconds = fastest(lambda: list(pool.map(lambda call: call(), copies)), SECONDS / len(COPIES))
+    return 2 * part * threads * repeats / seconds
+
+
+def _copy(size: int, repeats: int) -> Callable[[], None]:
     source, target = np.ones(size, np.uint8), np.ones(size, np.uint8)
-    return lambda: np.copyto(target, source)
+
+    def copy() -> None:
+        for _ in range(repeats):
+            np.copyto(target, source)
+
+    return copy
 
 
 def _least() -> Callable[[], object]:

@@ -2,11 +2,13 @@
 
 - start-up: `parity --help` as a process, to its end;
 - check: `parity check A B` as a process;
-- lockstep: training both sides with their states compared, over training them alone in the same chunks;
+- lockstep: training both sides with their states compared, but without the ensemble of `parity run`, over training them
+  alone in the same chunks;
 - recording: a trace of a run with every state, and with few of them, over the same run alone;
 - memory: the most that a process has had after lockstep runs of several lengths.
 
-Both times of a ratio are taken one after the other in one process, in changing order, once everything is compiled.
+All run on the trial's cores, with as many threads. Both times of a ratio are taken one after the other in one process,
+in changing order, once everything is compiled.
 """
 
 from __future__ import annotations
@@ -37,7 +39,15 @@ from parity.running.lockstep import CHUNK, train
 from parity.settings import Settings, Side, resolve_device
 from parity.trace import record
 
-__all__ = ["Cost", "CostReport", "lockstep_seconds", "measure_costs", "peak_bytes", "recording_seconds"]
+__all__ = [
+    "Cost",
+    "CostReport",
+    "command_seconds",
+    "lockstep_seconds",
+    "measure_costs",
+    "peak_bytes",
+    "recording_seconds",
+]
 
 FORMAT = "parity.cost/1"
 
@@ -49,6 +59,8 @@ STEPS = 10 * CHUNK
 MEMORY_STEPS = (20 * CHUNK, 80 * CHUNK, 160 * CHUNK)
 """The allocators take their last memory within the first 4,000 steps; what counts is what comes after."""
 HELPS, CHECKS = 10, 3
+GRACE = 10.0
+"""Seconds more than a command has, for the process that starts it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +157,7 @@ def _check(names: tuple[str, str], _dataset: Dataset, trial: Trial) -> Cost:
 
 def _lockstep(names: tuple[str, str], dataset: Dataset, trial: Trial) -> Cost:
     seconds = _measured("lockstep_seconds", trial, names=names, dataset=dataset, rounds=trial.rounds)
-    detail = f"{STEPS} steps of both, compared every {CHUNK}, over the same alone"
+    detail = f"{STEPS} steps of both without the ensemble, compared every {CHUNK}, over the same alone"
     return Cost(name="lockstep", unit="times", value=_ratio(seconds), bar=LOCKSTEP_BAR, detail=detail)
 
 
@@ -177,16 +189,27 @@ def _measured(function: str, trial: Trial, **arguments: object) -> Any:
 
 
 def _command_seconds(trial: Trial, *arguments: str) -> float:
-    """A command of parity, from its start to its end."""
+    """A command's seconds, started by a process that has the trial's cores and threads: what it starts has them too."""
+    with Process(f"{__name__}:command_seconds", threads=trial.cores) as process:
+        wait = trial.timeout + GRACE
+        return float(process.ask("measure", timeout=wait, arguments=arguments, limit=trial.timeout))
+
+
+def command_seconds(*, arguments: Sequence[str], limit: float) -> float:
+    """A command of parity, from its start to its end.
+
+    Raises:
+        ContestantError: it failed, or did not end within `limit` seconds.
+    """
     begin = time.perf_counter()
     command = [sys.executable, "-m", "parity", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=trial.timeout)  # noqa: S603  our own
+        done = subprocess.run(command, capture_output=True, check=False, timeout=limit)  # noqa: S603  our own
     except subprocess.TimeoutExpired as error:
-        raise ContestantError(f"parity {' '.join(arguments)}: no end within {trial.timeout:g} s") from error
+        raise ContestantError(f"parity {' '.join(arguments)}: no end within {limit:g} s") from error
     if done.returncode:
-        lines = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-        raise ContestantError(f"parity {' '.join(arguments)} ended with exit code {done.returncode}: {lines[-1:]}")
+        last = (["", *(done.stderr or done.stdout).decode(errors="replace").strip().splitlines()])[-1]
+        raise ContestantError(f"parity {' '.join(arguments)} ended with exit code {done.returncode}: {last}")
     return time.perf_counter() - begin
 
 

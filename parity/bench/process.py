@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import re
 import signal
 import socket
@@ -27,6 +28,9 @@ __all__ = ["ContestantError", "Process", "thread_settings"]
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 """What the libraries read when they are loaded."""
 
+SHARED_GPU = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+"""All contestants of a cell have their process at once: JAX is not to take most of a GPU's memory in advance."""
+
 MEMORY = re.compile(
     r"MemoryError|out of memory|can't allocate memory|cannot allocate memory|RESOURCE_EXHAUSTED", re.IGNORECASE
 )
@@ -38,7 +42,7 @@ class ContestantError(ParityError):
 
 
 def thread_settings(threads: int) -> dict[str, str]:
-    """The environment variables that a contestant's process gets, beside as many cores."""
+    """The environment variables by which a contestant's process gets its threads, beside as many cores."""
     return dict.fromkeys(THREADS, str(threads))
 
 
@@ -84,16 +88,18 @@ class Process:
             arguments: of the method.
 
         Raises:
-            ContestantError: it refused or raised, ended, or gave no answer in time; in the last case it is killed.
+            ContestantError: it refused or raised, ended, gave an answer that cannot be read here, or none in time; in
+                the last case it is killed.
         """
         try:
             self._connection.send((method, arguments))
-            if not self._connection.poll(timeout):
-                self.kill()
-                raise ContestantError(f"no answer within {timeout:g} s")
-            fine, answer = self._connection.recv()
+            content = self._connection.recv_bytes() if self._connection.poll(timeout) else None
         except (EOFError, OSError) as error:
             raise ContestantError(self._ending()) from error
+        if content is None:
+            self.kill()
+            raise ContestantError(f"no answer within {timeout:g} s")
+        fine, answer = _read(method, content)
         if not fine:
             raise ContestantError(with_memory(answer))
         return answer
@@ -124,6 +130,15 @@ class Process:
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
+def _read(method: str, content: bytes) -> tuple[bool, Any]:
+    try:
+        fine, answer = pickle.loads(content)  # noqa: S301  of a program that the user runs here
+    except Exception as error:  # somebody else's object may raise anything while it is read
+        problem = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ContestantError(f"what {method}() returned cannot be read here ({problem})") from error
+    return fine, answer
+
+
 def with_memory(reason: str) -> str:
     """The reason, led by the plain words where it is a lack of memory.
 
@@ -135,4 +150,4 @@ def with_memory(reason: str) -> str:
 
 def _environment(threads: int) -> Mapping[str, str]:
     path = os.pathsep.join(str(Path(entry).resolve()) if entry else str(Path.cwd()) for entry in sys.path)
-    return {**os.environ, "PYTHONPATH": path, **thread_settings(threads)}
+    return {**os.environ, "PYTHONPATH": path, **SHARED_GPU, **thread_settings(threads)}

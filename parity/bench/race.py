@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from parity.bench.contender import Memory, Timed
 from parity.bench.contestants import Entrant
-from parity.bench.judge import Judged, judge
+from parity.bench.judge import Judged, judge, judge_call
 from parity.bench.plans import timed_plan
 from parity.bench.process import ContestantError, Process
 from parity.bench.report import DIFFERS, FAILED, TIMED, Row
@@ -49,6 +49,11 @@ class Course:
         size, batch = len(self.dataset.train_labels), self.truth.plan.shape[1]
         return Loader(size=size, batch_size=batch, seed=self.trial.seed)
 
+    def timed_plan(self, steps: int) -> NDArray[np.int32]:
+        """(steps, batch): the truth's rows, by whose losses each timed call is judged, then the loader's."""
+        head = self.truth.plan[:steps]
+        return np.concatenate([head, timed_plan(self.loader, steps - len(head))])
+
 
 @dataclass(eq=False)
 class Racer:
@@ -70,6 +75,10 @@ class Racer:
     def racing(self) -> bool:
         """Whether it is still to be timed."""
         return self.failure is None and (self.judged is None or self.judged.passed)
+
+    def has(self, device: str) -> bool:
+        """Whether it can use the device; true of one that could not be asked, which is a row with its reason."""
+        return device in self.devices or not self.racing
 
     def open(self) -> None:
         """Import it, and learn which devices it can use."""
@@ -104,17 +113,19 @@ class Racer:
         second = self.run(truth.plan)
         self.compile_seconds = max(first.seconds - second.seconds, 0.0)
         steps = round_steps(
-            lambda steps: self.run(timed_plan(course.loader, steps)).seconds,
+            lambda steps: self.run(course.timed_plan(steps)).seconds,
             short=len(truth.plan),
             short_seconds=second.seconds,
             target=trial.round_seconds,
         )
-        self.plan = timed_plan(course.loader, steps)
+        self.plan = course.timed_plan(steps)
 
-    def turn(self) -> None:
-        """One round."""
+    def turn(self, course: Course) -> None:
+        """One round; what was judged in another call says nothing about this one."""
         assert self.plan is not None  # noqa: S101  it has qualified
-        self.rounds.append(self.run(self.plan))
+        self.rounds.append(timed := self.run(self.plan))
+        judged = judge_call(course.truth, course.dtype, timed.losses, len(self.plan))
+        self.judged = self.judged if judged.passed else judged
 
     def finish(self) -> None:
         """What it says of itself."""
@@ -152,7 +163,7 @@ class Racer:
 
 
 def race(entrants: Sequence[Entrant], course: Course, announce: Callable[[str], None]) -> tuple[str, tuple[Row, ...]]:
-    """The device, and a row for each contestant, in their order.
+    """The device, and a row for each contestant that takes part, in their order.
 
     Args:
         entrants: at least one.
@@ -166,6 +177,7 @@ def race(entrants: Sequence[Entrant], course: Course, announce: Callable[[str], 
             for entrant in entrants
         ]
         device = _device(racers, trial.device)
+        racers = [racer for racer in racers if not racer.entrant.unasked or racer.has(device)]
         for racer in racers:
             announce(f"{course.place}: {racer.entrant.label}: start, check, warm-up")
             racer.attempt(Racer.start, course, device)
@@ -173,19 +185,19 @@ def race(entrants: Sequence[Entrant], course: Course, announce: Callable[[str], 
         for number, racer in _turns([racer for racer in racers if racer.racing], trial):
             announce(f"{course.place}: round {number + 1} of {trial.rounds}")
             time.sleep(PAUSE)
-            racer.attempt(Racer.turn)
+            racer.attempt(Racer.turn, course)
         for racer in racers:
             racer.attempt(Racer.finish)
         return device, tuple(racer.row() for racer in racers)
 
 
 def _device(racers: Sequence[Racer], wanted: str) -> str:
-    """Import all; "auto" is CUDA where every one that can be imported has it."""
+    """Import all; "auto" is CUDA where every one that was asked for, and can be imported, has it."""
     for racer in racers:
         racer.attempt(Racer.open)
     if wanted != "auto":
         return wanted
-    known = [racer.devices for racer in racers if racer.racing]
+    known = [racer.devices for racer in racers if racer.racing and not racer.entrant.unasked]
     return "cuda" if known and all("cuda" in devices for devices in known) else "cpu"
 
 

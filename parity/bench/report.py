@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from parity.bench.contender import Memory
 from parity.bench.interval import Interval, median_interval
 from parity.bench.judge import Judged
 from parity.bench.limits import Limits
-from parity.contract import InputError
+from parity.contract import DTYPES, InputError
 from parity.environment import Environment
 from parity.result import plain
 
@@ -33,10 +34,12 @@ class Row:
         reason: of the last two.
         description: the contestant's own line on how it computes.
         judged: None where it did not come so far.
-        compile_seconds: the first call of a short run less the second: importing is not in it.
+        compile_seconds: the first call of the 20 steps that it is judged by, less the second. Importing is not in it,
+            nor what compiles anew for the timed calls' length.
         steps: in each round.
         seconds: of each round's call.
-        cpu_seconds: of each round's call, of all cores together.
+        cpu_seconds: of each round's call, by its process on all cores together; processes that it starts, a loader's
+            workers, are not in it.
         memory: the most that its process has used.
     """
 
@@ -152,7 +155,7 @@ def read_report(path: Path, *, argument: str) -> BenchReport:
         content = json.loads(path.read_text())
         found = content["format"]
         report = _report(content) if found == FORMAT else None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"it is no report of `parity bench` ({type(error).__name__}: {error})"
         raise InputError(argument, path, problem, "give a file that --json wrote") from error
     if report is None:
@@ -169,8 +172,36 @@ def _report(content: Mapping[str, Any]) -> BenchReport:
         rounds=content["rounds"],
         load=content["load"],
         limits=tuple(Limits(**limits) for limits in content["limits"]),
-        cells=tuple(Cell(**{**cell, "rows": tuple(map(_row, cell["rows"]))}) for cell in content["cells"]),
+        cells=tuple(_cell(cell, rounds=content["rounds"]) for cell in content["cells"]),
     )
+
+
+def _cell(content: Mapping[str, Any], *, rounds: int) -> Cell:
+    cell = Cell(**{**content, "rows": tuple(map(_row, content["rows"]))})
+    _require(cell.dtype in DTYPES, f"a cell of dtype {cell.dtype}")
+    _require(isinstance(cell.device, str), f"a cell of device {cell.device}")
+    _require(isinstance(cell.batch_size, int) and cell.batch_size >= 1, f"a cell of batch size {cell.batch_size}")
+    for row in cell.rows:
+        _require_whole(row, rounds)
+    return cell
+
+
+def _require_whole(row: Row, rounds: int) -> None:
+    """Refuse a row from which nothing, or something else, would follow."""
+    name = row.contestant
+    _require(isinstance(name, str), f"a contestant {name}")
+    _require(row.outcome in (TIMED, DIFFERS, FAILED), f"{name} is {row.outcome}")
+    if row.outcome == TIMED:
+        _require(isinstance(row.steps, int) and row.steps >= 1, f"{name} has {row.steps} steps")
+        for numbers in (row.seconds, row.cpu_seconds):
+            _require(len(numbers) == rounds, f"{name} has {len(numbers)} times in {rounds} rounds")
+        _require(all(map(math.isfinite, row.cpu_seconds)), f"{name} has times that are no numbers")
+        _require(all(0 < seconds < math.inf for seconds in row.seconds), f"{name} has times that are not above 0")
+
+
+def _require(fine: bool, problem: str) -> None:
+    if not fine:
+        raise ValueError(problem)
 
 
 def _row(content: Mapping[str, Any]) -> Row:

@@ -1,8 +1,8 @@
 """How training time grows: with the batch, the net's width, the steps of a call, and the size of the data set.
 
 Along each axis the others stand still (batch 4, the tutorial's width, calls of about the asked length, 10,000 images).
-All points of an axis are timed in turns, as contestants are. The widths are those of programs made for it
-(`parity_widths`), plain ones; along the other axes the contestants are the user's.
+All points of an axis are timed in turns, as contestants are; what they compute is not judged. The widths are those of
+programs made for it (`parity_widths`), plain ones; along the other axes the contestants are the user's.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ class _Spot:
     own_weights: bool = False
 
     @property
-    def process(self) -> tuple[str, int]:
-        """Points that differ in the plan alone share a process."""
-        return self.name, self.images
+    def process(self) -> tuple[str, str, int]:
+        """A contestant's points that differ in the plan alone share a process."""
+        return self.label, self.name, self.images
 
 
 def _spots(axis: str, entrants: Sequence[Entrant], dtype: str) -> list[_Spot]:
@@ -185,8 +185,7 @@ class _Runner:
     """A point's process, and the plan that is timed in it."""
 
     def __init__(self, spot: _Spot, process: Process, trial: Trial, dataset: Dataset) -> None:
-        self.spot, self._process, self._trial = spot, process, trial
-        self._images, self._labels = _resized(dataset, spot.images)
+        self.spot, self._process, self._trial, self._dataset = spot, process, trial, dataset
         self.plan: NDArray[np.int32] | None = None
         self.seconds: list[float] = []
 
@@ -201,7 +200,7 @@ class _Runner:
             sgd=trial.sgd,
             dtype=trial.dtypes[0],
             device=trial.device,
-            arrays=(self._images, self._labels),
+            arrays=_resized(self._dataset, self.spot.images),  # the process has it then: no need to keep it here
         )
 
     def choose_length(self) -> None:
@@ -227,7 +226,7 @@ class _Runner:
         self.seconds.append(seconds if self.spot.steps is not None else seconds / len(self.plan))
 
     def _planned(self, steps: int) -> NDArray[np.int32]:
-        loader = Loader(size=len(self._labels), batch_size=self.spot.batch, seed=self._trial.seed)
+        loader = Loader(size=self.spot.images, batch_size=self.spot.batch, seed=self._trial.seed)
         return timed_plan(loader, steps)
 
 
@@ -251,7 +250,7 @@ def _measure_axis(
                 failures[runner.spot.label] = f"at {runner.spot.x:,g} {AXES[axis].name}: {error}"
 
     with ExitStack() as stack:
-        processes: dict[tuple[str, int], Process] = {}
+        processes: dict[tuple[str, str, int], Process] = {}
         runners = []
         for spot in spots:
             fresh = spot.process not in processes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from parity.contract import DTYPES, SGD, InputError
@@ -10,6 +11,8 @@ from parity.environment import usable_cores
 __all__ = ["DEVICES", "Trial"]
 
 DEVICES = ("auto", "cpu", "cuda")
+LONGEST_WAIT = 2e6
+"""Seconds: the system counts the milliseconds of a wait in 32 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,7 @@ class Trial:
         threads: that each contestant may use, on as many cores; None for all.
         rounds: of each cell, at least 2.
         round_seconds: about how long a contestant's call takes in each round.
-        timeout: seconds that a contestant may take for any one call.
+        timeout: seconds that a contestant may take for any one call, up to 2,000,000.
         seed: of weights, images and the order of turns.
 
     Raises:
@@ -51,8 +54,10 @@ class Trial:
         within = self.threads is None or 1 <= self.threads <= cores
         _require("threads", self.threads, within, f"give 1 to {cores}, the cores that can be used here")
         _require("rounds", self.rounds, self.rounds >= 2, "give 2 or more: one round has no interval")
-        _require("round_seconds", self.round_seconds, self.round_seconds > 0, "give seconds above 0")
-        _require("timeout", self.timeout, self.timeout > 0, "give seconds above 0")
+        finite = math.isfinite(self.round_seconds)
+        _require("round_seconds", self.round_seconds, finite and self.round_seconds > 0, "give seconds above 0")
+        within = 0 < self.timeout <= LONGEST_WAIT
+        _require("timeout", self.timeout, within, f"give seconds above 0, up to {LONGEST_WAIT:,.0f}")
         _require("seed", self.seed, self.seed >= 0, "give 0 or more")
 
     @property

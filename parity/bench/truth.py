@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count as count_from
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +106,7 @@ _OPS = Operations()
 
 def _candidates(size: int, seed: int) -> Iterator[NDArray[np.int32]]:
     """All rows in random order, again and again, a few at a time."""
-    for round_ in range(TRIES * size):
+    for round_ in count_from():
         order = Stream(seed, _PURPOSE, 0, round_).permutation(size)
         for first in range(0, size, DISTINCT):
             yield order[first : first + DISTINCT]
@@ -125,7 +126,8 @@ def _clear_images(
         found.append(_Drawn(rows=rows[clear], images=images[clear], outputs=kept))
         if sum(len(drawn.rows) for drawn in found) == count:
             return _joined(found)
-    problem = f"of {TRIES * DISTINCT} images fewer than {count} have choices that rounding cannot change"
+    seen = TRIES * min(DISTINCT, len(pixels))
+    problem = f"of {seen} images drawn fewer than {count} have choices that rounding cannot change"
     raise InputError("data", "images", problem, "use other images: these say nothing about a contestant")
 
 

@@ -4,6 +4,9 @@
 
 A request is (method of `Contender`, arguments), an answer (True, result) or (False, reason); both go through the socket
 whose file descriptor is given.
+
+Only the standard library is imported before the process has its cores: what NumPy brings (a BLAS, OpenMP) counts the
+cores that it may use when it is loaded.
 """
 
 from __future__ import annotations
@@ -12,11 +15,12 @@ import os
 import sys
 import traceback
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from parity.bench.contender import Contender
-from parity.contract import ParityError
 from parity.supervise import die_with_parent
+
+if TYPE_CHECKING:
+    from parity.bench.contender import Contender
 
 __all__ = ["main"]
 
@@ -32,6 +36,8 @@ def serve(contender: Contender, connection: Connection) -> None:
 
 
 def _answer(contender: Contender, method: str, arguments: dict[str, Any]) -> tuple[bool, Any]:
+    from parity.contract import ParityError
+
     try:
         return True, getattr(contender, method)(**arguments)
     except ParityError as error:
@@ -52,6 +58,8 @@ def main() -> None:
     name, descriptor, threads = sys.argv[1:]
     die_with_parent()
     pin(int(threads))
+    from parity.bench.contender import Contender
+
     serve(Contender(name), Connection(int(descriptor)))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from parity.commands.options import FILE, data_options, device_option, echo, json_option
 
@@ -21,6 +23,12 @@ __all__ = ["bench"]
 
 TWINS = ("torch_impl", "jax_impl")
 """Who is meant where nobody is named."""
+
+UNUSED = {
+    "scaling": ("peers", "reference", "batch_sizes"),
+    "judge": ("peers", "reference", "batch_sizes", "dtypes", "round_seconds", "seed", "figures"),
+}
+"""What a task has no use for; to compare two files nothing else is used."""
 
 
 @click.command()
@@ -54,6 +62,8 @@ def bench(names: tuple[str, ...], json_file: Path | None, figures: Path | None, 
     from parity.data import check_folder, check_writable
 
     _require_one_task(arguments)
+    _require_used(click.get_current_context())
+    _leave_by_exception()
     if json_file is not None:
         check_writable(json_file, argument="json")
     if figures is not None:
@@ -73,6 +83,13 @@ def bench(names: tuple[str, ...], json_file: Path | None, figures: Path | None, 
     sys.exit(report.exit_code)
 
 
+def _leave_by_exception() -> None:
+    """Where a signal would end this process at once: so that what the contestants have started is ended too."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda number, _frame: sys.exit(128 + number))
+
+
 def _require_one_task(arguments: dict[str, Any]) -> None:
     from parity.contract import InputError
 
@@ -82,6 +99,25 @@ def _require_one_task(arguments: dict[str, Any]) -> None:
     if len(tasks) > 1:
         spelled = "compare" if tasks[1] == "old" else tasks[1]
         raise InputError(spelled, arguments[tasks[1]], f"--{tasks[0]} measures something else", "give one of them")
+
+
+def _require_used(context: click.Context) -> None:
+    """Refuse what was given and would be passed over in silence."""
+    from parity.contract import InputError
+
+    spelled = {str(p.name): p.opts[0].removeprefix("--").replace("-", "_") for p in context.command.params}
+    values = {name: value for name, value in context.params.items() if _is_given(context, name)}
+    unused = {**UNUSED, "new": tuple(name for name in spelled if name not in ("old", "new"))}
+    for task, names in unused.items():
+        for name in names if values.get(task) else ():
+            if name in values:
+                value = ", ".join(map(str, values[name])) if isinstance(values[name], tuple) else values[name]
+                raise InputError(spelled[name], value, f"--{spelled[task]} does not use it", "leave it out")
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    """Whether it stands on the command line; of names there may be none."""
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE and context.params[name] != ()
 
 
 def _entrants(names: Sequence[str], arguments: dict[str, Any]) -> Sequence[Entrant]:
@@ -146,11 +182,14 @@ def _scale(names: Sequence[str], json_file: Path | None, folder: Path | None, ar
     """Measure how time grows; the exit code."""
     from parity.bench.contestants import named
     from parity.bench.scaling import measure_scaling
+    from parity.contract import InputError
     from parity.data import load_data
     from parity.render import terminal
-    from parity.render.bench_growth import axis_lines, scaling_figure
+    from parity.render.bench_growth import axis_lines, scaling_figure, scaling_lines
 
     trial = _trial(arguments)
+    if len(trial.dtypes) > 1:
+        raise InputError("dtype", ", ".join(trial.dtypes), "--scaling measures in one precision", "give one of them")
     dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
     click.echo(terminal.data_line(dataset))
     with _Status() as status:
@@ -162,9 +201,10 @@ def _scale(names: Sequence[str], json_file: Path | None, folder: Path | None, ar
             announce=status.show,
             on_axis=lambda curves: status.above(lambda: echo(axis_lines(curves))),
         )
+    echo(scaling_lines())
     _keep(json_file, report.to_json())
     if folder is not None:
-        write_figures(folder, [scaling_figure(report)])
+        _draw(folder, scaling_figure(report))
     return report.exit_code
 
 
@@ -220,7 +260,14 @@ def _write(report: BenchReport, json_file: Path | None, folder: Path | None) -> 
 
     _keep(json_file, report.to_json())
     if folder is not None:
-        write_figures(folder, [throughput_figure(report)])
+        _draw(folder, throughput_figure(report))
+
+
+def _draw(folder: Path, figure: Figure) -> None:
+    if figure.panels:
+        write_figures(folder, [figure])
+    else:
+        click.echo("no figure: nothing was timed")
 
 
 def _keep(json_file: Path | None, text: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from parity.bench.changes import Change
 from parity.bench.limits import Limits
-from parity.bench.report import TIMED, BenchReport, Cell, Row
+from parity.bench.report import DIFFERS, TIMED, BenchReport, Cell, Row
 from parity.study import Curve, Figure, Panel
 
 __all__ = ["cell_lines", "change_lines", "limit_lines", "report_lines", "throughput_figure"]
@@ -17,6 +17,11 @@ __all__ = ["cell_lines", "change_lines", "limit_lines", "report_lines", "through
 WIDTH = 80
 BUSY = 0.5
 """A load of the machine from which on other programs disturb the times."""
+
+TF32 = (
+    "on CUDA a framework may compute in TF32, which keeps 10 of float32's 23 bits: NVIDIA_TF32_OVERRIDE=0 and "
+    "JAX_DEFAULT_MATMUL_PRECISION=highest forbid it"
+)
 
 _HEADS = ("us/step", "95 %", "images/s", "times", "floor", "compile", "MB")
 _WIDTHS = (9, 16, 9, 7, 7, 8, 6)
@@ -37,6 +42,8 @@ def cell_lines(cell: Cell) -> Iterator[str]:
             yield _line(row.contestant, _figures(cell, row))
         else:
             yield from _untimed(row)
+    if cell.device == "cuda" and any(row.outcome == DIFFERS for row in cell.rows):
+        yield from _wrapped(TF32, "  ")
 
 
 def _floor(cell: Cell) -> str:
@@ -100,7 +107,8 @@ def report_lines(report: BenchReport) -> Iterator[str]:
         yield from _wrapped(f"{contestant}: {description}", "  ")
     yield from _wrapped(
         f"medians of {report.rounds} rounds, taken in turns, {_threads(report.threads)} each; 95 %: bootstrap of the "
-        "median; times: as fast as the first; floor: the share of it that is reached; MB: of the host",
+        "median; times: as fast as the first; floor: the share of it that is reached; compile: of the 20 steps that "
+        "each is judged by; MB: of the host, by its process alone",
         "  ",
     )
     if report.load > BUSY:
@@ -126,8 +134,8 @@ def _wrapped(text: str, indent: str) -> Iterator[str]:
 
 
 def throughput_figure(report: BenchReport) -> Figure:
-    """Images a second against the batch size, a panel for each precision, with the floor's."""
-    dtypes = tuple(dict.fromkeys(cell.dtype for cell in report.cells))
+    """Images a second against the batch size, a panel for each precision in which any was timed, with the floor's."""
+    dtypes = tuple(dict.fromkeys(cell.dtype for cell in report.cells if cell.timed))
     return Figure(
         name="throughput",
         title="Training throughput",
@@ -140,8 +148,8 @@ def throughput_figure(report: BenchReport) -> Figure:
 def _caption(report: BenchReport) -> str:
     where = report.environment
     return (
-        f"Medians of {report.rounds} rounds taken in turns; {_threads(report.threads)} each. Grey: what no program can "
-        "exceed here, by the rate of matrix products and the bandwidth of copies measured beside. "
+        f"Medians of {report.rounds} rounds taken in turns; {_threads(report.threads)} each. Grey: the "
+        "floor, a step's products and bytes at the rates of matrix products and of copies measured beside. "
         f"{where.processor}, {where.cores} cores."
     )
 

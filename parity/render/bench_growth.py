@@ -12,9 +12,12 @@ from parity.bench.own_cost import Cost
 from parity.bench.scaling import AXES, GrowthCurve, ScalingReport
 from parity.study import Curve, Figure, Panel
 
-__all__ = ["axis_lines", "cost_lines", "scaling_figure"]
+__all__ = ["axis_lines", "cost_lines", "scaling_figure", "scaling_lines"]
 
 WIDTH = 80
+FIRST, COLUMN = 24, 18
+BESIDE = (WIDTH - FIRST) // COLUMN
+"""Contestants that have room beside each other."""
 
 
 def axis_lines(curves: Sequence[GrowthCurve]) -> Iterator[str]:
@@ -22,13 +25,28 @@ def axis_lines(curves: Sequence[GrowthCurve]) -> Iterator[str]:
     axis = AXES[curves[0].axis]
     drawn = [curve for curve in curves if curve.points]
     yield ""
-    if drawn:
-        yield f"{f'{axis.name}':<24}" + "".join(f"{curve.contestant:>18}" for curve in drawn)
-        for number, point in enumerate(drawn[0].points):
-            cells = (f"{curve.points[number].seconds * 1e6:,.0f} us" for curve in drawn)
-            yield f"{point.x:<24,g}" + "".join(f"{cell:>18}" for cell in cells)
+    for first in range(0, len(drawn), BESIDE):
+        yield from _table(axis.name, drawn[first : first + BESIDE])
     for curve in curves:
         yield from _wrapped(curve.sentence or f"{curve.contestant}: failed {curve.reason}")
+
+
+def _table(name: str, curves: Sequence[GrowthCurve]) -> Iterator[str]:
+    yield f"{name:<{FIRST}}" + "".join(f"{_short(curve.contestant):>{COLUMN}}" for curve in curves)
+    for number, point in enumerate(curves[0].points):
+        cells = (f"{curve.points[number].seconds * 1e6:,.0f} us" for curve in curves)
+        yield f"{point.x:<{FIRST},g}" + "".join(f"{cell:>{COLUMN}}" for cell in cells)
+
+
+def _short(name: str) -> str:
+    """The end of a long name, by which those of one package differ; the sentences have all of it."""
+    return name if len(name) < COLUMN else f"...{name[4 - COLUMN :]}"
+
+
+def scaling_lines() -> Iterator[str]:
+    """What belongs to all axes."""
+    yield ""
+    yield from _wrapped("not judged: whether they compute what they should is what parity bench says without --scaling")
 
 
 def cost_lines(cost: Cost) -> Iterator[str]:
@@ -53,7 +71,7 @@ def scaling_figure(report: ScalingReport) -> Figure:
         caption=(
             f"Points: medians of {report.rounds} rounds taken in turns, {report.dtype}, {report.device}, "
             f"{report.threads} threads. Lines: a fixed time and one in proportion to the work. Both programs of the "
-            f"second panel are plain ones made for it. {where.processor}, {where.cores} cores."
+            f"second panel are plain ones made for it. Not judged. {where.processor}, {where.cores} cores."
         ),
         panels=tuple(_panel(axis, [c for c in report.curves if c.axis == axis and c.points]) for axis in axes),
         columns=2,

@@ -104,6 +104,18 @@ class TooFew(Plain):
         return state, losses[1:]
 
 
+class Unwatched(Plain):
+    """Right in the 20 steps that it is judged by; calls of other lengths return something else."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def run(self, state, data, plan):
+        state, losses = super().run(state, data, plan)
+        return state, losses if len(plan) == 20 else self.change(losses)
+
+
 class Idle(Plain):
     """Honest losses, but nothing is learnt."""
 
@@ -116,9 +128,45 @@ class OtherTensors(Plain):
         return {"weight": np.zeros(3)}
 
 
+class Converts(Plain):
+    """Gives its weights, and its losses, in a form of its own."""
+
+    def __init__(self, weights=lambda weights: weights, losses=lambda losses: losses):
+        super().__init__()
+        self.as_weights, self.as_losses = weights, losses
+
+    def run(self, state, data, plan):
+        state, losses = super().run(state, data, plan)
+        return state, self.as_losses(losses)
+
+    def weights(self, state):
+        return self.as_weights(super().weights(state))
+
+
+def each(function):
+    return lambda tensors: {name: function(value) for name, value in tensors.items()}
+
+
+class Late:
+    """Losses that are computed when somebody reads them, as a framework's own arrays may be."""
+
+    def __init__(self, losses):
+        self.losses = losses
+
+    def __array__(self, dtype=None, copy=None):
+        time.sleep(LATE)
+        return self.losses
+
+
+LATE = 0.5
+
+
 class OnGpu(Plain):
     def devices(self):
         return ("cuda", "cpu")
+
+    def start(self, weights, sgd, *, dtype, device):
+        return super().start(weights, sgd, dtype=dtype, device="cpu")
 
     def peak_memory(self):
         return 12345
@@ -137,6 +185,14 @@ honest, on_gpu = Plain(), OnGpu()
 crashes, crashes_later, killed, hangs, raises = Crashes(), CrashesLater(), Killed(), Hangs(), Raises()
 leaves, too_large, not_finite, too_few, idle = Leaves(), TooLarge(), NotFinite(), TooFew(), Idle()
 other_tensors = OtherTensors()
+guesses = Unwatched(lambda losses: np.full_like(losses, 2.3))
+shortens = Unwatched(lambda losses: losses[:-1])
+diverges = Unwatched(lambda losses: np.append(losses[:-1], np.nan))
+late = Converts(losses=Late)
+complex_losses, text_losses = Converts(losses=lambda x: x + 0j), Converts(losses=lambda x: [str(y) for y in x])
+lists, texts = Converts(each(lambda x: x.tolist())), Converts(each(lambda x: x.astype(str)))
+complex_weights, objects = Converts(each(lambda x: x + 0j)), Converts(each(lambda x: x.astype(object)))
+no_mapping, own_class = Converts(lambda _: 5), Converts(each(lambda x: x.view(type("Own", (np.ndarray,), {}))))
 faster = Plain(sgd_update=faster_update)
 unaveraged = Plain(cross_entropy_backward=mean_forgotten)
 incomplete = object()

@@ -1,13 +1,25 @@
 """Whole benchmarks of contestants in NumPy: every one is a row, whatever it does."""
 
+from unittest import mock
+
+import numpy as np
 import pytest
 
 from parity.bench.benchmark import benchmark
-from parity.bench.contestants import named
-from parity.bench.own_cost import lockstep_seconds, peak_bytes, recording_seconds
-from parity.bench.scaling import measure_scaling
+from parity.bench.contestants import Entrant, named
+from parity.bench.own_cost import (
+    _command_seconds,
+    command_seconds,
+    lockstep_seconds,
+    peak_bytes,
+    recording_seconds,
+)
+from parity.bench.process import ContestantError, Process
+from parity.bench.race import Course, race
+from parity.bench.scaling import _spots, measure_scaling
 from parity.bench.trial import Trial
-from parity.contract import InputError
+from parity.bench.truth import true_run
+from parity.contract import SGD, InputError, initial_weights
 
 PLACE = "tests.bench.contestants"
 QUICK = Trial(
@@ -43,6 +55,39 @@ def test_what_fails_or_differs_is_a_row_and_the_others_are_timed(small):
     assert [limits.threads for limits in report.limits] == [1]
 
 
+def test_what_is_timed_is_judged_too(small):
+    """These pass the 20 steps, and compute something else in the calls that count."""
+    names = ("guesses", "shortens", "diverges")
+    rows = benchmark(named([f"{PLACE}:{name}" for name in names]), small, QUICK).cells[0].rows
+    assert [row.outcome for row in rows] == ["differs"] * 3
+    guesses, shortens, diverges = (row.reason for row in rows)
+    assert guesses.startswith("loss differs: ")
+    assert shortens.startswith("run() returned losses of shape (")
+    assert diverges.startswith("run() returned nan as the loss of step ")
+    assert all(row.seconds == () for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("lists", "weights() returned conv1.weight as list; return NumPy arrays"),
+        ("texts", "weights() returned conv1.weight of dtype <U32; return floats"),
+        ("complex_weights", "weights() returned conv1.weight of dtype complex128; return floats"),
+        ("objects", "weights() returned conv1.weight of dtype object; return floats"),
+        ("no_mapping", "weights() raised TypeError"),
+        ("complex_losses", "run() returned losses of dtype complex128; return floats"),
+        ("text_losses", "run() returned losses of dtype <U"),
+    ],
+)
+def test_a_malformed_answer_is_its_row(name, part, small):
+    truth = true_run(initial_weights(0), SGD(), small.train_images, small.train_labels, batch_size=2, seed=0)
+    course = Course(trial=QUICK, dataset=small, truth=truth, dtype="float64", place="")
+    _, (row,) = race(named([f"{PLACE}:{name}"]), course, lambda _: None)
+    assert row.outcome == "failed"
+    assert part in row.reason
+    assert "\n" not in row.reason
+
+
 def test_a_precision_that_a_contestant_has_not_is_its_row(small):
     trial = Trial(**{**_fields(QUICK), "dtypes": ("float32", "float64"), "batch_sizes": (1, 3)})
     report = benchmark(named([f"{PLACE}:honest"]), small, trial)
@@ -63,9 +108,31 @@ def test_a_gpu_that_only_some_have_is_not_chosen(small):
     assert report.cells[0].device == "cpu"
 
 
+@pytest.mark.parametrize(("device", "chosen"), [("auto", "cuda"), ("cuda", "cuda"), ("cpu", "cpu")])
+def test_what_nobody_asked_for_has_no_say_in_the_device(device, chosen, small):
+    """The reference step, which has no GPU, is added by default: two contestants that have one are timed there."""
+    unasked = Entrant(label="reference", name=f"{PLACE}:honest", unasked=True)
+    entrants = (*named([f"{PLACE}:on_gpu"] * 2), unasked)
+    cell = benchmark(entrants, small, Trial(**{**_fields(QUICK), "device": device})).cells[0]
+    assert cell.device == chosen
+    assert [row.outcome for row in cell.rows] == ["timed"] * (3 if chosen == "cpu" else 2)
+
+
 def test_a_batch_larger_than_the_set_is_refused(small):
     with pytest.raises(InputError, match="batch_sizes 103: the training set has 102 images; give 1 to 102"):
         benchmark(named([f"{PLACE}:honest"]), small, Trial(batch_sizes=(103,)))
+
+
+def test_images_that_say_nothing_are_refused_before_anything_is_timed(small, monkeypatch):
+    monkeypatch.setattr("parity.bench.benchmark.true_run", _only_of_two)
+    monkeypatch.setattr("parity.bench.benchmark.race", lambda *_: pytest.fail("something was timed"))
+    with pytest.raises(InputError, match="nothing at 3"):
+        benchmark(named([f"{PLACE}:honest"]), small, Trial(**{**_fields(QUICK), "batch_sizes": (2, 3)}))
+
+
+def _only_of_two(*_, batch_size, **__):
+    if batch_size == 3:
+        raise InputError("data", "images", "nothing at 3", "use others")
 
 
 def test_growth_is_measured_with_what_fails_beside(small):
@@ -78,6 +145,12 @@ def test_growth_is_measured_with_what_fails_beside(small):
     assert found.exit_code == 2
 
 
+def test_growth_of_one_that_is_named_twice_is_measured_in_two_processes():
+    """So that neither has the other's memory, compiled code or failures."""
+    spots = _spots("batch", named([f"{PLACE}:honest"] * 2), "float64")
+    assert len({spot.process for spot in spots}) == 2
+
+
 @pytest.mark.parametrize("measure", [lockstep_seconds, recording_seconds])
 def test_both_ways_are_timed_in_every_round(measure, small):
     names = ("tests.fakes:honest", "tests.fakes:honest")
@@ -87,9 +160,45 @@ def test_both_ways_are_timed_in_every_round(measure, small):
 
 
 def test_the_peaks_of_runs_are_read(small):
-    names = ("tests.fakes:honest", "tests.fakes:honest")
-    peaks = peak_bytes(names=names, dataset=small, lengths=(10, 20), device="cpu")
-    assert 1e6 < peaks[0] <= peaks[1]
+    """Of runs that hold a megabyte for each step, in a process that has held little yet."""
+    with Process("tests.bench.test_benchmark:hungry_peaks", threads=1) as process:
+        peaks = process.ask("measure", timeout=QUICK.timeout, dataset=small)
+    # Room that was free before may take 20 MB of it; a shorter run later needs nothing new but a few pages.
+    assert 80e6 < peaks[1] - peaks[0] < 100e6
+    assert peaks[2] - peaks[1] < 5e6
+
+
+def hungry_peaks(*, dataset):
+    def train(_sides, _dataset, settings, _weights, *, evaluate):
+        assert not evaluate
+        np.ones(settings.steps * 10**6, np.uint8)
+
+    with mock.patch("parity.bench.own_cost.train", train):
+        names = ("tests.fakes:honest", "tests.fakes:honest")
+        return peak_bytes(names=names, dataset=dataset, lengths=(10, 100, 10), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "limit", "reason"),
+    [
+        (("check", "nobody", "nobody"), 120.0, "parity check nobody nobody ended with exit code 2: parity: "),
+        (("--help",), 1e-3, "parity --help: no end within 0.001 s"),
+    ],
+)
+def test_a_command_that_fails_is_a_line(arguments, limit, reason):
+    with pytest.raises(ContestantError) as caught:
+        command_seconds(arguments=arguments, limit=limit)
+    assert str(caught.value).startswith(reason)
+
+
+def test_a_command_is_timed_on_the_trials_cores(tmp_path, monkeypatch):
+    """By an implementation that says where it is imported, and fails."""
+    code = "import os; raise RuntimeError(f'{len(os.sched_getaffinity(0))} {os.environ[\"NUMBA_NUM_THREADS\"]}')"
+    (tmp_path / "says_where.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "7")
+    with pytest.raises(ContestantError, match="RuntimeError: 1 1"):
+        _command_seconds(QUICK, "check", "says_where", "says_where")
 
 
 def _fields(trial):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from parity.bench.judge import judge
+from parity.bench.judge import judge, judge_call
 from parity.bench.truth import true_run
 from parity.contract import SGD, initial_weights
 from parity.registry import resolve
@@ -62,6 +62,24 @@ def test_half_precision_inside_float32_shows(truth, small):
 
 def _bfloat16(values):
     return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def test_a_call_is_judged_by_the_steps_that_it_shares_with_the_truth(truth):
+    """Longer and shorter than the truth: in both the shared losses count, in the longer one the others are finite."""
+    longer = np.append(truth.losses, [9.0, 9.0])
+    for losses in (truth.losses[:3], truth.losses, longer):
+        assert judge_call(truth, "float64", losses, len(losses)).passed
+        for step in range(min(len(losses), len(truth.losses))):
+            assert not judge_call(truth, "float64", _times(losses, step, 1 + 1e-9), len(losses)).passed
+    assert not judge_call(truth, "float64", longer[:-1], len(longer)).passed
+    endless = _times(longer, -1, np.inf)
+    assert judge_call(truth, "float64", endless, len(longer)).line.endswith("inf as the loss of step 21")
+
+
+def _times(losses, step, factor):
+    changed = losses.copy()
+    changed[step] *= factor
+    return changed
 
 
 def test_the_reason_is_a_line(truth, small):

@@ -1,6 +1,8 @@
 """The parts that compute: intervals, lengths of rounds, work, floors, lines through times."""
 
 import math
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,13 +12,14 @@ from hypothesis import strategies as st
 from parity.bench.contestants import PEERS, chosen_peers, missing, named, with_reference
 from parity.bench.growth import Axis, Point, grow, sentence
 from parity.bench.interval import Interval, median_interval
-from parity.bench.limits import Limits, cpu, fastest, floor_seconds
+from parity.bench.limits import Limits, bandwidth, cpu, fastest, floor_seconds
 from parity.bench.plans import timed_plan
 from parity.bench.timing import FIXED, LONGEST, orders, round_steps
 from parity.bench.trial import Trial
 from parity.bench.work import Work, step_work
-from parity.contract import CNN_PARAMETERS, InputError
+from parity.contract import CNN_PARAMETERS, InputError, initial_weights
 from parity.data import Loader
+from parity.oracle.model import Operations, forward
 
 TIMES = st.lists(st.floats(1e-6, 1e3), min_size=2, max_size=30)
 
@@ -85,9 +88,10 @@ def test_a_plan_has_full_batches_of_as_many_epochs_as_it_needs(size, batch_size,
 
 
 def test_the_work_is_what_the_layers_multiply():
-    """By hand: forward 1,303,440 operations an image, the same for weights, without conv1's for inputs."""
+    """By hand: forward 1,303,440 operations an image; gradients of a quarter of the convolutions' outputs, the winners
+    of the pooling, for weights and for inputs, without conv1's."""
     conv1, conv2, linear = 2 * 75 * 6 * 28**2, 2 * 150 * 16 * 10**2, 2 * (400 * 120 + 120 * 84 + 84 * 10)
-    assert step_work(1, "float32").operations == 2 * conv1 + 3 * (conv2 + linear)
+    assert step_work(1, "float32").operations == conv1 + conv1 / 4 + conv2 + 2 * conv2 / 4 + 3 * linear
     assert step_work(128, "float32").operations == 128 * step_work(1, "float32").operations
     parameters = sum(math.prod(shape) for shape in CNN_PARAMETERS.values())
     assert step_work(4, "float64").bytes == 4 * 8 * parameters + 4 * (32 * 32 * 3 + 4)
@@ -96,7 +100,18 @@ def test_the_work_is_what_the_layers_multiply():
 def test_twice_the_channels_are_four_times_the_second_convolution():
     wide = {**CNN_PARAMETERS, "conv1.weight": (12, 3, 5, 5), "conv2.weight": (32, 12, 5, 5), "fc1.weight": (120, 800)}
     more = step_work(1, "float32", wide).operations - step_work(1, "float32").operations
-    assert more == 2 * (2 * 75 * 6 * 28**2) + 3 * 3 * (2 * 150 * 16 * 10**2) + 3 * (2 * 400 * 120)
+    conv1, conv2, fc1 = 2 * 75 * 6 * 28**2, 2 * 150 * 16 * 10**2, 2 * 400 * 120
+    assert more == 1.25 * conv1 + 3 * 1.5 * conv2 + 3 * fc1
+
+
+def test_only_winners_of_the_pooling_have_a_gradient(small):
+    """What the floor leaves out is zero in the oracle: three of four places of a convolution's output."""
+    weights = {name: value.astype(np.float64) for name, value in initial_weights(0).items()}
+    x = forward(Operations(), weights, Operations().normalise(small.train_images[:8]))
+    for layer in (1, 2):
+        upstream = np.ones_like(x[f"pool{layer}"])
+        gradient = Operations().max_pool_backward(upstream, x[f"relu{layer}"])
+        assert np.count_nonzero(gradient) == gradient.size / 4
 
 
 def test_the_floor_is_the_larger_of_two_times():
@@ -113,9 +128,27 @@ def test_limits_are_measured():
     assert 0 < found.latency < 1
 
 
-def test_the_fastest_call_counts():
-    calls = []
-    assert fastest(lambda: calls.append(0), seconds=0.0) >= 0
+def test_several_threads_copy_at_once(monkeypatch):
+    """Each waits for all others inside its first copy: one after the other they would never come together."""
+    together, threads, bytes_copied = threading.Barrier(3, timeout=60.0), set(), []
+
+    def copyto(target, source):
+        if threading.get_ident() not in threads:
+            threads.add(threading.get_ident())
+            together.wait()
+        bytes_copied.append(len(source))
+
+    monkeypatch.setattr("parity.bench.limits.np.copyto", copyto)
+    monkeypatch.setattr("parity.bench.limits.fastest", lambda call, _seconds: call() and 2.0)
+    assert bandwidth(3 * 2**24, threads=3) == 2 * sum(bytes_copied) / 2.0
+    assert len(threads) == 3
+
+
+def test_the_fastest_call_counts(monkeypatch):
+    """By a clock that says: until 0; calls of 5, 2 and 3 seconds; it is 24."""
+    calls, clock = [], iter([0, 0, 5, 10, 12, 20, 23, 24])
+    monkeypatch.setattr("parity.bench.limits.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert fastest(lambda: calls.append(0), seconds=0.0) == 2
     assert len(calls) == 3
 
 
@@ -161,7 +194,12 @@ def test_the_sentence_is_made_of_the_numbers(fixed, slope, words):
         ({"threads": 10_000}, "threads"),
         ({"rounds": 1}, "rounds"),
         ({"round_seconds": 0.0}, "round_seconds"),
+        ({"round_seconds": math.inf}, "round_seconds"),
+        ({"round_seconds": math.nan}, "round_seconds"),
         ({"timeout": -1.0}, "timeout"),
+        ({"timeout": 3e6}, "timeout"),
+        ({"timeout": math.inf}, "timeout"),
+        ({"timeout": math.nan}, "timeout"),
         ({"seed": -1}, "seed"),
     ],
 )
@@ -185,6 +223,9 @@ def test_the_reference_step_is_there_once(monkeypatch):
     monkeypatch.setattr("parity.bench.contestants.missing", lambda _key: ())
     labels = [entrant.label for entrant in with_reference(with_reference(named(["torch_impl"])))]
     assert labels == ["torch_impl", "reference"]
+    assert [entrant.unasked for entrant in with_reference(named(["torch_impl"]))] == [False, True]
+    assert [entrant.label for entrant in chosen_peers("all") if entrant.unasked] == ["reference"]
+    assert not chosen_peers("reference")[0].unasked
     monkeypatch.setattr("parity.bench.contestants.missing", lambda _key: ("numba",))
     assert with_reference(named(["torch_impl"])) == named(["torch_impl"])
 

@@ -1,6 +1,8 @@
 """A contestant's process ends in many ways; each is a reason in one line, and nothing of it is left."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from parity.bench.process import ContestantError, Process, thread_settings
 from parity.contract import SGD, initial_weights
-from tests.bench.contestants import CHILD
+from tests.bench.contestants import CHILD, LATE
 
 LONG = 60.0
 PLAN = np.zeros((1, 1), np.int32)
@@ -100,11 +102,26 @@ def test_own_programs_are_refused_where_the_cnn_is_trained(small):
         started(process, small)
 
 
-def test_threads_are_given_and_cores_taken(monkeypatch):
+def test_threads_are_given_and_cores_taken_but_no_memory():
     assert set(thread_settings(3).values()) == {"3"}
     with Process("tests.bench.test_process:surroundings", threads=1) as process:
-        cores, threads = process.ask("measure", timeout=LONG)
-    assert (cores, threads) == (1, "1")
+        assert process.ask("measure", timeout=LONG) == (1, "1", "false")
+
+
+def test_cores_are_taken_before_numpy_is_imported():
+    """A BLAS counts the cores that it may use when it is loaded."""
+    code = (
+        "import sys; sys.argv[1:] = ['nobody', '0', '1']\n"
+        "import parity.bench.worker as worker\n"
+        "class Pinned(Exception): pass\n"
+        "def pin(threads): raise Pinned(sorted(sys.modules))\n"
+        "worker.die_with_parent, worker.pin = lambda: None, pin\n"
+        "try: worker.main()\n"
+        "except Pinned as pinned: print(*pinned.args[0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "parity.bench.worker" in done.stdout.split()
+    assert "numpy" not in done.stdout.split()
 
 
 def test_memory_is_the_processes_own():
@@ -117,7 +134,43 @@ def test_memory_is_the_processes_own():
 
 
 def surroundings():
-    return len(os.sched_getaffinity(0)), os.environ["OMP_NUM_THREADS"]
+    variables = ("OMP_NUM_THREADS", "XLA_PYTHON_CLIENT_PREALLOCATE")
+    return len(os.sched_getaffinity(0)), *map(os.environ.get, variables)
+
+
+def test_an_answer_that_cannot_be_read_here_is_a_line():
+    with Process("tests.bench.test_process:Unreadable", threads=1) as process:
+        with pytest.raises(ContestantError, match=r"what measure\(\) returned cannot be read here \(LookupError: not"):
+            process.ask("measure", timeout=LONG)
+        with pytest.raises(ContestantError, match="raised KeyError"):  # and the next answer is the next one's
+            process.ask("measure", timeout=LONG, missing=True)
+
+
+class Unreadable:
+    def __init__(self, *, missing=False):
+        if missing:
+            raise KeyError("missing")
+
+    def __reduce__(self):
+        return refuse, ()
+
+
+def refuse():
+    raise LookupError("not\nhere")
+
+
+def test_losses_are_waited_for_within_the_time(small):
+    with Process("tests.bench.contestants:late", threads=1) as process:
+        started(process, small)
+        assert process.ask("run", timeout=LONG, plan=PLAN).seconds >= LATE
+
+
+def test_a_subclass_of_an_array_is_sent_as_an_array(small):
+    """Its class is known in the contestant's process alone."""
+    with Process("tests.bench.contestants:own_class", threads=1) as process:
+        started(process, small)
+        process.ask("run", timeout=LONG, plan=PLAN)
+        assert {type(value) for value in process.ask("weights", timeout=LONG).values()} == {np.ndarray}
 
 
 def test_runs_are_timed_from_the_same_state(small):

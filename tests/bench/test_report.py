@@ -17,7 +17,7 @@ from parity.bench.scaling import AXES, GrowthCurve, ScalingReport
 from parity.contract import InputError
 from parity.environment import describe_environment
 from parity.render.bench import cell_lines, change_lines, report_lines, throughput_figure
-from parity.render.bench_growth import axis_lines, cost_lines, scaling_figure
+from parity.render.bench_growth import axis_lines, cost_lines, scaling_figure, scaling_lines
 from parity.render.figure import draw
 
 ROUNDS = 5
@@ -99,6 +99,45 @@ def test_another_file_is_refused(text, problem, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("steps", 0, "ValueError: a has 0 steps"),
+        ("steps", "100", "ValueError: a has 100 steps"),
+        ("seconds", [1.0], "ValueError: a has 1 times in 5 rounds"),
+        ("cpu_seconds", [], "ValueError: a has 0 times in 5 rounds"),
+        ("seconds", [0.0] * 5, "ValueError: a has times that are not above 0"),
+        ("seconds", [float("nan")] * 5, "ValueError: a has times that are not above 0"),
+        ("seconds", "abcde", "TypeError: "),
+        ("cpu_seconds", [None] * 5, "TypeError: "),
+        ("outcome", "fast", "ValueError: a is fast"),
+        ("contestant", 5, "ValueError: a contestant 5"),
+        ("judged", [1], "TypeError: "),
+        ("memory", "much", "TypeError: "),
+        ("unheard_of", 1, "TypeError: "),
+    ],
+)
+def test_a_malformed_row_is_a_line(field, value, problem, tmp_path):
+    content = json.loads(report(1e-3).to_json())
+    content["cells"][0]["rows"][0][field] = value
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    with pytest.raises(InputError) as caught:
+        read_report(tmp_path / "r.json", argument="compare")
+    assert f"it is no report of `parity bench` ({problem}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("rows", [[]]), ("rows", 5), ("dtype", ["float32"]), ("device", {}), ("batch_size", "4"), ("batch_size", 0)],
+)
+def test_a_malformed_cell_is_a_line(field, value, tmp_path):
+    content = json.loads(report(1e-3).to_json())
+    content["cells"][0][field] = value
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="it is no report of `parity bench`"):
+        read_report(tmp_path / "r.json", argument="compare")
+
+
+@pytest.mark.parametrize(
     ("rows", "code"), [([], 0), ([differing("x")], 1), ([Row(contestant="x", outcome="failed")], 2)]
 )
 def test_the_exit_code_says_the_worst(rows, code):
@@ -126,6 +165,7 @@ def test_another_machine_is_said():
     two = replace(one, environment=replace(one.environment, processor="another"))
     assert same_machine(one, one)
     assert not same_machine(one, two)
+    assert not same_machine(one, replace(one, limits=tuple(replace(each, name="a GPU") for each in one.limits)))
     lines = list(change_lines(tuple(changes(one, two)), same_machine=False))
     assert lines[0] == "the two were measured on different machines or with different threads"
     assert lines[1].startswith("same    a, float32, batch 4: 1,020 -> 1,020 us (+0.0 %)")
@@ -147,6 +187,14 @@ def test_a_long_name_has_its_own_line():
     cell = report(1e-3).cells[0]
     long = replace(cell, rows=(row("a.long.module.of.somebody:implementation", 1e-3),))
     assert max(map(len, "\n".join(cell_lines(long)).splitlines())) <= 80
+
+
+def test_what_differs_on_cuda_is_told_how_to_forbid_tf32():
+    cell = report(1e-3).cells[0]
+    hint = "NVIDIA_TF32_OVERRIDE=0"
+    assert hint in " ".join(cell_lines(replace(cell, device="cuda")))
+    assert hint not in " ".join(cell_lines(cell))
+    assert hint not in " ".join(cell_lines(replace(cell, device="cuda", rows=cell.timed)))
 
 
 def test_figures_are_drawn():
@@ -183,6 +231,33 @@ def test_growth_is_a_table_sentences_and_a_figure():
     assert whole.exit_code == 2
     assert json.loads(whole.to_json())["curves"][0]["points"][0]["x"] == 1
     assert draw(scaling_figure(whole), "svg").startswith(b"<?xml")
+
+
+def test_growth_of_many_with_long_names_fits_a_terminal():
+    names = [f"somebodys.long.package:contestant_{number}" for number in range(4)]
+    lines = list(axis_lines([growth("batch", name) for name in names]))
+    assert max(map(len, lines)) <= 80
+    heads = [word for line in lines for word in line.split() if word.startswith("...")]
+    assert [head[-12:] for head in heads] == [name[-12:] for name in names]
+    assert max(map(len, scaling_lines())) <= 80
+    assert "not judged" in "".join(scaling_lines())
+
+
+def test_where_nothing_was_timed_there_is_no_panel():
+    failed = tuple(GrowthCurve(axis=axis, contestant="c", reason="gone") for axis in ("batch", "data"))
+    assert list(axis_lines(failed[:1])) == ["", "c: failed gone"]
+    whole = ScalingReport(
+        command=(),
+        environment=describe_environment(),
+        data="images",
+        dtype="float32",
+        device="cpu",
+        threads=1,
+        rounds=3,
+        curves=failed,
+    )
+    assert scaling_figure(whole).panels == ()
+    assert throughput_figure(report()).panels == ()
 
 
 def test_a_cost_over_its_bar_is_exit_code_1():

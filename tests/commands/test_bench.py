@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.bench.contestants import CHILD
+from tests.bench.test_process import alive
 from tests.conftest import small_arrays
-from tests.test_cli import parity
+from tests.test_cli import parity, start
 
 ROOT = Path(__file__).parents[2]
 
 HONEST, FASTER = "tests.bench.contestants:honest", "tests.bench.contestants:faster"
+WITH = ("--compare", "old.json", "--with", "new.json")
 QUICK = (
     *("--data", "small.npz", "--dtype", "float64", "--batch-sizes", "2", "--rounds", "2", "--round-seconds", "0.02"),
     *("--threads", "1", "--no-reference"),
@@ -67,6 +72,17 @@ def test_what_computes_something_else_is_exit_code_1(folder):
         (("--compare", "none.json"), "none.json: No such file or directory"),
         (("--judge", "--scaling"), "--judge True: --scaling measures something else; give one of them"),
         (("--judge", HONEST), f"names {HONEST}: two sides are judged; name two implementations, or none"),
+        (("--peers", "nnx", "--scaling"), "--peers nnx: --scaling does not use it; leave it out"),
+        (("--batch-sizes", "4", "--judge"), "--batch-sizes 4: --judge does not use it; leave it out"),
+        (("--no-reference", "--judge"), "--reference False: --judge does not use it; leave it out"),
+        (("--dtype", "float32", "--dtype", "float64", "--judge"), "--dtype float32, float64: --judge does not use it"),
+        (
+            ("--dtype", "float32", "--dtype", "float64", "--scaling"),
+            "--dtype float32, float64: --scaling measures in one",
+        ),
+        (("--figures", "f", "--judge"), "--figures f: --judge does not use it; leave it out"),
+        ((HONEST, *WITH), f"names {HONEST}: --with does not use it; leave it out"),
+        (WITH, "--data small.npz: --with does not use it; leave it out"),
         (("--json", "."), "--json .: it is a folder; name a file"),
     ],
 )
@@ -75,6 +91,36 @@ def test_bad_input_is_one_line(folder, arguments, line):
     assert (code, out) == (2, "")
     assert err.startswith(f"parity: {line}")
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_what_contestants_have_started(number, folder, monkeypatch):
+    monkeypatch.setenv(CHILD, str(folder / "child"))
+    running = start(folder, "bench", "tests.bench.contestants:hangs", *QUICK)
+    child = int(_soon((folder / "child").read_text))
+    running.send_signal(number)
+    assert running.wait(timeout=60) == 128 + number
+    running.communicate()
+    _soon(lambda: "gone" if not alive(child) else "")
+
+
+def _soon(look):
+    """What it sees, once that is something."""
+    for _ in range(1200):
+        try:
+            if found := look():
+                return found
+        except FileNotFoundError:
+            pass
+        time.sleep(0.05)
+    pytest.fail("nothing happened for a minute")
+
+
+def test_where_nothing_is_timed_no_figure_is_drawn(folder):
+    code, out, err = parity(folder, "bench", "tests.bench.contestants:raises", *QUICK, "--figures", "figures")
+    assert (code, err) == (2, "")
+    assert out.splitlines()[-1] == "no figure: nothing was timed"
+    assert not (folder / "figures").exists()
 
 
 def test_a_batch_larger_than_the_set_is_one_line(folder):

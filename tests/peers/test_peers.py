@@ -28,7 +28,7 @@ PACKAGES = {
     "parity_peers.tutorial": ("torch", "torchvision"),
     "parity_peers.lightning_loop": ("torch", "lightning"),
     "parity_peers.nnx_loop": ("jax", "flax", "optax"),
-    "parity_peers.keras_fit": ("keras", "jax", "torch"),
+    "parity_peers.keras_fit": ("torch", "jax", "keras"),
     "parity_peers.reference": ("numba",),
 }
 
@@ -176,6 +176,22 @@ def test_keras_refuses_float64_on_torch_and_a_second_backend():
         "['on', 'jax']",
         "backend torch: Keras runs on jax in this process already; start each backend in a process of its own",
     ], done.stderr
+
+
+def test_keras_on_torch_needs_no_jax():
+    """Importing it would take its time and its memory, and start its threads."""
+    require("parity_peers.keras_fit")
+    code = (
+        "import sys; sys.modules['jax'] = None\n"  # from here on importing it raises
+        "from parity_peers.keras_fit import on_torch\n"
+        "from parity.contract import SGD, initial_weights\n"
+        "import numpy as np\n"
+        "state = on_torch.start(initial_weights(0), SGD(), dtype='float32', device=on_torch.devices()[0])\n"
+        "data = on_torch.place(state, np.zeros((2, 32, 32, 3), np.uint8), np.zeros(2, int))\n"
+        "print(on_torch.run(state, data, np.array([[0, 1]], np.int32))[1].shape)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "(1,)\n", done.stderr
 
 
 def test_a_state_is_described_by_what_computes_it():
