@@ -17,9 +17,10 @@ from itertools import count, groupby
 import numpy as np
 
 from parity.identify.candidates import alike, base, clippings, richer, simpler, starts
-from parity.identify.fit import LIMIT, Fit, constants_on, fit, passes
+from parity.identify.fit import LIMIT, Fit, constants_on, explaining, fit
 from parity.identify.replay import Observed, replay
 from parity.identify.rule import Constants, Rule
+from parity.identify.variables import always_clipped, in_range, released
 
 __all__ = ["Exploration"]
 
@@ -29,6 +30,9 @@ minimum."""
 
 TRIES = 3
 """How many points of a grid a search sets out from, those that leave least."""
+
+CLIPPED = 0.1
+"""A fit that clips every step, and leaves less than this share, may owe what it leaves to the few that are not."""
 
 CLOSE = 1e-5
 """A fit that leaves less than this share is continued even where it hardly improves: valleys can be long."""
@@ -127,7 +131,7 @@ class Exploration:
     def _improves(self, rule: Rule, parent: Fit | None) -> bool:
         """Fit a rule from another's constants, and, the first time, from a grid; whether it is better than before."""
         before = self.fits.get(rule)
-        known = parent.constants if parent else {}
+        known = in_range(parent.constants) if parent else {}
         sources = [
             starts(rule, self.few.run, {name: known[name] for name in rule.constants if name in known}, self.kept)
         ]
@@ -148,6 +152,17 @@ class Exploration:
         return best is not before
 
     def _refined(self, rule: Rule, start: Constants) -> Fit:
+        """A fit, and one with a larger bound where the first one clips every step: nothing leads back from there."""
+        tried = self._fitted(rule, start)
+        if (
+            tried.level <= LIMIT
+            or not self._leaves(tried, CLIPPED)
+            or not always_clipped(rule, tried.constants, self.few.run)
+        ):
+            return tried
+        return min(tried, self._fitted(rule, released(rule, tried.constants, self.few.run)), key=lambda each: each.chi2)
+
+    def _fitted(self, rule: Rule, start: Constants) -> Fit:
         """A short fit, and a long one where the short one explains nearly all of the updates."""
         tried = fit(rule, start, self.few, evaluations=8, jacobian=False)
         close = self._leaves(tried, CLOSE)
@@ -166,13 +181,15 @@ class Exploration:
         found = self.fits[rule]
         if rule in self.confirmed:
             return True
-        if not passes(found):
+        explained = explaining(found, jacobian=False)
+        if explained is None:
             return False
-        start = constants_on(found, self.more.run.names)
+        start = constants_on(explained, self.more.run.names)
         wider = fit(rule, start, self.more, evaluations=20, tolerance=1e-9, jacobian=False)
-        if not passes(wider):
+        confirmed = explaining(wider, jacobian=False)
+        if confirmed is None:
             return False
-        self.confirmed[rule] = wider
+        self.confirmed[rule] = confirmed
         return True
 
 

@@ -21,7 +21,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from parity.contract import InputError
+from parity.contract import InputError, nearest_file
 
 __all__ = ["Recorded", "load_run", "save_run"]
 
@@ -95,7 +95,7 @@ def _archive(path: Path, argument: str) -> dict[str, NDArray[np.generic]]:
         with path.open("rb") as file, np.load(_require_zip(file), allow_pickle=False) as archive:
             return {name: np.asarray(archive[name]) for name in archive.files}
     except OSError as error:
-        raise InputError(argument, path, error.strerror or str(error), _FIX) from error
+        raise InputError(argument, path, error.strerror or str(error), nearest_file(path, _FIX)) from error
     except Exception as error:  # a damaged header or member makes NumPy and zipfile raise almost anything
         raise InputError(argument, path, f"truncated, or not an .npz file ({error})", _FIX) from error
 

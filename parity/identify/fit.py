@@ -17,7 +17,7 @@ from parity.identify.rule import DECAY, Constants, Rule
 from parity.identify.run import Array
 from parity.identify.variables import Variables, settled_bound
 
-__all__ = ["LIMIT", "UNSEEN", "Fit", "constants_on", "fit", "passes"]
+__all__ = ["LIMIT", "UNSEEN", "Fit", "constants_on", "explaining", "fit"]
 
 LIMIT = 2.0
 """The largest root mean square of a tensor's residuals in a step, in units of rounding, that is rounding. A unit is a
@@ -29,6 +29,9 @@ what the learning rates absorb to 16 digits of residuals of 1e14 units."""
 
 _HOPELESS = 1e6
 """Units that no amplification of rounding explains."""
+
+NOTICED = 2.0
+"""Units that rounding widens less, in every element, do not bring what is above the limit below it."""
 
 UNSEEN = 1e100
 """A larger error stands for none at all: the run says nothing of the constant."""
@@ -82,16 +85,21 @@ def constants_on(found: Fit, names: Sequence[str]) -> dict[str, float | Array]:
     return constants
 
 
-def passes(found: Fit) -> bool:
-    """Whether what is left is rounding, the rule's own amplification of it included."""
+def explaining(found: Fit, groups: Array | None = None, *, jacobian: bool = True) -> Fit | None:
+    """The fit if what it leaves is rounding, the rule's own amplification of it included; else None.
+
+    Where rounding is amplified, least squares in units that know nothing of it fits the constants to it: then they are
+    fitted again in units that do.
+    """
     if found.level <= LIMIT:
-        return True
+        return found
     if found.level > _HOPELESS:
-        return False
+        return None
     wider = nudged(found.rule, found.constants, found.observed)
-    run = found.observed.run
-    again = replay(found.rule, found.constants, wider)
-    return float(group_levels(again.residual, run.tensor, len(run.names)).max()) <= LIMIT
+    if np.max(wider.units / found.observed.units) < NOTICED:
+        return None
+    weighted = fit(found.rule, found.constants, wider, groups=groups, evaluations=12, tolerance=1e-9, jacobian=jacobian)
+    return weighted if weighted.level <= LIMIT else None
 
 
 def fit(

@@ -9,7 +9,7 @@ first, whose own is wide enough for a grid to hit its neighbourhood, then on mor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -35,6 +35,11 @@ GRID = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0
 STARTS = 12
 """Points of the grid, those with the fewest wrong signs first, from which the region is looked for."""
 
+ZOOMS = 4
+SPACING = 0.2
+"""Half the grid's, in -log(1 - rate): how far from the best points the next ones lie where none leads into the region.
+It is halved every time."""
+
 HALVINGS = 5
 END = 1e-9
 """How near to 0 or 1 a rate is at the end of its range."""
@@ -58,13 +63,25 @@ def lion_betas(observed: Observed, lead: Observed) -> Constants | None:
     points: list[tuple[float, float]] = list(product(GRID, GRID))
     for part in (observed.of(_telling(observed)), *_growing(observed)):
         signs, g = _signs(part), part.run.gradients
-        points = sorted(points, key=partial(_violated, signs=signs, g=g))[:STARTS]
-        centres = (_centred(np.array(betas), signs, g) for betas in points)
-        centre = next((found[0] for found in centres if found is not None), None)
+        for zoom in range(ZOOMS):
+            points = sorted(points, key=partial(_violated, signs=signs, g=g))[:STARTS]
+            centres = (_centred(np.array(betas), signs, g) for betas in points)
+            centre = next((found[0] for found in centres if found is not None), None)
+            if centre is not None:
+                break
+            points = [*points, *_around(points, SPACING / 2**zoom)]
         if centre is None:
             return None
         points = [(float(centre[0]), float(centre[1])), *points]
     return dict(zip(("b1", "b2"), points[0], strict=True))
+
+
+def _around(points: Sequence[tuple[float, float]], distance: float) -> Iterator[tuple[float, float]]:
+    """The eight neighbours of each point, on a scale on which rates near 1 lie as far apart as those near 0."""
+    for point, *moves in product(points, (-distance, 0.0, distance), (-distance, 0.0, distance)):
+        if any(moves):
+            moved = np.exp(-np.maximum(-np.log1p(-np.array(point)) + moves, 0.0))
+            yield float(1 - moved[0]), float(1 - moved[1])
 
 
 def _signs(observed: Observed) -> Array:

@@ -15,7 +15,7 @@ largest update so far (what is in a buffer has its rounding):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -97,7 +97,9 @@ class Replay:
         return float(np.sum(np.square(self.residual)))
 
 
-def replay(rule: Rule, constants: Constants, observed: Observed, *, lr: Array | None = None) -> Replay:
+def replay(
+    rule: Rule, constants: Constants, observed: Observed, *, lr: Array | None = None, errors: Array | None = None
+) -> Replay:
     """Predict every step.
 
     Args:
@@ -105,10 +107,11 @@ def replay(rule: Rule, constants: Constants, observed: Observed, *, lr: Array | 
         constants: all of the rule's.
         observed: the run.
         lr: (steps,) learning rates; None for those that fit best.
+        errors: (steps, elements) relative, of the mean square from which a centered variance is a difference.
     """
     weights = observed.weights
     with np.errstate(all="ignore"):  # constants that a search tries may overflow; what is not finite fits nothing
-        q, decay = _entering(rule, constants, observed)
+        q, decay = _entering(rule, constants, observed, errors)
         target = observed.updates + decay if rule.decay == "constant" else observed.updates
         if rule.buffer == "keras":
             rates, errors, left = _keras(rule, constants, observed, q, decay, target, lr)
@@ -123,7 +126,7 @@ def replay(rule: Rule, constants: Constants, observed: Observed, *, lr: Array | 
     return Replay(rates, errors, np.where(np.isfinite(left), left, LOST))
 
 
-def _entering(rule: Rule, constants: Constants, observed: Observed) -> tuple[Array, Array]:
+def _entering(rule: Rule, constants: Constants, observed: Observed, errors: Array | None) -> tuple[Array, Array]:
     """What enters the buffer, and each parameter times its decay."""
     run = observed.run
     g = run.gradients
@@ -134,7 +137,7 @@ def _entering(rule: Rule, constants: Constants, observed: Observed) -> tuple[Arr
     g = -g if rule.ascent else g
     decay = np.asarray(constants[DECAY])[run.tensor] * run.parameters[:-1] if rule.decay != "none" else np.zeros(0)
     g = g + decay if rule.decay == "coupled" else g
-    return _in_own_steps(lambda own: scaled(rule, constants, own), g, observed), decay
+    return _in_own_steps(lambda own: scaled(rule, constants, own, errors), g, observed), decay
 
 
 def _in_own_steps(part: Callable[[Array], Array], x: Array, observed: Observed) -> Array:
@@ -218,22 +221,25 @@ def group_levels(residual: Array, tensor: NDArray[np.intp], tensors: int) -> Arr
     return np.sqrt([np.bincount(tensor, weights=row * row, minlength=tensors) / counts for row in residual])
 
 
-def nudged(rule: Rule, constants: Constants, observed: Observed, draws: Sequence[int] = (0, 1)) -> Observed:
+def nudged(rule: Rule, constants: Constants, observed: Observed, draws: int = 6) -> Observed:
     """The same with the units widened by the rule's own amplification of rounding.
 
     A rule that divides by a small difference (a centered RMSprop's variance, for example) amplifies the rounding of
-    what it is made of. How much, a second replay shows, whose gradients are each moved by one unit in the last place.
+    what it is made of. How much, a second replay shows, whose gradients are each moved by one unit in the last place,
+    and the mean square of a centered one too: gradients that are all clipped alike do not move.
     """
     run = observed.run
     level = replay(rule, constants, observed)
-    units = observed.units
-    for draw in draws:
-        signs = np.random.default_rng(draw).choice([-1.0, 1.0], run.gradients.shape)
+    shift = np.zeros_like(observed.units)
+    for draw in range(draws):
+        rng = np.random.default_rng(draw)
+        signs = rng.choice([-1.0, 1.0], run.gradients.shape)
         moved = replace(run, gradients=run.gradients * (1 + run.eps * signs))
-        shaken = replay(rule, constants, Observed(moved, observed.units), lr=level.lr)
-        shift = np.abs(shaken.residual - level.residual) * observed.units
-        units = units + NUDGES / len(draws) * np.where(shift < LOST * observed.units, shift, 0.0)
-    return Observed(run, units)
+        errors = run.eps * signs[::-1]
+        shaken = replay(rule, constants, Observed(moved, observed.units), lr=level.lr, errors=errors)
+        moves = np.abs(shaken.residual - level.residual)
+        shift = np.maximum(shift, np.where(moves < LOST, moves, 0.0))
+    return Observed(run, observed.units * (1 + NUDGES * shift))
 
 
 NUDGES = 4

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from parity.contract import DTYPES, InputError
+from parity.contract import DTYPES, InputError, nearest_name
 
 __all__ = ["MIN_STEPS", "Array", "RecordedRun", "recorded_run"]
 
@@ -162,7 +162,7 @@ def _eps(dtype: str | None, states: Sequence[Mapping[str, NDArray[np.generic]]])
     """The given dtype's, else that of the least precise parameter."""
     if dtype is not None:
         if dtype not in DTYPES:
-            raise InputError("dtype", dtype, "unknown", f"give {' or '.join(DTYPES)}")
+            raise InputError("dtype", dtype, "unknown", nearest_name(dtype, DTYPES, f"give {' or '.join(DTYPES)}"))
         return float(np.finfo(dtype).eps)
     found = {value.dtype for state in states for value in state.values()}
     if other := sorted(str(dtype) for dtype in found if str(dtype) not in DTYPES):

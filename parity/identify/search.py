@@ -23,7 +23,7 @@ from parity.identify.candidates import candidates
 from parity.identify.clipping import clipped_schedule
 from parity.identify.derivatives import along
 from parity.identify.explore import Exploration
-from parity.identify.fit import LIMIT, UNSEEN, Fit, constants_on, fit
+from parity.identify.fit import LIMIT, UNSEEN, Fit, constants_on, explaining, fit
 from parity.identify.lion import beta_errors, follows_gradient, lion_betas
 from parity.identify.masks import Decay
 from parity.identify.noise import measured_noise
@@ -212,6 +212,8 @@ def _finished(found: Fit, decay: Decay, observed: Observed) -> Found:
     refined = fit(found.rule, found.constants, many, groups=decay.groups, evaluations=6, jacobian=False)
     if refined.level <= LIMIT:
         refined = fit(found.rule, refined.constants, measured_noise(refined), groups=decay.groups, evaluations=6)
+    else:
+        refined = explaining(refined, decay.groups) or refined
     refined = _descending(refined)
     if found.rule.scaling == "lion":
         refined = beta_errors(refined, observed)

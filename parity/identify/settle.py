@@ -13,12 +13,12 @@ from dataclasses import replace
 import numpy as np
 
 from parity.identify.candidates import decayed
-from parity.identify.fit import Fit, constants_on, fit, passes
+from parity.identify.fit import Fit, constants_on, explaining, fit
 from parity.identify.masks import Decay, decaying, settle_decay
 from parity.identify.replay import Observed, replay
 from parity.identify.rule import BY_NORM, DECAY, Constants, Rule
 from parity.identify.run import Array
-from parity.identify.variables import FLOORS, clips_always
+from parity.identify.variables import always_clipped, at_bound
 
 __all__ = ["settled"]
 
@@ -52,11 +52,12 @@ def _on_all(rule: Rule, source: Fit, observed: Observed) -> tuple[Fit, Decay] | 
     tried = _from_source(rule, source, observed)
     if tried is None:
         return None
-    if not passes(tried) and rule.clip in BY_NORM and _unbounded(source):
+    explained = explaining(tried)
+    if explained is None and rule.clip in BY_NORM and _unbounded(source):
         starts = sorted(_other_bounds(rule, source, observed), key=lambda each: replay(rule, each, observed).chi2)
-        fits = (fit(rule, each, observed, evaluations=30) for each in starts[:BOUNDS_TRIED])
-        tried = next((each for each in fits if passes(each)), tried)
-    return settle_decay(tried) if passes(tried) else None
+        fits = (explaining(fit(rule, each, observed, evaluations=30)) for each in starts[:BOUNDS_TRIED])
+        explained = next((each for each in fits if each is not None), None)
+    return settle_decay(explained) if explained is not None else None
 
 
 def _from_source(rule: Rule, source: Fit, observed: Observed) -> Fit | None:
@@ -67,26 +68,25 @@ def _from_source(rule: Rule, source: Fit, observed: Observed) -> Fit | None:
         if source.rule.decay == rule.decay:
             start[DECAY] = _likely_decays(rule, start, source, observed)
         begin = fit(rule, start, observed, only=(DECAY,), evaluations=2)
-        if source.rule.decay == "none" and passes(begin) and not decaying(begin).any():
+        explained = explaining(begin) if source.rule.decay == "none" else None
+        if explained is not None and not decaying(explained).any():
             return None
         start = dict(begin.constants)
     tried = fit(rule, start, observed, evaluations=12, jacobian=rule.decay != "none")
-    if not passes(tried):
+    if explaining(tried, jacobian=False) is None:
         tried = fit(rule, tried.constants, observed, evaluations=30, jacobian=rule.decay != "none")
     return tried
 
 
 def _unbounded(source: Fit) -> bool:
     """Whether the elements that were fitted show no step that is not clipped; others may."""
-    return clips_always(source.rule, float(np.max(source.constants["max_norm"])), source.observed.run)
+    return always_clipped(source.rule, source.constants, source.observed.run)
 
 
 def _other_bounds(rule: Rule, source: Fit, observed: Observed) -> Iterator[Constants]:
     """The same rule where it always clips, with other bounds, and all constants that grow with the gradients."""
-    known = float(np.max(source.constants["max_norm"]))
     for bound in np.quantile(observed.run.norms[observed.run.norms > 0], np.linspace(0, 1, 26)[1:-1]):
-        powers = {**FLOORS, "max_norm": 1, DECAY: int(rule.decay == "coupled")}
-        scaled = {name: value * (bound / known) ** powers.get(name, 0) for name, value in source.constants.items()}
+        scaled = at_bound(rule, source.constants, bound)
         start: dict[str, float | Array] = {name: scaled.get(name, 0.0) for name in rule.constants}
         if rule.decay != "none":
             start[DECAY] = np.zeros(len(observed.run.names))

@@ -53,9 +53,11 @@ def clipped_values(limit: float, g: Array) -> Array:
     return np.where(np.abs(g) > np.real(limit), np.sign(g) * limit, g)
 
 
-def scaled(rule: Rule, constants: Constants, g: Array) -> Array:
-    """What enters the buffer: q."""
-    scaling = {"adam": _adam, "rms": _rms, "adagrad": _adagrad, "lion": _lion}.get(rule.scaling)
+def scaled(rule: Rule, constants: Constants, g: Array, errors: Array | None = None) -> Array:
+    """What enters the buffer: q. Relative errors (steps, elements) of a centered variance's first term, if given."""
+    if rule.scaling == "rms":
+        return _rms(rule, constants, g, errors)
+    scaling = {"adam": _adam, "adagrad": _adagrad, "lion": _lion}.get(rule.scaling)
     return scaling(rule, constants, g) if scaling else g
 
 
@@ -68,11 +70,12 @@ def _adam(rule: Rule, constants: Constants, g: Array) -> Array:  # noqa: ARG001
     return _quotient(mean, square, constants)
 
 
-def _rms(rule: Rule, constants: Constants, g: Array) -> Array:
+def _rms(rule: Rule, constants: Constants, g: Array, errors: Array | None) -> Array:
     """V = alpha v + (1 - alpha) g^2; q = g / (sqrt(v + eps_root) + eps); centered: v less the squared mean of g."""
     alpha = number(constants, "alpha")
     square = decaying_sum(alpha, (1 - alpha) * g * g)
     if rule.centered:
+        square = square if errors is None else square * (1 + errors)
         variance = square - np.square(decaying_sum(alpha, (1 - alpha) * g))
         square = np.where(np.real(variance) > 0, variance, 0.0)
     return _quotient(g, square, constants)

@@ -23,7 +23,7 @@ from parity.identify.rule import BY_NORM, DECAY, Constants, Rule
 from parity.identify.run import Array, RecordedRun
 from parity.identify.simulate import clip_sizes
 
-__all__ = ["FLOORS", "Variables", "clips_always", "settled_bound"]
+__all__ = ["FLOORS", "Variables", "always_clipped", "at_bound", "clips_always", "in_range", "released", "settled_bound"]
 
 NEAR = 1e-6
 """Relative: what a search leaves is less."""
@@ -36,6 +36,29 @@ FLOORS = {"eps": 1, "eps_root": 2, "initial_accumulator": 2}
 def clips_always(rule: Rule, max_norm: float, run: RecordedRun) -> bool:
     """Whether no step has a smaller gradient than this bound."""
     return max_norm <= _smallest(rule, run)
+
+
+def in_range(constants: Constants) -> Constants:
+    """Without the rates that no optimizer has: a fit that lacks another part may drive them anywhere."""
+    return {name: value for name, value in constants.items() if name not in _RATES or 0 <= np.max(value) < 1}
+
+
+def always_clipped(rule: Rule, constants: Constants, run: RecordedRun) -> bool:
+    """Whether the rule clips by norm, and does so in every step."""
+    return rule.clip in BY_NORM and clips_always(rule, float(np.max(constants["max_norm"])), run)
+
+
+def at_bound(rule: Rule, constants: Constants, bound: float) -> dict[str, float | Array]:
+    """The same rule where it always clips, with another bound, and all constants that grow with the gradients."""
+    factor = bound / float(np.max(constants["max_norm"]))
+    powers = {**FLOORS, "max_norm": 1, DECAY: int(rule.decay == "coupled")}
+    return {name: value * factor ** powers.get(name, 0) for name, value in constants.items()}
+
+
+def released(rule: Rule, constants: Constants, run: RecordedRun) -> Constants:
+    """The same rule with a bound that the smallest gradient does not reach."""
+    sizes = np.unique(clip_sizes(rule, run)[run.norms > 0])[:2]
+    return at_bound(rule, constants, float(np.exp(np.log(sizes).mean())))
 
 
 def settled_bound(rule: Rule, constants: Constants, run: RecordedRun) -> Constants:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from parity.data import load_data
 from parity.identify import identify
 from parity.identify.replay import Observed, replay, rounding_units
 from parity.identify.rule import Rule
@@ -10,6 +11,7 @@ from parity.identify.run import recorded_run
 from parity.identify.simulate import decaying_sum
 from parity.identify.variables import Variables
 from parity.measurements.optimizers import Optimizer, Truth
+from parity.measurements.recorded import draw_run
 from tests.identify.runs import problem, recorded
 
 HARD = {
@@ -160,6 +162,48 @@ def test_standard_errors_are_neither_too_small_nor_too_large():
     assert max(off) < 4
     assert sum(value < 1 for value in off) >= 3
     assert sum(value < 0.1 for value in off) <= 6
+
+
+def test_rounding_that_is_amplified_where_nearly_every_gradient_is_clipped():
+    """v - a^2 cancels, and clipped gradients do not move with a nudge; what is not clipped tells the constants."""
+    rng = np.random.default_rng(0)
+    known = {"alpha": 0.832, "eps_root": 1.86e-5, "clip_value": 0.141}
+    truth = Truth(family="rmsprop", centered=True, clip="value", constants=known)
+    states, steps, optimizer = [{"w": 0.1 * rng.normal(size=200)}], [], Optimizer(truth, lambda _: 2e-3)
+    signs = rng.choice([-1, 1], 200)
+    for _ in range(50):
+        steps.append({"w": signs * np.abs(rng.normal(1.5, 0.9, size=200))})
+        states.append(optimizer.step(states[-1], steps[-1]))
+    assert 0.9 < np.mean([np.abs(step["w"]) > known["clip_value"] for step in steps]) < 1
+    (member, *_) = identify(states, steps).members
+    assert member.form["centered"]
+    for name, value in known.items():
+        assert member.constants[name] == pytest.approx(value, rel=1e-9)
+
+
+def test_a_bound_that_one_step_alone_does_not_reach():
+    """Without its clipping the rule drives Adam's rates out of their range, from where nothing leads back."""
+    rng = np.random.default_rng(4)
+    known = {"b1": 0.702, "b2": 0.960, "eps_root": 8e-6, "max_norm": 0.5}
+    optimizer = Optimizer(Truth(family="adam", clip="exact", maximize=True, constants=known), lambda _: 0.015)
+    states, steps = [{"w": 0.05 * rng.normal(size=200)}], []
+    for t in range(40):
+        steps.append({"w": rng.normal(size=200) * (0.47 if t == 0 else 3.0 * 1.35**t) / np.sqrt(200)})
+        states.append(optimizer.step(states[-1], steps[-1]))
+    norms = [np.linalg.norm(step["w"]) for step in steps]
+    assert sum(norm < known["max_norm"] for norm in norms) == 1
+    (member, *_) = identify(states, steps).members
+    for name, value in known.items():
+        assert member.constants[name] == pytest.approx(value, rel=1e-6)
+
+
+def test_a_region_of_lion_that_no_point_of_the_grid_leads_into():
+    run = draw_run(7098, "float64", load_data("embedded"))
+    (member,) = identify(run.parameters, run.gradients).members
+    assert member.form["scaling"] == "lion"
+    # What these signs leave is long and bent: 0.06 and 0.01 to either side, as the true rates' own region shows.
+    assert abs(member.constants["b1"] - run.truth["b1"]) < 0.12
+    assert abs(member.constants["b2"] - run.truth["b2"]) < 0.02
 
 
 def test_the_rates_error_holds_what_an_epsilon_that_is_hardly_known_makes_of_it():
