@@ -5,26 +5,32 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from parity.commands import bench, check, drill, identify, study, trace
+from parity.commands.completion import complete_implementations, completion
+from parity.commands.keeping import check_kept, keep_run, keeping_options
 from parity.commands.options import (
     FILE,
     Printer,
     batch_options,
     data_options,
-    echo,
     json_option,
     settings_from,
     training_options,
 )
+from parity.commands.output import check_output, conclude, echo, keep, quiet_option, say
+from parity.commands.progress import bars
+from parity.commands.reporting import Reporting, report_options, reporting
 from parity.supervise import supervised
 
 if TYPE_CHECKING:
     from parity.contract import InputError
+    from parity.data import Dataset
     from parity.run import Result
 
 __all__ = ["cli", "main"]
@@ -93,14 +99,18 @@ _RENAMED = {"mapping": "--map"}
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100})
 @click.version_option(package_name="parity", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Do two training programs compute the same thing, and if not, where do they part?"""
+    """Do two training programs compute the same thing, and if not, where do they part?
+
+    Example: parity check torch_impl jax_impl
+    """
 
 
 @cli.command()
-@click.argument("a", default="torch_impl")
-@click.argument("b", default="jax_impl")
+@click.argument("a", default="torch_impl", shell_complete=complete_implementations)
+@click.argument("b", default="jax_impl", shell_complete=complete_implementations)
 @training_options
 @json_option
+@keeping_options
 @click.option("--save-weights", type=FILE, metavar="FOLDER", help="Write each side's weights into this folder.")
 @click.option(
     "--ensemble",
@@ -108,6 +118,7 @@ def cli() -> None:
     default=4,
     help="Runs of one side to judge by, begun one ulp apart; 0 for none.",
 )
+@report_options
 def run(a: str, b: str, save_weights: Path | None, **arguments: Any) -> None:
     """Train A and B side by side and judge whether they match.
 
@@ -123,13 +134,15 @@ def run(a: str, b: str, save_weights: Path | None, **arguments: Any) -> None:
     def weights_files(names: Sequence[str]) -> list[Path]:
         return [save_weights / f"{name.replace(':', '-')}.safetensors" for name in names] if save_weights else []
 
-    _train((a, b), save_weights, weights_files, arguments)
+    page = reporting(arguments, (a, b))
+    _train((a, b), save_weights, weights_files, arguments, page)
 
 
 @cli.command()
-@click.argument("implementation")
+@click.argument("implementation", shell_complete=complete_implementations)
 @training_options
 @json_option
+@keeping_options
 @click.option("--save-weights", type=FILE, help="Write the final weights to this safetensors file.")
 def train(implementation: str, save_weights: Path | None, **arguments: Any) -> None:
     """Train one IMPLEMENTATION alone.
@@ -140,7 +153,8 @@ def train(implementation: str, save_weights: Path | None, **arguments: Any) -> N
 
     if save_weights is not None:
         check_writable(save_weights, argument="save_weights")
-    _train((implementation,), save_weights, lambda _names: [save_weights] if save_weights else [], arguments)
+    page = Reporting(None, (implementation,))
+    _train((implementation,), save_weights, lambda _names: [save_weights] if save_weights else [], arguments, page)
 
 
 def _train(
@@ -148,56 +162,66 @@ def _train(
     save_weights: Path | None,
     weights_files: Callable[[Sequence[str]], list[Path]],
     arguments: dict[str, Any],
+    page: Reporting,
 ) -> None:
     from parity.commands.schedule import planned_steps, scheduled
     from parity.contract import InputError
-    from parity.data import Loader, check_writable, load_data, load_weights
+    from parity.data import Loader, load_data, load_weights
     from parity.render import terminal
     from parity.run import checks_first, resolve_sides, run_sides
 
     # Whatever can be refused is refused before the frameworks are imported, which takes seconds.
     settings = settings_from(arguments)
     json_file, weights_file = arguments["json_file"], arguments["weights"]
-    if json_file is not None:
-        check_writable(json_file, argument="json")
-        if save_weights is not None and json_file.resolve() == save_weights.resolve():
-            raise InputError("json", json_file, "--save-weights names the same file", "name two")
+    check_output(json_file, argument="json")
+    check_kept(tuple(names), arguments)
+    if json_file is not None and save_weights is not None and json_file.resolve() == save_weights.resolve():
+        raise InputError("json", json_file, "--save-weights names the same file", "name two")
     weights = load_weights(weights_file) if weights_file else None
     dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
     loader = Loader(size=len(dataset.train_labels), batch_size=settings.batch_size, seed=settings.seed)
     settings = scheduled(settings, loader, per=arguments["per"], steps=planned_steps(settings, loader))
 
-    click.echo(terminal.data_line(dataset))
+    say(terminal.data_line(dataset))
     source = str(weights_file) if weights_file else f"drawn from seed {settings.seed}"
     echo(terminal.settings_lines(settings, loader.steps_per_epoch, source))
-    sides = resolve_sides(names)
+    with bars():
+        sides = resolve_sides(names)
     watcher = Printer(tuple(side.name for side in sides))
     if checks_first(settings, len(sides)):
-        click.echo("checking the first steps in float64 ...")
-    result = run_sides(
-        sides,
-        dataset,
-        settings,
-        weights=weights,
-        weights_origin=source,
-        watcher=watcher,
-        on_verdict=watcher.verdict,
-        command=("parity", *sys.argv[1:]),
-        ensemble=arguments.get("ensemble", 0),
-    )
-    echo(terminal.report_lines(result.report))
-    _write(result, json_file, weights_files([side.name for side in sides]))
+        say("checking the first steps in float64 ...")
+    with page:
+        with bars():
+            result = run_sides(
+                sides,
+                dataset,
+                settings,
+                weights=weights,
+                weights_origin=source,
+                watcher=watcher,
+                on_verdict=watcher.verdict,
+                command=("parity", *sys.argv[1:]),
+                ensemble=arguments.get("ensemble", 0),
+            )
+        conclude(terminal.report_lines(result.report), result.report.ending.exit_code)
+        _write(result, json_file, weights_files([side.name for side in sides]))
+        keep_run(result, dataset, arguments, steps_per_epoch=loader.steps_per_epoch)
+        page.write(partial(_page, result, dataset))
     sys.exit(result.report.ending.exit_code)
+
+
+def _page(result: Result, dataset: Dataset) -> str:
+    """The report as HTML."""
+    from parity.report import html
+
+    return html(result.report, run=result.run, dataset=dataset)
 
 
 def _write(result: Result, json_file: Path | None, weights_files: Sequence[Path]) -> None:
     """Write what was asked for, and say what was kept."""
     from parity.data import save_weights
-    from parity.result import write_json
 
-    if json_file is not None:
-        write_json(json_file, result.report)
-        click.echo(f"wrote {json_file}: the report")
+    keep(json_file, result.report.to_json, "the report")
     if result.report.ending.phase != "training":
         # The weights there are belong to the float64 check, not to the run that was asked for.
         weights_files = ()
@@ -206,18 +230,22 @@ def _write(result: Result, json_file: Path | None, weights_files: Sequence[Path]
         report = result.report
         notes = {"implementation": side.name, "data": report.data.origin, "steps": str(report.steps)}
         save_weights(path, side.weights, notes=notes)
-        click.echo(f"wrote {path}: the weights of {side.name} after {result.run.steps} steps")
+        say(f"wrote {path}: the weights of {side.name} after {result.run.steps} steps")
     if result.report.ending.kind != "complete" and not (json_file or weights_files):
-        click.echo("nothing was kept; --json and --save-weights keep what there is")
+        say("nothing was kept; --json and --save-weights keep what there is")
 
 
 @cli.group()
 def data() -> None:
-    """Fetch the data, look at it."""
+    """Fetch the data, look at it.
+
+    Example: parity data show --batch-size 16
+    """
 
 
 @data.command()
 @click.option("--data-dir", type=FILE, help="Where to keep it.  [default: the user's cache folder]")
+@quiet_option
 def fetch(data_dir: Path | None) -> None:
     """Download CIFAR-10 (170 MB), verify and keep it.
 
@@ -227,14 +255,15 @@ def fetch(data_dir: Path | None) -> None:
     from parity.render import terminal
 
     folder = data_dir or default_data_dir()
-    click.echo(terminal.data_line(fetch_cifar10(folder)))
-    click.echo(f"kept in {folder / 'cifar10'}")
+    say(terminal.data_line(fetch_cifar10(folder)))
+    say(f"kept in {folder / 'cifar10'}")
 
 
 @data.command()
 @data_options
 @batch_options
-@click.option("--out", type=FILE, default="batch.png", help="The PNG file to write.")
+@click.option("--out", type=FILE, default="batch.png", help="The PNG or SVG file to write.")
+@quiet_option
 def show(data: str, data_dir: Path | None, batch_size: int, seed: int, out: Path) -> None:
     """Write the first training batch as a labelled grid.
 
@@ -242,19 +271,26 @@ def show(data: str, data_dir: Path | None, batch_size: int, seed: int, out: Path
     """
     from parity.data import Loader, check_writable, load_data
     from parity.render import terminal
-    from parity.render.grid import write_grid
+    from parity.render.grid import kind_of, write_grid
 
     check_writable(out, argument="out")
+    kind_of(out, argument="out")
     dataset = load_data(data, data_dir=data_dir)
     loader = Loader(size=len(dataset.train_labels), batch_size=batch_size, seed=seed)
     rows = next(loader.plans(0))[0]
     titles = [dataset.classes[label] for label in dataset.train_labels[rows]]
-    write_grid(out, dataset.train_images[rows], titles, caption=dataset.origin)
-    click.echo(terminal.data_line(dataset))
-    click.echo(f"wrote {out}: the first training batch of seed {seed}, {len(rows)} images")
+    write_grid(
+        out,
+        dataset.train_images[rows],
+        titles,
+        caption=f"The first training batch of seed {seed}, {len(rows)} images. Data: {dataset.origin}.",
+    )
+    say(terminal.data_line(dataset))
+    say(f"wrote {out}: the first training batch of seed {seed}, {len(rows)} images")
 
 
 cli.add_command(check.check)
+cli.add_command(completion)
 cli.add_command(check.explain)
 cli.add_command(drill.drill)
 cli.add_command(bench.bench)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -15,16 +15,27 @@ _PACKAGES = (
     *("keras", "lightning", "numba"),
 )
 
+VARIABLES = (
+    *("CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE"),
+    *("JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64", "JAX_PLATFORMS", "XLA_FLAGS"),
+    *("MKL_NUM_THREADS", "OMP_NUM_THREADS", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
+)
+"""Environment variables that decide where the frameworks compute, in which precision, or with how many threads."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """Python's and the packages' versions (those installed), and the machine's processor and system."""
+    """Python's and the packages' versions (those installed), and the machine's processor and system.
+
+    `variables` are those of VARIABLES that are set: they change how the frameworks compute.
+    """
 
     python: str
     packages: dict[str, str]
     system: str
     processor: str
     cores: int
+    variables: dict[str, str] = field(default_factory=dict)
 
 
 def describe_environment() -> Environment:
@@ -35,6 +46,7 @@ def describe_environment() -> Environment:
         system=platform.platform(),
         processor=_processor(),
         cores=usable_cores(),
+        variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +39,13 @@ class Problem:
     def size(self) -> int:
         """Training examples."""
         return len(self.train[0])
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all arrays, of a CNN's data set that data set's own."""
+        digest = hashlib.sha256()
+        for array in (*self.train, *(() if self.train is self.test else self.test)):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
 
 def cnn_problem(dataset: Dataset, weights: Weights) -> Problem:

@@ -1,4 +1,7 @@
-"""A pytest plugin that keeps the report of every `assert_parity`: --parity-report DIR, or `parity_report` in the ini.
+"""A pytest plugin that keeps what every `assert_parity` finds.
+
+The verdict, and where and why two programs part, become properties of the test, and so part of `--junitxml`. The whole
+report is written with --parity-report DIR, or `parity_report` in the ini.
 
 It is loaded whenever pytest starts where parity is installed, so it imports nothing that takes time.
 """
@@ -6,6 +9,7 @@ It is loaded whenever pytest starts where parity is installed, so it imports not
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +22,20 @@ from parity.artifacts import listening
 if TYPE_CHECKING:
     from parity.result import CheckReport
 
-__all__ = ["ReportKeeper", "pytest_addoption", "pytest_configure", "report_name"]
+__all__ = [
+    "ReportKeeper",
+    "VerdictRecorder",
+    "pytest_addoption",
+    "pytest_configure",
+    "report_name",
+    "verdict_properties",
+]
 
 PROPERTY = "parity_report"
 """Under this name a test's properties, and so JUnit's XML, name its report; pytest-xdist carries them home."""
+
+PREFIX = "parity_"
+"""Of the other properties' names: parity_verdict, parity_step, ...; of a test's second report parity_verdict_2, ..."""
 
 LONGEST = 100  # characters of a test's name that a file name keeps: file systems allow 255 bytes
 
@@ -34,12 +48,46 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep reports, if a folder is given; one in the ini is relative to the ini file."""
+    """Record verdicts; keep reports, if a folder is given; one in the ini is relative to the ini file."""
+    config.pluginmanager.register(VerdictRecorder(), "parity-verdict-recorder")
     given = config.getoption("--parity-report")
     from_ini = config.getini("parity_report")
     if given or from_ini:
         folder = config.invocation_params.dir / given if given else config.rootpath / from_ini
         config.pluginmanager.register(ReportKeeper(folder), "parity-report-keeper")
+
+
+class VerdictRecorder:
+    """Writes the verdict of each report into the properties of the test that made it."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        """Around a test with its fixtures."""
+        numbers = itertools.count(1)
+
+        def record(report: CheckReport) -> None:
+            number = next(numbers)
+            suffix = f"_{number}" if number > 1 else ""
+            found = verdict_properties(report)
+            item.user_properties.extend((f"{PREFIX}{name}{suffix}", value) for name, value in found.items())
+
+        with listening(record):
+            return (yield)
+
+
+def verdict_properties(report: CheckReport) -> dict[str, str]:
+    """The verdict as names and texts: "verdict", and where two programs part "step", "stage", "tensor" and "cause".
+
+    What is not known is left out: the step of a difference that all steps show alike, for example.
+    """
+    check = report.check
+    found = {"verdict": check.finding.line if check.finding else check.line}
+    if check.finding:
+        found |= {"step": str(check.finding.step)} if check.finding.step is not None else {}
+        found |= {"stage": check.finding.place.stage, "tensor": check.finding.place.tensor}
+    if check.explanation:
+        found["cause"] = check.explanation.line
+    return found
 
 
 class ReportKeeper:

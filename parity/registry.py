@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
+import sys
+from pathlib import Path
 from typing import Any
 
-from parity.contract import AnyImplementation, Contestant, Implementation, InputError
+from parity.contract import AnyImplementation, Contestant, Implementation, InputError, nearest_name
 
-__all__ = ["DEFAULT_ATTRIBUTE", "load", "require_methods", "resolve", "resolve_contestant"]
+__all__ = [
+    "DEFAULT_ATTRIBUTE",
+    "OURS",
+    "load",
+    "modules_in",
+    "require_methods",
+    "resolve",
+    "resolve_contestant",
+]
 
 DEFAULT_ATTRIBUTE = "impl"
 
@@ -50,12 +61,35 @@ def load(name: str) -> tuple[Any, str]:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # the user's module may fail in any way while it is imported
         problem = f"module {module_name!r} does not import ({type(error).__name__}: {error})"
-        raise _refusal(name, problem, "check the name, and that it is installed") from error
+        raise _refusal(name, problem, _import_fix(module_name, name, error)) from error
     if not hasattr(module, attribute):
         candidates = [key for key, value in sorted(vars(module).items()) if _is_implementation(value)]
         known = f"name one of: {', '.join(candidates)}" if candidates else "define one"
-        raise _refusal(name, f"module {module_name!r} has no attribute {attribute!r}", known)
+        fix = nearest_name(attribute, candidates, known)
+        raise _refusal(name, f"module {module_name!r} has no attribute {attribute!r}", fix)
     return getattr(module, attribute), attribute
+
+
+def _import_fix(module_name: str, name: str, error: BaseException) -> str:
+    """The nearest module, where it is this one that was not found, and not one that it imports."""
+    otherwise = "check the name, and that it is installed"
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing is None or not f"{module_name}.".startswith(f"{missing}."):
+        return otherwise
+    modules = (*OURS, *modules_in(missing.rpartition(".")[0]))
+    return nearest_name(name, [module + name[len(missing) :] for module in modules], otherwise)
+
+
+OURS = ("torch_impl", "jax_impl", "parity.oracle")
+"""The implementations that come with this package."""
+
+
+def modules_in(package: str) -> tuple[str, ...]:
+    """The modules of a package, by their whole names; "" for those of the working directory. None is imported."""
+    loaded = sys.modules.get(package)
+    places = list(getattr(loaded, "__path__", ())) if loaded else [str(Path(*package.split(".")))]
+    prefix = f"{package}." if package else ""
+    return tuple(f"{prefix}{found.name}" for found in pkgutil.iter_modules(places))
 
 
 def require_methods(found: Any, *, name: str, attribute: str) -> AnyImplementation:

@@ -152,12 +152,17 @@ class Report:
         """The report as a JSON object with a `format` key; numbers that JSON cannot hold become strings."""
         return json.dumps({"format": FORMAT, **plain(asdict(self))}, indent=2, allow_nan=False)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return _fragment(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
     """A check: what it was run with, and everything that was compared.
 
-    `data` is one line on the data set, `notes` on how the sides were brought together (own programs).
+    `data` is one line on the data set, `notes` on how the sides were brought together (own programs). `data_sha256` is
+    of the arrays that both sides train on, `weights_sha256` of the initial weights; None where they were not counted.
     """
 
     command: tuple[str, ...]
@@ -167,6 +172,8 @@ class CheckReport:
     names: tuple[str, str]
     notes: tuple[str, ...]
     check: Check
+    data_sha256: str | None = None
+    weights_sha256: str | None = None
 
     @property
     def exit_code(self) -> int:
@@ -174,9 +181,15 @@ class CheckReport:
         return {None: 0, "undecided": 2}.get(self.check.finding.kind if self.check.finding else None, 1)
 
     def to_json(self) -> str:
-        """As a JSON object with a `format` key, the verdict line and the exit code."""
+        """As a JSON object with a `format` key, the verdict line and the exit code; without the check's details."""
         ending = {"verdict": self.check.line, "exit_code": self.exit_code}
-        return json.dumps({"format": CHECK_FORMAT, **ending, **plain(asdict(self))}, indent=2, allow_nan=False)
+        content = plain(asdict(self))
+        del content["check"]["details"]
+        return json.dumps({"format": CHECK_FORMAT, **ending, **content}, indent=2, allow_nan=False)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return _fragment(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +216,16 @@ class DrillReport:
         """As a JSON object with a `format` key and the exit code."""
         content = {"format": DRILL_FORMAT, "exit_code": self.exit_code, **plain(asdict(self))}
         return json.dumps(content, indent=2, allow_nan=False)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return _fragment(self)
+
+
+def _fragment(report: Report | CheckReport | DrillReport) -> str:
+    from parity.report import fragment  # slow to import, and needed in notebooks alone
+
+    return fragment(report)
 
 
 def write_json(path: Path, report: Report | CheckReport | DrillReport) -> None:

@@ -20,9 +20,10 @@ from parity.compare import (
     accuracy_per_class,
     agreement,
     judge,
+    largest,
     largest_gap,
     loss_differences,
-    momentum_gap,
+    momentum_gaps,
     predictions,
 )
 from parity.contract import AnyImplementation, Weights, initial_weights
@@ -195,7 +196,7 @@ def _compare(a: SideRun, b: SideRun) -> Comparison:
         largest_loss=float(differences[worst]),
         largest_loss_step=worst,
         parameters=largest_gap(a.weights, b.weights),
-        momentum=momentum_gap(a.momentum, b.momentum),
+        momentum=largest(momentum_gaps(a.momentum, b.momentum)),
         agreement=agreement(predictions(a.logits), predictions(b.logits)) if both else None,  # type: ignore[arg-type]
     )
 

@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from parity.contract import DTYPES, SGD, AnyImplementation, InputError, ParityError, Schedule, SelfContained, SideError
+from parity.contract import (
+    DTYPES,
+    SGD,
+    AnyImplementation,
+    InputError,
+    ParityError,
+    Schedule,
+    SelfContained,
+    SideError,
+    nearest_name,
+)
 
 __all__ = ["Settings", "Side", "require_cnn", "resolve_device"]
 
@@ -65,7 +75,7 @@ def _numbers(holder: SGD | Schedule) -> Iterator[tuple[str, float]]:
 
 def _require_one_of(argument: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
-        raise InputError(argument, value, "unknown", f"give one of: {', '.join(known)}")
+        raise InputError(argument, value, "unknown", nearest_name(value, known, f"give one of: {', '.join(known)}"))
 
 
 @dataclass(frozen=True, kw_only=True)

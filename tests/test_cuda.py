@@ -72,7 +72,7 @@ def test_the_twins_match_on_cuda(name, path, tmp_path):
     if not all("cuda" in one.devices() for one in (torch_impl.impl, jax_impl.impl)):
         pytest.skip("torch and JAX do not both find an NVIDIA GPU here")
     np.savez(tmp_path / "small.npz", **small_arrays())
-    command = [Path(sys.executable).with_name("parity"), "run", name, "jax_impl"]
+    command = [Path(sys.executable).with_name("parity"), "run", name, "jax_impl", "--no-report"]
     command += ["--device", "cuda", "--data", "small.npz"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -87,8 +87,36 @@ def test_every_report_is_kept_and_listed(project):
     assert [json.loads(file.read_text())["exit_code"] for file in files] == [0, 0, 0, 1]
     summary = done.stdout.partition(" parity reports ")[2]
     assert all(str(file) in summary for file in files)
-    named = {node.get("value") for node in ElementTree.parse(project / "junit.xml").iter("property")}  # noqa: S314
-    assert named == set(map(str, files))
+    named = [value for test in properties(project / "junit.xml").values() for value in test.get("parity_report", [])]
+    assert sorted(named) == sorted(map(str, files))
+
+
+def properties(path):
+    """Of each test in JUnit's XML: property -> its values."""
+    found = {}
+    for test in ElementTree.parse(path).iter("testcase"):  # noqa: S314  written here
+        of_test = found[test.get("name")] = {}
+        for node in test.iter("property"):
+            of_test.setdefault(node.get("name"), []).append(node.get("value"))
+    return found
+
+
+def test_junit_carries_each_verdict(project):
+    done = run_pytest(project, "--junitxml", "junit.xml", "-k", "differs or without or a/b")
+    assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
+    found = properties(project / "junit.xml")
+    assert found["test_without_a_check"] == {}
+    assert list(found["test_matches[a/b]"]) == ["parity_verdict"]
+    assert found["test_matches[a/b]"]["parity_verdict"][0].startswith("match: float64 to ")
+    wrong = found["test_differs"]  # a match in its fixture, then the difference
+    assert wrong["parity_verdict"][0].startswith("match")
+    assert wrong["parity_verdict_2"][0].startswith("differs in formula at step 0, update, conv1.weight: ")
+    assert wrong["parity_step_2"] == ["0"]
+    assert wrong["parity_stage_2"] == ["update"]
+    assert wrong["parity_tensor_2"] == ["conv1.weight"]
+    (cause,) = wrong["parity_cause_2"]
+    assert "0.5" in cause
+    assert cause in done.stdout
 
 
 def test_the_ini_names_a_folder_beside_it(project):

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from parity.contract import InputError
+from parity.contract import InputError, nearest_name
 
 __all__ = [
     "INSTALL",
@@ -85,7 +85,8 @@ def chosen_peers(text: str) -> tuple[Entrant, ...]:
     keys = [key.strip() for key in text.split(",")]
     for key in keys:
         if key not in PEERS:
-            raise InputError("peers", key, "there is no such peer", f"give some of: {', '.join(PEERS)}, or all")
+            fix = nearest_name(key, (*PEERS, ALL), f"give some of: {', '.join(PEERS)}, or all")
+            raise InputError("peers", key, "there is no such peer", fix)
         if lacking := missing(key):
             raise InputError("peers", key, f"{', '.join(lacking)} is not installed", INSTALL)
     return tuple(_peer(key) for key in dict.fromkeys(keys))

@@ -33,13 +33,15 @@ from parity.data import Dataset, Loader
 from parity.environment import Environment, describe_environment
 from parity.lane import Lane
 from parity.problem import cnn_problem
+from parity.progress import Progress, tell
 from parity.registry import resolve
 from parity.result import plain
 from parity.running.lockstep import CHUNK, train
 from parity.settings import Settings, Side, resolve_device
-from parity.trace import record
+from parity.trace.record import record
 
 __all__ = [
+    "COSTS",
     "Cost",
     "CostReport",
     "command_seconds",
@@ -50,6 +52,8 @@ __all__ = [
 ]
 
 FORMAT = "parity.cost/1"
+COSTS = "what judging costs"
+"""Under this name it says how far it has come."""
 
 HELP_BAR, CHECK_BAR, LOCKSTEP_BAR = 0.3, 20.0, 1.10
 FLAT_BAR = 5_000.0
@@ -130,7 +134,10 @@ def measure_costs(
         ContestantError: an implementation failed.
     """
     costs = []
-    for measure in (_start_up, _check, _lockstep, partial(_recording, 1), partial(_recording, CHUNK), _memory):
+    measures: Sequence[Callable[..., Cost]]
+    measures = (_start_up, _check, _lockstep, partial(_recording, 1), partial(_recording, CHUNK), _memory)
+    for number, measure in enumerate(measures):
+        tell(Progress(what=COSTS, done=number, total=len(measures), unit="costs"))
         costs.append(measure(names, dataset, trial))
         on_cost(costs[-1])
     return CostReport(
@@ -149,9 +156,9 @@ def _start_up(_names: tuple[str, str], _dataset: Dataset, trial: Trial) -> Cost:
 
 
 def _check(names: tuple[str, str], _dataset: Dataset, trial: Trial) -> Cost:
-    arguments = ("check", *names, "--data", "embedded", "--device", trial.device)
+    arguments = ("check", *names, "--data", "embedded", "--device", trial.device, "--no-report")
     value = median_interval([_command_seconds(trial, *arguments) for _ in range(CHECKS)])
-    detail = f"parity check of the two, {CHECKS} times, imports and compiling included"
+    detail = f"parity check of the two, {CHECKS} times, imports and compiling included, no page written"
     return Cost(name="check", unit="s", value=value, bar=CHECK_BAR, detail=detail)
 
 

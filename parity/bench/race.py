@@ -26,6 +26,7 @@ from parity.bench.timing import orders, round_steps
 from parity.bench.trial import Trial
 from parity.bench.truth import Truth
 from parity.data import Dataset, Loader
+from parity.progress import Progress, tell
 
 __all__ = ["Course", "Racer", "race"]
 
@@ -184,6 +185,7 @@ def race(entrants: Sequence[Entrant], course: Course, announce: Callable[[str], 
             racer.attempt(Racer.qualify, course)
         for number, racer in _turns([racer for racer in racers if racer.racing], trial):
             announce(f"{course.place}: round {number + 1} of {trial.rounds}")
+            tell(Progress(what=course.place, done=number, total=trial.rounds, unit="rounds"))
             time.sleep(PAUSE)
             racer.attempt(Racer.turn, course)
         for racer in racers:

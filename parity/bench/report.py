@@ -13,7 +13,7 @@ from parity.bench.contender import Memory
 from parity.bench.interval import Interval, median_interval
 from parity.bench.judge import Judged
 from parity.bench.limits import Limits
-from parity.contract import DTYPES, InputError
+from parity.contract import DTYPES, InputError, nearest_file
 from parity.environment import Environment
 from parity.result import plain
 
@@ -148,13 +148,15 @@ def read_report(path: Path, *, argument: str) -> BenchReport:
     """The report in a file that `--json` wrote.
 
     Raises:
-        InputError: there is none.
-        OSError: the file cannot be read.
+        InputError: there is none, or the file cannot be read.
     """
     try:
         content = json.loads(path.read_text())
         found = content["format"]
         report = _report(content) if found == FORMAT else None
+    except OSError as error:
+        fix = nearest_file(path, "give a file that --json wrote", suffix=".json")
+        raise InputError(argument, path, error.strerror or str(error), fix) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"it is no report of `parity bench` ({type(error).__name__}: {error})"
         raise InputError(argument, path, problem, "give a file that --json wrote") from error

@@ -28,6 +28,7 @@ from parity.bench.work import step_work
 from parity.contract import CNN_PARAMETERS, initial_weights
 from parity.data import Dataset, Loader
 from parity.environment import Environment, describe_environment
+from parity.progress import Progress, tell
 from parity.result import plain
 
 __all__ = ["AXES", "GrowthCurve", "ScalingReport", "measure_scaling"]
@@ -263,6 +264,7 @@ def _measure_axis(
             attempt(runner, runner.choose_length)
         for number, order in enumerate(orders(len(runners), trial.rounds, seed=trial.seed)):
             announce(f"{axis}: round {number + 1} of {trial.rounds}")
+            tell(Progress(what=axis, done=number, total=trial.rounds, unit="rounds"))
             for place in order:
                 time.sleep(PAUSE)
                 attempt(runners[place], runners[place].turn)

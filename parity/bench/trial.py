@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from parity.contract import DTYPES, SGD, InputError
+from parity.contract import DTYPES, SGD, InputError, nearest_name
 from parity.environment import usable_cores
 
 __all__ = ["DEVICES", "Trial"]
@@ -49,8 +49,9 @@ class Trial:
         for size in self.batch_sizes or (0,):
             _require("batch_sizes", size, size >= 1, "give sizes from 1 on, with commas between them")
         for dtype in self.dtypes:
-            _require("dtype", dtype, dtype in DTYPES, f"give one of: {', '.join(DTYPES)}")
-        _require("device", self.device, self.device in DEVICES, f"give one of: {', '.join(DEVICES)}")
+            _require("dtype", dtype, dtype in DTYPES, nearest_name(dtype, DTYPES, f"give one of: {', '.join(DTYPES)}"))
+        fix = nearest_name(self.device, DEVICES, f"give one of: {', '.join(DEVICES)}")
+        _require("device", self.device, self.device in DEVICES, fix)
         within = self.threads is None or 1 <= self.threads <= cores
         _require("threads", self.threads, within, f"give 1 to {cores}, the cores that can be used here")
         _require("rounds", self.rounds, self.rounds >= 2, "give 2 or more: one round has no interval")

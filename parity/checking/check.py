@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from parity.checking.double import compare_double
 from parity.checking.single import Single, compare_single, start_single
 from parity.compare import (
     Blame,
+    Detail,
     Finding,
     Rounding,
     Rung,
@@ -60,6 +61,7 @@ class Check:
         blame: each side's distance to the oracle there; None for a match, or where there is no oracle.
         explanation: why the sides differ; None for a match, and for programs whose formulas are not known.
         seconds: in all.
+        details: the tensors that differ most in float64, to be looked at; not part of the JSON.
     """
 
     descriptions: tuple[str, str]
@@ -73,6 +75,7 @@ class Check:
     blame: Blame | None
     explanation: Explanation | None
     seconds: float
+    details: tuple[Detail, ...] = field(default=(), repr=False)
 
     @property
     def line(self) -> str:
@@ -127,6 +130,7 @@ def check(sides: tuple[Side, Side], problem: Problem, settings: Settings, *, ste
         blame=double.blame,
         explanation=explanation,
         seconds=time.perf_counter() - begin,
+        details=double.details,
     )
 
 

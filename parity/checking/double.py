@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from parity import oracle
 from parity.checking.claims import explain_statement, repeat_finding, score_finding
+from parity.checking.details import Details
 from parity.checking.fast_path import fast_finding, fast_formulas, group_ends, make_rung
 from parity.checking.ladder import Broken, Climb, climb
 from parity.checking.probes import tie_probe
 from parity.compare import (
     BOUND,
     Blame,
+    Detail,
     Finding,
     Rung,
     Stage,
@@ -47,7 +49,10 @@ Batch = NDArray[np.int32]
 
 @dataclass(frozen=True, kw_only=True)
 class Double:
-    """What float64 showed: the steps, what else was compared, the fast paths, the first difference and its cause."""
+    """What float64 showed: the steps, what else was compared, the fast paths, the first difference and its cause.
+
+    `probe` is the step full of ties, where that is what broke.
+    """
 
     climb: Climb
     others: tuple[Rung, ...] = ()
@@ -55,12 +60,18 @@ class Double:
     finding: Finding | None = None
     blame: Blame | None = None
     explanation: Explanation | None = None
+    probe: Climb | None = None
+
+    @property
+    def details(self) -> tuple[Detail, ...]:
+        """The tensors that differ most; of the tie probe only where it is what broke."""
+        return (*self.climb.details, *(self.probe.details if self.probe else ()))
 
 
 def compare_double(start: Pair, batches: Sequence[Batch], settings: Settings, *, standings: int) -> Double:
     """The ordinary steps first, then what they do not show."""
     null = start.nudged(seed=settings.seed, dtype="float64", first=True)
-    climbed = climb(start, batches, null=null, standings=standings, keep=group_ends(batches))
+    climbed = climb(start, batches, null=null, standings=standings, keep=group_ends(batches), details=Details())
     if climbed.broken:
         before, rows = batches[: climbed.broken.rung.step], batches[climbed.broken.rung.step]
         blame = _ask_oracle(climbed.broken, settings, start.problem, before, rows)
@@ -89,7 +100,7 @@ def compare_double(start: Pair, batches: Sequence[Batch], settings: Settings, *,
     probed = _probe_ties(start, batches[0], settings)
     others = (*_matched(climbed, start), evaluation, *(probed.climb.rungs if probed else ()))
     if probed and probed.finding:
-        return replace(probed, climb=climbed, others=others)
+        return replace(probed, climb=climbed, others=others, probe=probed.climb)
     fast = fast_formulas(start, batches, climbed)
     unlike = fast_finding(start.names, fast)
     if unlike is None and climbed.opening:
@@ -166,7 +177,7 @@ def _probe_ties(start: Pair, rows: Batch, settings: Settings) -> Double | None:
     rows = np.arange(len(rows), dtype=np.int32)
     problem = replace(start.problem, train=arrays, weights=weights)
     probe = replace(start.restore(weights, {}).on(arrays), problem=problem)
-    probed = climb(probe, [rows])
+    probed = climb(probe, [rows], details=Details("tie probe"))
     if probed.broken is None:
         unproved = formula_finding(probed.unproved, phase="tie probe") if probed.unproved else None
         return Double(climb=probed, finding=unproved)

@@ -32,6 +32,7 @@ from parity.compare.measure import frobenius
 from parity.contract import StepTrace, Tensors
 from parity.lane import Lane
 from parity.pair import Pair
+from parity.progress import Progress, tell
 
 __all__ = ["fast_finding", "fast_formulas", "fast_rounding", "group_ends", "make_rung"]
 
@@ -81,12 +82,14 @@ def _rerun(lane: Lane, state: Any, batches: Sequence[Batch], climbed: Climb, num
     """The steps again by `run`, in pieces of equal batches: losses at each step, tensors after each piece."""
     first = 0
     for end in group_ends(batches):
+        tell(Progress(what=f"fast path of {lane.side.name}", done=first, total=len(batches)))
         state, losses = lane.run(state, np.stack(batches[first : end + 1]))
         for step, loss in enumerate(losses, first):
             yield from _compared(step, "loss", {"loss": loss}, climbed.taken[step], number)
         first = end + 1
         yield from _compared(end, "momentum", lane.momentum(state), climbed.taken[end], number)
         yield from _compared(end, "parameters", lane.weights(state), climbed.taken[end], number)
+    tell(Progress(what=f"fast path of {lane.side.name}", done=len(batches), total=len(batches)))
 
 
 def _compared(step: int, kind: str, found: Tensors, taken: Taken, number: int) -> Iterator[Rung]:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.checking.details import Details
 from parity.compare import (
+    Detail,
     Rung,
     Stage,
     compare_formula,
@@ -21,6 +23,7 @@ from parity.compare import (
 from parity.compare.formula import EPS, cancelled
 from parity.contract import InputError, StepTrace, Tensors
 from parity.pair import Pair
+from parity.progress import Progress, tell
 
 __all__ = ["Broken", "Climb", "Done", "Taken", "climb"]
 
@@ -87,6 +90,7 @@ class Climb:
         end: where the sides stand afterwards.
         null_end: where their null runs do; None without one.
         broken: the break.
+        details: the tensors that differ most, to be looked at.
     """
 
     rungs: tuple[Rung, ...]
@@ -96,6 +100,7 @@ class Climb:
     end: Pair
     null_end: Pair | None
     broken: Broken | None
+    details: tuple[Detail, ...] = ()
 
     @property
     def unproved(self) -> Rung | None:
@@ -111,6 +116,7 @@ def climb(
     standings: int = 0,
     keep: Collection[int] = (),
     first_step: int = 0,
+    details: Details | None = None,
 ) -> Climb:
     """Take the steps on both sides, comparing every stage; stop at the first step that differs.
 
@@ -123,6 +129,7 @@ def climb(
         standings: of how many steps to keep where the sides stood before them.
         keep: the steps (0 is the first of these) of which to keep momentum and parameters.
         first_step: the number of the first of these steps.
+        details: what is to keep the tensors that differ most; None to keep none.
     """
     rungs: list[Rung] = []
     stood: list[Pair] = []
@@ -131,10 +138,14 @@ def climb(
     opening = broken = None
     for number, rows in enumerate(batches):
         before = pair
+        tell(Progress(what="steps in float64", done=number, total=len(batches)))
         pair, seen = before.observe(rows)
         null, moved = null.observe(rows) if null else (None, None)
         nulls = before.comparable(*moved) if moved else None
-        compared = compare_formula(first_step + number, *pair.comparable(*seen), null=nulls, unjudged=unjudged)
+        both = pair.comparable(*seen)
+        compared = compare_formula(first_step + number, *both, null=nulls, unjudged=unjudged)
+        if details:
+            details.look(compared, *both)
         opening = opening or seen
         rungs += compared
         stood += [before] if number < standings else []
@@ -144,6 +155,7 @@ def climb(
             local = _local(before, rows, seen[0], rung.place)
             broken = Broken(rung=rung, traces=seen, before=before, local=local)
             break
+    tell(Progress(what="steps in float64", done=len(batches), total=len(batches)))
     return Climb(
         rungs=tuple(rungs),
         standings=tuple(stood),
@@ -152,6 +164,7 @@ def climb(
         end=pair,
         null_end=null,
         broken=broken,
+        details=details.found() if details else (),
     )
 
 

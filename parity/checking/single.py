@@ -30,6 +30,7 @@ from parity.contract import InputError, StepTrace, Weights
 from parity.explain import Explanation, explain_precision
 from parity.pair import Pair, start_pair
 from parity.problem import Problem
+from parity.progress import Progress, tell
 from parity.settings import Settings, Side
 
 __all__ = ["Single", "compare_single", "start_single"]
@@ -89,6 +90,7 @@ def compare_single(single: Pair, exact: Climb, batches: Sequence[Batch], seed: i
     unjudged = [taken.unjudged for taken in exact.taken[: len(exact.standings)]]
     plans = fast_plans(batches[: len(exact.standings)])
     for step, (before, rows) in enumerate(zip(exact.standings, batches, strict=False)):  # as many as were kept
+        tell(Progress(what="steps in float32", done=step, total=len(exact.standings)))
         weights, momentum = _in_float32(before)
         double, start = before.restore(weights, momentum), single.restore(weights, momentum)
         null = single.restore(nudge(weights, seed=seed + step, dtype="float32"), momentum)
@@ -101,6 +103,7 @@ def compare_single(single: Pair, exact: Climb, batches: Sequence[Batch], seed: i
         if step in plans:
             left_out.append(frozenset.union(*unjudged[step : step + len(plans[step])]))
             fast.append(fast_rounding(start, steps, plans[step], unjudged=left_out[-1]))
+    tell(Progress(what="steps in float32", done=len(exact.standings), total=len(exact.standings)))
     first, second = (judge_rounding([pair[number] for pair in fast], left_out) for number in (0, 1))
     return Single(observed=judge_rounding(observed, unjudged), fast=(first, second), opening=opening)
 

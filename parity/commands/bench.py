@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from parity.commands.options import FILE, data_options, device_option, echo, json_option
+from parity.commands.completion import complete_implementations, complete_peers
+from parity.commands.options import FILE, data_options, device_option, json_option
+from parity.commands.output import check_output, conclude, echo, keep, say
+from parity.commands.progress import announced, bars
+from parity.commands.reporting import Reporting, report_options, reporting
 
 if TYPE_CHECKING:
     from parity.bench.contestants import Entrant
@@ -32,8 +36,10 @@ UNUSED = {
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[IMPLEMENTATION]...")
-@click.option("--peers", metavar="NAME,...|all", help="Other ways to train the CNN, beside them.")
+@click.argument("names", nargs=-1, metavar="[IMPLEMENTATION]...", shell_complete=complete_implementations)
+@click.option(
+    "--peers", metavar="NAME,...|all", help="Other ways to train the CNN, beside them.", shell_complete=complete_peers
+)
 @click.option("--reference/--no-reference", default=True, help="The compiled reference step too, if it is installed.")
 @click.option("--batch-sizes", default="4,32,128", metavar="N,...", help="Images in a step.")
 @click.option("--dtype", "dtypes", multiple=True, default=("float32",), metavar="float32|float64", help="Repeatable.")
@@ -50,37 +56,50 @@ UNUSED = {
 @click.option("--judge", is_flag=True, help="What judging costs, instead: start-up, check, lockstep, recording.")
 @click.option("--compare", "old", type=FILE, metavar="OLD.json", help="Say what has changed since then.")
 @click.option("--with", "new", type=FILE, metavar="NEW.json", help="Compare with this, and measure nothing.")
-def bench(names: tuple[str, ...], json_file: Path | None, figures: Path | None, **arguments: Any) -> None:
+@report_options
+def bench(names: tuple[str, ...], figures: Path | None, **arguments: Any) -> None:
     """Time training steps of implementations and peers: judged first, then in turns.
 
     Each runs in a process of its own. One that does not compute what it should is not timed (exit code 1); one that
     fails is a row with its reason (exit code 2), and the others are timed.
 
-    Example: parity bench torch_impl jax_impl --peers tutorial,nnx --batch-sizes 4,128
+    Example: parity bench torch_impl jax_impl --peers nnx --batch-sizes 4,128
     """
     from parity.bench.report import read_report
-    from parity.data import check_folder, check_writable
+    from parity.data import check_folder
+    from parity.report import html
 
+    json_file: Path | None = arguments["json_file"]
     _require_one_task(arguments)
     _require_used(click.get_current_context())
     _leave_by_exception()
-    if json_file is not None:
-        check_writable(json_file, argument="json")
+    check_output(json_file, argument="json")
     if figures is not None:
         check_folder(figures, argument="figures")
     old = read_report(arguments["old"], argument="compare") if arguments["old"] else None
     if old and arguments["new"]:
-        _compare(old, read_report(arguments["new"], argument="with"))
+        new = read_report(arguments["new"], argument="with")
+        page = reporting(arguments, ())
+        _compare(old, new)
+        page.write(lambda: html(new, old=old))
         return
     if arguments["judge"]:
         sys.exit(_judge(names, json_file, arguments))
     if arguments["scaling"]:
         sys.exit(_scale(names, json_file, figures, arguments))
-    report = _measure(_entrants(names, arguments), _trial(arguments), arguments)
-    _write(report, json_file, figures)
-    if old:
-        _compare(old, report)
+    entrants, trial = _entrants(names, arguments), _trial(arguments)
+    with _page(arguments, [entrant.label for entrant in entrants]) as page:
+        report = _measure(entrants, trial, arguments)
+        _write(report, json_file, figures)
+        if old:
+            _compare(old, report)
+        page.write(lambda: html(report, old=old))
     sys.exit(report.exit_code)
+
+
+def _page(arguments: dict[str, Any], names: Sequence[str]) -> Reporting:
+    """The page of what is about to be measured."""
+    return reporting(arguments, (", ".join(names),))
 
 
 def _leave_by_exception() -> None:
@@ -107,7 +126,8 @@ def _require_used(context: click.Context) -> None:
 
     spelled = {str(p.name): p.opts[0].removeprefix("--").replace("-", "_") for p in context.command.params}
     values = {name: value for name, value in context.params.items() if _is_given(context, name)}
-    unused = {**UNUSED, "new": tuple(name for name in spelled if name not in ("old", "new"))}
+    used = ("old", "new", "report", "no_report")
+    unused = {**UNUSED, "new": tuple(name for name in spelled if name not in used)}
     for task, names in unused.items():
         for name in names if values.get(task) else ():
             if name in values:
@@ -164,17 +184,17 @@ def _measure(entrants: Sequence[Entrant], trial: Trial, arguments: dict[str, Any
     from parity.render.bench import cell_lines, report_lines
 
     dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
-    click.echo(terminal.data_line(dataset))
-    with _Status() as status:
+    say(terminal.data_line(dataset))
+    with bars(still=True):
         report = benchmark(
             entrants,
             dataset,
             trial,
             command=("parity", *sys.argv[1:]),
-            announce=status.show,
-            on_cell=lambda cell: status.above(lambda: echo(cell_lines(cell))),
+            announce=announced,
+            on_cell=lambda cell: echo(cell_lines(cell)),
         )
-    echo(report_lines(report))
+    conclude(report_lines(report), report.exit_code)
     return report
 
 
@@ -186,79 +206,64 @@ def _scale(names: Sequence[str], json_file: Path | None, folder: Path | None, ar
     from parity.data import load_data
     from parity.render import terminal
     from parity.render.bench_growth import axis_lines, scaling_figure, scaling_lines
+    from parity.report import html
 
     trial = _trial(arguments)
     if len(trial.dtypes) > 1:
         raise InputError("dtype", ", ".join(trial.dtypes), "--scaling measures in one precision", "give one of them")
+    entrants = named(names or TWINS)
     dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
-    click.echo(terminal.data_line(dataset))
-    with _Status() as status:
-        report = measure_scaling(
-            named(names or TWINS),
-            dataset,
-            trial,
-            command=("parity", *sys.argv[1:]),
-            announce=status.show,
-            on_axis=lambda curves: status.above(lambda: echo(axis_lines(curves))),
-        )
-    echo(scaling_lines())
-    _keep(json_file, report.to_json())
-    if folder is not None:
-        _draw(folder, scaling_figure(report))
+    say(terminal.data_line(dataset))
+    with _page(arguments, [entrant.label for entrant in entrants]) as page:
+        with bars(still=True):
+            report = measure_scaling(
+                entrants,
+                dataset,
+                trial,
+                command=("parity", *sys.argv[1:]),
+                announce=announced,
+                on_axis=lambda curves: echo(axis_lines(curves)),
+            )
+        echo(scaling_lines())
+        keep(json_file, report.to_json, "the report")
+        if folder is not None:
+            _draw(folder, scaling_figure(report))
+        page.write(lambda: html(report))
     return report.exit_code
 
 
 def _judge(names: Sequence[str], json_file: Path | None, arguments: dict[str, Any]) -> int:
     """Measure what judging costs; the exit code."""
-    from parity.bench.own_cost import measure_costs
+    from parity.bench.own_cost import COSTS, measure_costs
     from parity.contract import InputError
     from parity.data import load_data
     from parity.render import terminal
     from parity.render.bench_growth import cost_lines
+    from parity.report import html
 
     if len(pair := tuple(names) or TWINS) != 2:
         raise InputError("names", ", ".join(pair), "two sides are judged", "name two implementations, or none")
     dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
-    click.echo(terminal.data_line(dataset))
-    report = measure_costs(
-        (pair[0], pair[1]),
-        dataset,
-        _trial(arguments),
-        command=("parity", *sys.argv[1:]),
-        on_cost=lambda cost: echo(cost_lines(cost)),
-    )
-    _keep(json_file, report.to_json())
+    say(terminal.data_line(dataset))
+    trial = _trial(arguments)
+    with _page(arguments, pair) as page:
+        with bars(COSTS, still=True):
+            report = measure_costs(
+                (pair[0], pair[1]),
+                dataset,
+                trial,
+                command=("parity", *sys.argv[1:]),
+                on_cost=lambda cost: echo(cost_lines(cost)),
+            )
+        keep(json_file, report.to_json, "the report")
+        page.write(lambda: html(report))
     return report.exit_code
-
-
-class _Status:
-    """What is going on, in a line of the terminal that the next one overwrites; nothing where nobody is looking."""
-
-    def __enter__(self) -> _Status:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._clear()
-
-    def show(self, line: str) -> None:
-        """Replace the line."""
-        if sys.stderr.isatty():
-            click.echo(f"\r\033[K{line[:79]}", nl=False, err=True)
-
-    def above(self, printing: Callable[[], None]) -> None:
-        """Print something that stays."""
-        self._clear()
-        printing()
-
-    def _clear(self) -> None:
-        if sys.stderr.isatty():
-            click.echo("\r\033[K", nl=False, err=True)
 
 
 def _write(report: BenchReport, json_file: Path | None, folder: Path | None) -> None:
     from parity.render.bench import throughput_figure
 
-    _keep(json_file, report.to_json())
+    keep(json_file, report.to_json, "the report")
     if folder is not None:
         _draw(folder, throughput_figure(report))
 
@@ -267,16 +272,7 @@ def _draw(folder: Path, figure: Figure) -> None:
     if figure.panels:
         write_figures(folder, [figure])
     else:
-        click.echo("no figure: nothing was timed")
-
-
-def _keep(json_file: Path | None, text: str) -> None:
-    from parity.data import replacing
-
-    if json_file is not None:
-        with replacing(json_file) as temporary:
-            temporary.write_text(text + "\n")
-        click.echo(f"wrote {json_file}: the report")
+        say("no figure: nothing was timed")
 
 
 def write_figures(folder: Path, figures: Sequence[Figure]) -> None:
@@ -289,12 +285,12 @@ def write_figures(folder: Path, figures: Sequence[Figure]) -> None:
     for name, content in files.items():
         with replacing(folder / name) as temporary:
             temporary.write_bytes(content)
-    click.echo(f"wrote {', '.join(files)} into {folder}")
+    say(f"wrote {', '.join(files)} into {folder}")
 
 
 def _compare(old: BenchReport, new: BenchReport) -> None:
     from parity.bench.changes import changes, same_machine
     from parity.render.bench import change_lines
 
-    click.echo("")
+    say()
     echo(change_lines(tuple(changes(old, new)), same_machine=same_machine(old, new)))

@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from parity.commands.completion import complete_data, complete_implementations
 from parity.commands.options import (
     FILE,
     batch_options,
     device_option,
-    echo,
     json_option,
     settings_from,
     sgd_options,
     weights_option,
 )
+from parity.commands.output import check_output, conclude, keep, say
+from parity.commands.progress import bars
+from parity.commands.reporting import report_options, reporting
+from parity.commands.summary import keep_summary, summary_option
 
 if TYPE_CHECKING:
     from parity.prepare import Prepared
@@ -36,9 +40,14 @@ def _checked(command: Callable[..., None]) -> click.Command:
 
 
 _OPTIONS = (
-    click.argument("a", default="torch_impl"),
-    click.argument("b", default="jax_impl"),
-    click.option("--data", metavar="auto|cifar10|embedded|FILE.npz", help="What the CNN sees.  [default: auto]"),
+    click.argument("a", default="torch_impl", shell_complete=complete_implementations),
+    click.argument("b", default="jax_impl", shell_complete=complete_implementations),
+    click.option(
+        "--data",
+        metavar="auto|cifar10|embedded|FILE.npz",
+        help="What the CNN sees.  [default: auto]",
+        shell_complete=complete_data,
+    ),
     click.option("--data-dir", type=FILE, help="Where CIFAR-10 is kept.  [default: the user's cache folder]"),
     batch_options,
     click.option("--steps", type=click.IntRange(2, 100), default=6, help="How many steps to observe."),
@@ -47,6 +56,8 @@ _OPTIONS = (
     weights_option,
     click.option("--map", "mapping", multiple=True, metavar="A=B", help="B's name of A's tensor; repeatable."),
     json_option,
+    summary_option,
+    report_options,
 )
 
 
@@ -83,34 +94,44 @@ def _run(arguments: dict[str, Any], lines: Callable[[CheckReport], Iterator[str]
     """Check, print, write the report, and end with the verdict's exit code."""
     from parity.checking import check as run_check
     from parity.commands.schedule import scheduled
-    from parity.data import Loader, check_writable
+    from parity.data import Loader, fingerprint
     from parity.environment import describe_environment
-    from parity.result import CheckReport, write_json
+    from parity.render.summary import check_summary
+    from parity.report import html
+    from parity.result import CheckReport
     from parity.run import resolve_sides
 
+    page = reporting(arguments, (arguments["a"], arguments["b"]))
     json_file: Path | None = arguments.pop("json_file")
+    summary_file: Path | None = arguments.pop("summary_file")
     steps: int = arguments.pop("steps")
     settings = settings_from(arguments)
-    if json_file is not None:
-        check_writable(json_file, argument="json")
-    first, second = resolve_sides((arguments["a"], arguments["b"]))
-    prepared = _prepare((first, second), settings, arguments["mapping"], arguments)
+    check_output(json_file, argument="json")
+    check_output(summary_file, argument="summary")
+    with bars():
+        first, second = resolve_sides((arguments["a"], arguments["b"]))
+        prepared = _prepare((first, second), settings, arguments["mapping"], arguments)
     loader = Loader(size=prepared.problem.size, batch_size=settings.batch_size, seed=settings.seed)
     settings = scheduled(settings, loader, per=arguments["per"], steps=steps)
-    click.echo(f"data: {prepared.data}")
-    report = CheckReport(
-        command=("parity", *sys.argv[1:]),
-        environment=describe_environment(),
-        data=prepared.data,
-        settings=settings,
-        names=(first.name, second.name),
-        notes=prepared.notes,
-        check=run_check(prepared.sides, prepared.problem, settings, steps=steps),
-    )
-    echo(lines(report))
-    if json_file is not None:
-        write_json(json_file, report)
-        click.echo(f"wrote {json_file}: the report")
+    say(f"data: {prepared.data}")
+    with page:
+        with bars():
+            checked = run_check(prepared.sides, prepared.problem, settings, steps=steps)
+        report = CheckReport(
+            command=("parity", *sys.argv[1:]),
+            environment=describe_environment(),
+            data=prepared.data,
+            settings=settings,
+            names=(first.name, second.name),
+            notes=prepared.notes,
+            check=checked,
+            data_sha256=prepared.problem.fingerprint(),
+            weights_sha256=fingerprint(prepared.problem.weights),
+        )
+        conclude(lines(report), report.exit_code)
+        keep(json_file, report.to_json, "the report")
+        keep_summary(summary_file, lambda: check_summary(report))
+        page.write(lambda: html(report))
     sys.exit(report.exit_code)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from parity.commands.options import FILE, echo, json_option
+from parity.commands.options import FILE, json_option
+from parity.commands.output import check_output, conclude, echo, is_quiet, keep
 
 __all__ = ["identify"]
 
@@ -31,19 +32,17 @@ def identify(trace: Path, dtype: str | None, json_file: Path | None) -> None:
 
     Example: parity identify run.npz
     """
-    from parity.data import check_writable, replacing
     from parity.identify import identify as identify_run
     from parity.identify import load_run
     from parity.render.identify import identification_lines
     from parity.trace import MANIFEST, read_gradients
 
-    if json_file is not None:
-        check_writable(json_file, argument="json")
+    check_output(json_file, argument="json")
     parameters, gradients, steps = read_gradients(trace) if (trace / MANIFEST).exists() else load_run(trace)
     found = identify_run(parameters, gradients, dtype=dtype, steps=steps)
+    exit_code = 0 if found.known else UNKNOWN
+    if is_quiet():
+        conclude([f"rule: {found.rule}"], exit_code)
     echo(identification_lines(found))
-    if json_file is not None:
-        with replacing(json_file) as temporary:
-            temporary.write_text(found.to_json())
-        click.echo(f"wrote {json_file}: the report")
-    sys.exit(0 if found.known else UNKNOWN)
+    keep(json_file, found.to_json, "the report")
+    sys.exit(exit_code)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from parity.commands.completion import complete_data, complete_schedules, one_of
+from parity.commands.output import echo, owner_of, quiet_option, say
 
 if TYPE_CHECKING:
     from parity.compare import Verdict
@@ -43,7 +46,13 @@ def _together(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 data_options = _together(
-    click.option("--data", default="auto", metavar="auto|cifar10|embedded|FILE.npz", help="What to train on."),
+    click.option(
+        "--data",
+        default="auto",
+        metavar="auto|cifar10|embedded|FILE.npz",
+        help="What to train on.",
+        shell_complete=complete_data,
+    ),
     click.option("--data-dir", type=FILE, help="Where CIFAR-10 is kept.  [default: the user's cache folder]"),
 )
 batch_options = _together(
@@ -57,13 +66,26 @@ sgd_options = _together(
     click.option("--weight-decay", type=float, default=0.0, help="L2 factor, added to the gradient."),
     click.option("--nesterov", is_flag=True, help="Nesterov momentum."),
     click.option("--maximize", is_flag=True, help="Climb the loss."),
-    click.option("--schedule", metavar="KIND:NAME=VALUE,...", help="How lr changes: step:step_size=10,gamma=0.5."),
-    click.option("--per", default="step", metavar="step|epoch", help="What a schedule counts."),
+    click.option(
+        "--schedule",
+        metavar="KIND:NAME=VALUE,...",
+        help="How lr changes: step:step_size=10,gamma=0.5.",
+        shell_complete=complete_schedules,
+    ),
+    click.option(
+        "--per",
+        default="step",
+        metavar="step|epoch",
+        help="What a schedule counts.",
+        shell_complete=one_of("step", "epoch"),
+    ),
     click.option("--clip-norm", type=float, help="Largest norm of all gradients together."),
     click.option("--clip-value", type=float, help="Largest absolute value in a gradient."),
     click.option("--decay-biases/--no-decay-biases", default=True, help="Weight decay on biases too."),
 )
-device_option = click.option("--device", default="auto", metavar="auto|cpu|cuda")
+device_option = click.option(
+    "--device", default="auto", metavar="auto|cpu|cuda", shell_complete=one_of("auto", "cpu", "cuda")
+)
 weights_option = click.option("--weights", type=FILE, help="Start from this safetensors file.")
 training_options = _together(
     data_options,
@@ -71,11 +93,14 @@ training_options = _together(
     click.option("--epochs", type=int, default=3),
     click.option("--steps", type=int, help="Stop after so many steps."),
     sgd_options,
-    click.option("--dtype", default="float32", metavar="float32|float64"),
+    click.option("--dtype", default="float32", metavar="float32|float64", shell_complete=one_of("float32", "float64")),
     device_option,
     weights_option,
 )
-json_option = click.option("--json", "json_file", type=FILE, help="Write the report here.")
+_json_option = click.option(
+    "--json", "json_file", type=FILE, callback=owner_of, help="Write the report here; - for standard output alone."
+)
+json_option = _together(_json_option, quiet_option)
 
 
 def settings_from(arguments: dict[str, Any]) -> Settings:
@@ -95,12 +120,6 @@ def settings_from(arguments: dict[str, Any]) -> Settings:
     return Settings(sgd=sgd, **{name: arguments[name] for name in names if name in arguments})
 
 
-def echo(lines: Iterator[str]) -> None:
-    """Print lines as they come."""
-    for line in lines:
-        click.echo(line)
-
-
 class Printer:
     """Prints what happens while it happens."""
 
@@ -112,20 +131,20 @@ class Printer:
         from parity.render import terminal
 
         for name, description in zip(self._names, descriptions, strict=True):
-            click.echo(f"{name}: {description}")
-        click.echo(terminal.header(self._names))
+            say(f"{name}: {description}")
+        say(terminal.header(self._names))
 
     def window(self, window: Window) -> None:
         """The mean losses since the last line."""
         from parity.render import terminal
 
-        click.echo(terminal.window_line(window))
+        say(terminal.window_line(window))
 
     def epoch(self, result: EpochResult) -> None:
         """The test set's accuracy."""
         from parity.render import terminal
 
-        click.echo(terminal.epoch_line(result))
+        say(terminal.epoch_line(result))
 
     def verdict(self, verdict: Verdict) -> None:
         """The float64 verdict."""

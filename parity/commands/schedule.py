@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import Field, fields, replace
 from typing import Any
 
-from parity.contract import InputError, LinearLR, Schedule, SequentialLR
+from parity.contract import InputError, LinearLR, Schedule, SequentialLR, nearest_name
 from parity.contract.schedule import SCHEDULES
 from parity.data import Loader
 from parity.settings import Settings
 
-__all__ = ["parse_schedule", "planned_steps", "scheduled"]
+__all__ = ["arguments_of", "kinds", "parse_schedule", "planned_steps", "scheduled"]
 
 _NOT_WRITTEN = ("every", "taken")  # --per says the one, and a run begins at its beginning
 
@@ -50,16 +50,26 @@ def _in_turn(parts: list[Schedule]) -> Schedule:
 
 def _parse_part(text: str) -> Schedule:
     kind, _, rest = text.partition(":")
-    kinds = [name for name in SCHEDULES if name != "sequence"]
-    if kind not in kinds:
-        raise InputError("schedule", text, f"there is no kind {kind!r}", f"give one of: {', '.join(kinds)}")
-    known = {field.name: field for field in fields(SCHEDULES[kind]) if field.init and field.name not in _NOT_WRITTEN}
+    if kind not in kinds():
+        fix = nearest_name(kind, kinds(), f"give one of: {', '.join(kinds())}")
+        raise InputError("schedule", text, f"there is no kind {kind!r}", fix)
+    known = arguments_of(kind)
     given = {name: _parse_value(text, known, name, values) for name, values in _assignments(text, rest).items()}
     try:
         return SCHEDULES[kind](**given)
     except TypeError as error:  # an argument without a default is missing
         missing = [name for name in re.findall(r"'(\w+)'", str(error)) if name in known]
         raise InputError("schedule", text, f"{missing[0]} is missing", f"add {missing[0]}=...") from error
+
+
+def kinds() -> tuple[str, ...]:
+    """The kinds that can be written: a sequence is written with +."""
+    return tuple(name for name in SCHEDULES if name != "sequence")
+
+
+def arguments_of(kind: str) -> dict[str, Field[Any]]:
+    """The arguments of a kind that can be written, by name."""
+    return {field.name: field for field in fields(SCHEDULES[kind]) if field.init and field.name not in _NOT_WRITTEN}
 
 
 def _assignments(text: str, rest: str) -> dict[str, list[str]]:
@@ -77,7 +87,8 @@ def _assignments(text: str, rest: str) -> dict[str, list[str]]:
 
 def _parse_value(text: str, known: dict[str, Field[Any]], name: str, values: list[str]) -> Any:
     if name not in known:
-        raise InputError("schedule", text, f"it has no argument {name!r}", f"give some of: {', '.join(known)}")
+        fix = nearest_name(name, known, f"give some of: {', '.join(known)}")
+        raise InputError("schedule", text, f"it has no argument {name!r}", fix)
     kind = str(known[name].type)
     try:
         if kind.startswith("tuple"):
@@ -111,7 +122,7 @@ def scheduled(settings: Settings, loader: Loader, *, per: str, steps: int) -> Se
     """
     schedule = settings.sgd.schedule
     if per not in ("step", "epoch"):
-        raise InputError("per", per, "unknown", "give step or epoch")
+        raise InputError("per", per, "unknown", nearest_name(per, ("step", "epoch"), "give step or epoch"))
     if schedule is None:
         if per == "epoch":
             raise InputError("per", per, "there is no schedule", "give --schedule too")

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from parity.commands.options import FILE, Printer, echo, json_option, settings_from, training_options
+from parity.commands.completion import complete_data, complete_implementations
+from parity.commands.options import FILE, Printer, json_option, settings_from, training_options
+from parity.commands.output import check_output, conclude, echo, keep, quiet_option, say
+from parity.commands.progress import bars
+from parity.commands.reporting import report_options, reporting
+from parity.commands.summary import keep_summary, summary_option
+
+if TYPE_CHECKING:
+    from parity.trace import Trace, TraceComparison
 
 __all__ = ["compare", "record"]
 
 
 @click.command()
-@click.argument("implementation")
+@click.argument("implementation", shell_complete=complete_implementations)
 @training_options
 @click.option("--out", type=FILE, metavar="DIR", required=True, help="Write the trace into this new folder.")
 @click.option("--every", type=int, default=1, help="Steps between two recorded states.")
@@ -26,6 +35,7 @@ __all__ = ["compare", "record"]
     metavar="N",
     help="Keep every stage of the first N steps, gradients too: for causes in compare, and for identify.",
 )
+@quiet_option
 def record(implementation: str, out: Path, every: int, nudge: int | None, gradients: int, **arguments: Any) -> None:
     """Train one IMPLEMENTATION and write a trace of it.
 
@@ -47,25 +57,26 @@ def record(implementation: str, out: Path, every: int, nudge: int | None, gradie
     loader = Loader(size=len(dataset.train_labels), batch_size=settings.batch_size, seed=settings.seed)
     settings = scheduled(settings, loader, per=arguments["per"], steps=planned_steps(settings, loader))
 
-    click.echo(terminal.data_line(dataset))
+    say(terminal.data_line(dataset))
     source = str(weights_file) if weights_file else f"drawn from seed {settings.seed}"
     moved = "" if nudge is None else f", each moved by one ulp (seed {nudge})"
     echo(terminal.settings_lines(settings, loader.steps_per_epoch, source + moved))
-    (side,) = resolve_sides([implementation])
-    recording = record_trace(
-        side,
-        dataset,
-        settings,
-        out,
-        weights=weights,
-        weights_origin=source,
-        nudge=nudge,
-        every=every,
-        gradients=gradients,
-        watcher=Printer((side.name,)),
-        command=("parity", *sys.argv[1:]),
-    )
-    echo(lines.recording_lines(recording, out))
+    with bars():
+        (side,) = resolve_sides([implementation])
+        recording = record_trace(
+            side,
+            dataset,
+            settings,
+            out,
+            weights=weights,
+            weights_origin=source,
+            nudge=nudge,
+            every=every,
+            gradients=gradients,
+            watcher=Printer((side.name,)),
+            command=("parity", *sys.argv[1:]),
+        )
+    conclude(lines.recording_lines(recording, out), recording.exit_code)
     sys.exit(recording.exit_code)
 
 
@@ -73,11 +84,25 @@ def record(implementation: str, out: Path, every: int, nudge: int | None, gradie
 @click.argument("a", metavar="DIR_A", type=FILE)
 @click.argument("b", metavar="DIR_B", type=FILE)
 @click.option("--null", "nulls", type=FILE, metavar="DIR", multiple=True, help="A null run of A; may be repeated.")
-@click.option("--data", metavar="cifar10|embedded|FILE.npz", help="What they were trained on, for the cause.")
+@click.option(
+    "--data",
+    metavar="cifar10|embedded|FILE.npz",
+    help="What they were trained on, for the cause.",
+    shell_complete=complete_data,
+)
 @click.option("--data-dir", type=FILE, help="Where CIFAR-10 is kept.  [default: the user's cache folder]")
 @json_option
+@summary_option
+@report_options
 def compare(
-    a: Path, b: Path, *, nulls: tuple[Path, ...], data: str | None, data_dir: Path | None, json_file: Path | None
+    a: Path,
+    b: Path,
+    *,
+    nulls: tuple[Path, ...],
+    data: str | None,
+    data_dir: Path | None,
+    summary_file: Path | None,
+    **arguments: Any,
 ) -> None:
     """Compare two traces and judge whether they match; if they differ in float64, name the cause. Needs no framework.
 
@@ -86,18 +111,31 @@ def compare(
 
     Example: parity compare torch-trace jax-trace
     """
-    from parity.data import check_writable, replacing
     from parity.render import trace as lines
+    from parity.render.summary import trace_summary
     from parity.trace import compare_traces, read_trace, training_data
 
-    if json_file is not None:
-        check_writable(json_file, argument="json")
+    json_file: Path | None = arguments["json_file"]
+    check_output(json_file, argument="json")
+    check_output(summary_file, argument="summary")
     traces = [read_trace(a), read_trace(b), *(read_trace(null, argument="null") for null in nulls)]
     dataset = training_data(traces[0], data, data_dir) if data else None
-    comparison = compare_traces(traces[0], traces[1], traces[2:], dataset=dataset)
-    echo(lines.comparison_lines(comparison))
-    if json_file is not None:
-        with replacing(json_file) as temporary:
-            temporary.write_text(comparison.to_json())
-        click.echo(f"wrote {json_file}: the comparison")
+    with reporting(arguments, [trace.manifest.implementation for trace in traces[:2]]) as page:
+        comparison = compare_traces(traces[0], traces[1], traces[2:], dataset=dataset)
+        conclude(lines.comparison_lines(comparison), comparison.exit_code)
+        keep(json_file, comparison.to_json, "the comparison")
+        keep_summary(summary_file, lambda: trace_summary(comparison))
+        page.write(lambda: _page(comparison, traces))
     sys.exit(comparison.exit_code)
+
+
+def _page(comparison: TraceComparison, traces: Sequence[Trace]) -> str:
+    """The comparison as HTML."""
+    # Here, so that with --no-report a comparison needs nothing but NumPy.
+    from parity.environment import describe_environment
+    from parity.report import ComparisonReport, html
+
+    a, b, *_ = (trace.losses[: comparison.steps] for trace in traces)
+    command = ("parity", *sys.argv[1:])
+    environment = describe_environment()
+    return html(ComparisonReport(command=command, environment=environment, comparison=comparison, losses=(a, b)))

@@ -1,11 +1,12 @@
 """From losses, tensors and predictions to measurements and a verdict: pure functions."""
 
 from parity.compare.accuracy import accuracy, accuracy_per_class, agreement, predictions
+from parity.compare.detail import Detail, Element, tensor_detail
 from parity.compare.envelope import FACTOR, Distribution, Spread, compare_distribution, envelope
 from parity.compare.finding import Blame, Finding, formula_finding, precision_finding, vacuous_finding
 from parity.compare.flips import Flip, find_flips
 from parity.compare.formula import Rung, compare_formula, first_break, first_unproved
-from parity.compare.measure import Gap, largest_gap, loss_differences, momentum_gap, relative_difference
+from parity.compare.measure import Gap, gaps, largest, largest_gap, loss_differences, momentum_gaps, relative_difference
 from parity.compare.null import nudge
 from parity.compare.pattern import describe_difference
 from parity.compare.rounding import Errors, Rounding, Trials, judge_rounding, measure_rounding
@@ -17,7 +18,9 @@ __all__ = [
     "FACTOR",
     "JUDGED_STEPS",
     "Blame",
+    "Detail",
     "Distribution",
+    "Element",
     "Errors",
     "Finding",
     "Flip",
@@ -42,17 +45,20 @@ __all__ = [
     "first_break",
     "first_unproved",
     "formula_finding",
+    "gaps",
     "in_order_of",
     "judge",
     "judge_rounding",
+    "largest",
     "largest_gap",
     "loss_differences",
     "measure_rounding",
-    "momentum_gap",
+    "momentum_gaps",
     "nudge",
     "precision_finding",
     "predictions",
     "relative_difference",
     "stage_tensors",
+    "tensor_detail",
     "vacuous_finding",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,17 @@ from numpy.typing import NDArray
 
 from parity.contract import Weights
 
-__all__ = ["Gap", "frobenius", "largest_gap", "loss_differences", "momentum_gap", "ratio", "relative_difference"]
+__all__ = [
+    "Gap",
+    "frobenius",
+    "gaps",
+    "largest",
+    "largest_gap",
+    "loss_differences",
+    "momentum_gaps",
+    "ratio",
+    "relative_difference",
+]
 
 
 SMALL_LOSS = 1e-3
@@ -66,16 +77,30 @@ def largest_gap(a: Weights, b: Weights) -> Gap | None:
     Raises:
         ValueError: the sets hold different tensors.
     """
+    return largest(gaps(a, b))
+
+
+def gaps(a: Weights, b: Weights) -> dict[str, float]:
+    """The relative difference of each tensor, by name.
+
+    Raises:
+        ValueError: the sets hold different tensors.
+    """
     if a.keys() != b.keys():
         raise ValueError(f"tensors differ: {sorted(a.keys() ^ b.keys())} are on one side only")
-    gaps = [Gap(difference=relative_difference(a[name], b[name]), tensor=name) for name in a]
-    return max(gaps, key=lambda gap: gap.difference, default=None)
+    return {name: relative_difference(a[name], b[name]) for name in a}
 
 
-def momentum_gap(a: Weights, b: Weights) -> Gap | None:
-    """`largest_gap` of two sides' momentum, where a missing buffer stands at zero; None when neither has any."""
+def momentum_gaps(a: Weights, b: Weights) -> dict[str, float]:
+    """`gaps` of two sides' momentum, where a missing buffer stands at zero."""
     zeros = {name: np.zeros_like(value) for name, value in {**a, **b}.items()}
-    return largest_gap({**zeros, **a}, {**zeros, **b})
+    return gaps({**zeros, **a}, {**zeros, **b})
+
+
+def largest(differences: Mapping[str, float]) -> Gap | None:
+    """The largest of them and whose it is; None when there are none."""
+    found = [Gap(difference=difference, tensor=name) for name, difference in differences.items()]
+    return max(found, key=lambda gap: gap.difference, default=None)
 
 
 def loss_differences(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ flipped ReLU (see `parity.compare.flips`) does not decide.
    reference here too, and (2) says how large the errors may be.
 2. The larger error is at most CAP times the smaller. That catches a side that computes in a lower precision, and would
    widen its own allowance by (1). An error below the floor counts as the floor, which is the largest of
+
    - the null level, and one unit in the last place: nothing in float32 is expected to be better;
    - what a sum of n terms, added one after the other, honestly loses: eps sqrt(n) / 2. For activations and outputs n is
      the most elements of a weight that one output sees (at batch 1, XLA's sums of fc1's 400 products err 2.5 times as
@@ -23,6 +24,7 @@ flipped ReLU (see `parity.compare.flips`) does not decide.
      parameter, twice, because the weight decay may be taken off before the step;
    - for the update of an optimizer with a second slot, Adam for example, what sqrt(1 - beta^t) loses where it is
      computed in float32, as optax does (torch computes it in float64): 3e-5.
+
    Products of bfloat16 err by 2^-9 each, of TF32 by 2^-11: hundreds of times the floor, and gradients show them first.
 """
 

@@ -8,13 +8,15 @@ rounded to float32, off by 5e-8 of itself, changes parameters and momentum by 1e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from parity.compare.measure import Gap, loss_differences
+from parity.compare.stages import Stage
 
 __all__ = ["BOUND", "JUDGED_STEPS", "Outcome", "StateGap", "Verdict", "judge"]
 
@@ -32,11 +34,15 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class StateGap:
-    """How far two states are apart after so many steps; `momentum` is None where neither side keeps one."""
+    """How far two states are apart after so many steps; `momentum` is None where neither side keeps one.
+
+    `parameters` and `momentum` are the largest, `tensors` has the difference of each.
+    """
 
     steps: int
     parameters: Gap
     momentum: Gap | None
+    tensors: Mapping[Stage, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from parity.contract.implementation import (
     Scored,
     SelfContained,
 )
+from parity.contract.nearest import nearest_file, nearest_name
 from parity.contract.normalisation import normalisation_table
 from parity.contract.schedule import (
     CosineAnnealingLR,
@@ -71,6 +72,8 @@ __all__ = [
     "check_images",
     "check_weights",
     "initial_weights",
+    "nearest_file",
+    "nearest_name",
     "normalisation_table",
     "schedule_from",
 ]

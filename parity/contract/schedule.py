@@ -26,6 +26,7 @@ from itertools import pairwise
 from typing import Any
 
 from parity.contract.errors import InputError
+from parity.contract.nearest import nearest_name
 
 __all__ = [
     "SCHEDULES",
@@ -344,7 +345,8 @@ def schedule_from(content: Mapping[str, Any]) -> Schedule:
     arguments = dict(content)
     kind = arguments.pop("kind", None)
     if kind not in SCHEDULES:
-        raise InputError("schedule", kind, "there is no such kind", f"give one of: {', '.join(SCHEDULES)}")
+        fix = nearest_name(str(kind), SCHEDULES, f"give one of: {', '.join(SCHEDULES)}")
+        raise InputError("schedule", kind, "there is no such kind", fix)
     if "schedules" in arguments:
         arguments["schedules"] = tuple(map(schedule_from, arguments["schedules"]))
     _require_arguments(kind, arguments)

@@ -9,10 +9,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.contract import InputError
+from parity.contract import InputError, nearest_file
 from parity.data.dataset import CIFAR10_CLASSES, Dataset
 
 __all__ = ["ARRAYS", "load_npz"]
+
+SOURCES = ("auto", "cifar10", "embedded")
+"""What --data takes that is no file; see `parity.data.source`."""
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -46,6 +49,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file, np.load(_require_zip(file), allow_pickle=False) as archive:
             return {name: _require_array(archive[name]) for name in (*ARRAYS, "classes") if name in archive}
     except OSError as error:
+        fix = nearest_file(path, fix, known=SOURCES, suffix=".npz")
         raise InputError("data", path, error.strerror or str(error), fix) from error
     except Exception as error:  # a damaged header or member makes NumPy and zipfile raise almost anything
         raise InputError("data", path, f"truncated, or not an .npz file ({error})", fix) from error

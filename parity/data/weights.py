@@ -14,7 +14,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from parity.contract import InputError, Weights, check_weights
+from parity.contract import InputError, Weights, check_weights, nearest_file
 from parity.data.files import replacing
 
 __all__ = ["fingerprint", "load_weights", "save_weights"]
@@ -32,7 +32,8 @@ def load_weights(path: Path, *, argument: str = "weights") -> dict[str, NDArray[
     try:
         weights: dict[str, NDArray[np.floating]] = safetensors.numpy.load_file(path)
     except OSError as error:
-        raise InputError(argument, path, error.strerror or str(error), "name a safetensors file") from error
+        fix = nearest_file(path, "name a safetensors file", suffix=".safetensors")
+        raise InputError(argument, path, error.strerror or str(error), fix) from error
     except SafetensorError as error:
         raise InputError(argument, path, f"not a safetensors file ({error})", "name a safetensors file") from error
     except (KeyError, TypeError) as error:  # how safetensors says that NumPy has no such dtype

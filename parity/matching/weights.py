@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.contract import InputError, Tensors
+from parity.contract import InputError, Tensors, nearest_name
 from parity.matching.divisions import divisions
 from parity.matching.inputs import input_axes, shared_rows
 from parity.matching.mapping import WeightMapping
@@ -98,7 +98,8 @@ def _check_given(given: Mapping[str, frozenset[str]], ours: Tensors, theirs: Ten
         for name, known, side in [(source, ours, "A"), *((target, theirs, "B") for target in sorted(targets))]:
             if name not in known:
                 names = ", ".join(known)
-                raise InputError("mapping", name, f"{side} has no tensor of this name", f"it has {names}")
+                fix = nearest_name(name, known, f"it has {names}", alone=True)
+                raise InputError("mapping", name, f"{side} has no tensor of this name", fix)
         sizes = [theirs[target].size for target in targets]
         # One of either may be a part of the other.
         if ours[source].size != sum(sizes) and not all(size % ours[source].size == 0 for size in sizes):

@@ -9,7 +9,7 @@ import numpy as np
 
 from parity.bench.changes import Change
 from parity.bench.limits import Limits
-from parity.bench.report import DIFFERS, TIMED, BenchReport, Cell, Row
+from parity.bench.report import DIFFERS, FAILED, TIMED, BenchReport, Cell, Row
 from parity.study import Curve, Figure, Panel
 
 __all__ = ["cell_lines", "change_lines", "limit_lines", "report_lines", "throughput_figure"]
@@ -98,7 +98,7 @@ def _threads(count: int) -> str:
 
 
 def report_lines(report: BenchReport) -> Iterator[str]:
-    """What belongs to all cells: the limits, and how each contestant computes."""
+    """What belongs to all cells: the limits, how each contestant computes, and the verdict."""
     yield ""
     yield "limits, measured here:"
     yield from limit_lines(report.limits)
@@ -113,6 +113,14 @@ def report_lines(report: BenchReport) -> Iterator[str]:
     )
     if report.load > BUSY:
         yield from _wrapped(f"other programs were running (load {report.load:.1f}): the times are disturbed", "  ")
+    yield _verdict(report)
+
+
+def _verdict(report: BenchReport) -> str:
+    rows = [row for cell in report.cells for row in cell.rows]
+    counts = {outcome: sum(row.outcome == outcome for row in rows) for outcome in (TIMED, DIFFERS, FAILED)}
+    others = "".join(f", {counts[outcome]} {outcome}" for outcome in (DIFFERS, FAILED) if counts[outcome])
+    return f"verdict: {counts[TIMED]} of {len(rows)} compute what they should, and were timed{others}"
 
 
 def change_lines(found: Sequence[Change], *, same_machine: bool) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A check as lines of text, at most 80 columns wide as long as names are short."""
+"""A check as lines of text: a table at most 80 columns wide, and prose."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from parity.contract import STAGES
 from parity.render.explanation import cause_lines
 from parity.result import CheckReport
 
-__all__ = ["check_lines", "stage_table"]
+__all__ = ["check_lines", "shown_rungs", "stage_table"]
 
 _WIDTHS = (30, 10, 9, 10, 10, 6)
 _GAP = 2
+_LONGEST = 80 - sum(_WIDTHS[1:])
+"""A place that is longer has a line to itself."""
 
 
 def check_lines(report: CheckReport) -> Iterator[str]:
@@ -38,30 +40,35 @@ def stage_table(check: Check, names: tuple[str, str]) -> Iterator[str]:
     if check.rounding:
         yield f"float32: each side's own error against its float64 run (a: {names[0]}, b: {names[1]})"
     rounding = {tensor.place: tensor for tensor in check.rounding}
-    broken = next((rung.place.stage for rung in check.rungs if rung.broken), None)
-    shown = [
-        rung
-        for stage in STAGES
-        for rung in _shown([rung for rung in check.rungs if rung.place.stage == stage], whole=stage == broken)
-    ]
-    width = max([_WIDTHS[0], *(len(str(rung.place)) + _GAP for rung in shown)])
-    yield _row(("stage", "f64, ulp", "share", "f32 a", "f32 b", "ratio"), width)
+    shown = shown_rungs(check)
+    width = min(max([_WIDTHS[0], *(len(str(rung.place)) + _GAP for rung in shown)]), _LONGEST)
+    yield from _row(("stage", "f64, ulp", "share", "f32 a", "f32 b", "ratio"), width)
     for rung in shown:
-        yield _row((str(rung.place), *_exact(rung), *_single(rounding.get(rung.place))), width)
+        yield from _row((str(rung.place), *_exact(rung), *_single(rounding.get(rung.place))), width)
     for name, exact, single in zip(names, check.fast_rungs, check.fast_rounding, strict=True):
         if exact:
-            yield _fast_row(name, exact, single, width)
+            yield from _fast_row(name, exact, single, width)
     if any(check.fast_rounding):
         yield "fast path: run() beside observe(); there float32 a is observe(), b is run()"
     yield from _zeros(check.rungs)
     yield from _left_out(check)
 
 
-def _fast_row(name: str, exact: Sequence[Rung], single: Sequence[Rounding], width: int) -> str:
+def shown_rungs(check: Check) -> list[Rung]:
+    """The rungs of the table, in the order of the stages."""
+    broken = next((rung.place.stage for rung in check.rungs if rung.broken), None)
+    return [
+        rung
+        for stage in STAGES
+        for rung in _shown([rung for rung in check.rungs if rung.place.stage == stage], whole=stage == broken)
+    ]
+
+
+def _fast_row(name: str, exact: Sequence[Rung], single: Sequence[Rounding], width: int) -> Iterator[str]:
     """A side's fast path by its worst tensor in each precision."""
     rung = max(exact, key=_rank)
     worst = max(single, key=lambda tensor: (tensor.broken, tensor.excess), default=None)
-    return _row((f"fast path, {name}", *_exact(rung), *_single(worst)), width)
+    yield from _row((f"fast path, {name}", *_exact(rung), *_single(worst)), width)
 
 
 def _zeros(rungs: Sequence[Rung]) -> Iterator[str]:
@@ -116,9 +123,11 @@ def _single(tensor: Rounding | None) -> tuple[str, str, str]:
     return f"{tensor.errors.a:.1e}", f"{tensor.errors.b:.1e}", f"{tensor.excess:.3g}{mark}"
 
 
-def _row(cells: Sequence[str], width: int) -> str:
+def _row(cells: Sequence[str], width: int) -> Iterator[str]:
     label, *numbers = cells
-    return (
-        f"{label:<{width}}"
-        + "".join(f"{cell:>{width}}" for cell, width in zip(numbers, _WIDTHS[1:], strict=True)).rstrip()
-    )
+    columns = zip(numbers, _WIDTHS[1:], strict=True)
+    text = "".join(f"{cell:>{column}}" for cell, column in columns).rstrip()
+    if len(label) > width:
+        yield label
+        label = ""
+    yield f"{label:<{width}}{text}"

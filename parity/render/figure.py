@@ -27,13 +27,29 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-__all__ = ["FORMAT", "csv_text", "draw", "files_of", "json_text", "table_lines"]
+__all__ = [
+    "DASHES",
+    "FORMAT",
+    "GREY",
+    "LINE",
+    "PALETTE",
+    "csv_text",
+    "draw",
+    "files_of",
+    "json_text",
+    "saved",
+    "table_lines",
+]
 
 FORMAT = "parity.study/1"
 
 PALETTE = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7")
 GREY = "#8C8C8C"
-DASHES = ("-", (0, (6, 1.5)), (0, (3, 1, 1, 1)), (0, (1.5, 1)), (0, (8, 2, 1.5, 2)), (0, (4, 1.2)), "-")
+DASHES = ("-", (0, (6, 1.5)), (0, (3, 1, 1, 1)), (0, (1.5, 1)), (0, (8, 2, 1.5, 2)), (0, (4, 1.2)), (0, (2, 2.5)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "h")
+CROSSES = ("x", "+", "1", "2", "3", "4", "|")
+FITTED = ((0, (3, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (7, 3)), (0, (2, 4)), (0, (4, 1, 1, 1, 1, 1)), (0, (9, 1)))
+"""Lines and points of the same colour, of which there are more than seven, differ in these: see `_round`."""
 
 PANEL = {1: 6.0, 2: 5.0, 3: 4.3}
 """Inches across, by how many stand side by side."""
@@ -42,6 +58,8 @@ LINE = 0.19
 LONG_LABEL = 32
 LEVELS = 14
 FEW = 200
+SPARSE = 12
+"""Points of a line that is short enough to mark each of them."""
 
 
 def files_of(experiment: Experiment, outcome: Outcome, command: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
@@ -76,10 +94,11 @@ def draw(figure: Figure, kind: str) -> bytes:
         for axes, panel in zip(grid.flat, figure.panels, strict=False):
             _draw_panel(axes, panel)
         bottom.text(0.012, 0.92, "\n".join(caption), va="top", fontsize=9, parse_math=False, linespacing=1.25)
-        return _saved(canvas, kind)
+        return saved(canvas, kind)
 
 
-def _saved(canvas: Canvas, kind: str) -> bytes:
+def saved(canvas: Canvas, kind: str) -> bytes:
+    """The drawing as "png" or "svg"."""
     # Without a date the same numbers make the same file.
     metadata: dict[str, Any] = {"svg": {"Date": None}, "png": {"Software": None}}[kind]
     memory = io.BytesIO()
@@ -137,22 +156,32 @@ def _draw_curve(axes: Axes, curve: Curve, *, path: bool) -> None:
     if curve.beyond:
         style |= {"linestyle": "", "marker": r"$\uparrow$", "markersize": 11}
     elif curve.marks:
-        style |= {"linestyle": "", "marker": "x" if curve.dashed else "o", "markerfacecolor": "none", "markersize": 5}
+        markers = CROSSES if curve.dashed else MARKERS
+        style |= {"linestyle": "", "marker": markers[_round(curve)], "markerfacecolor": "none", "markersize": 5}
     else:
         style |= _line(curve, path=path)
     axes.plot(curve.x, curve.y, **style)
 
 
+def _round(curve: Curve) -> int:
+    """How often the palette has been used up: curves of one colour differ in this."""
+    return max(curve.color, 0) // len(PALETTE) % len(MARKERS)
+
+
 def _line(curve: Curve, *, path: bool) -> dict[str, Any]:
     """A path of few steps has a point for each of them."""
     if curve.dashed:
-        dashes: Any = (0, (3, 2))
+        dashes: Any = FITTED[_round(curve)]
     else:
-        dashes = "-" if path or curve.color <= 0 else DASHES[curve.color % len(DASHES)]
+        # In the second round each colour has the next colour's dashes, so that no pair comes twice.
+        dashes = "-" if path or curve.solid or curve.color <= 0 else DASHES[(curve.color + _round(curve)) % len(DASHES)]
     if path and len(curve.x) <= FEW:
         return {"linestyle": dashes, "marker": ".", "markersize": 3.5, "linewidth": 1.0}
-    # A line of one point is none.
-    return {"linestyle": dashes, "linewidth": 1.5, "marker": "o" if np.isfinite(curve.y).sum() < 2 else ""}
+    # A line of one point is none, and lines of few points are told apart by them.
+    marker = (
+        MARKERS[(max(curve.color, 0) + _round(curve)) % len(MARKERS)] if np.isfinite(curve.y).sum() <= SPARSE else ""
+    )
+    return {"linestyle": dashes, "linewidth": 1.5, "marker": marker, "markersize": 4}
 
 
 def _draw_landscape(axes: Axes, ground: Landscape, first: Curve) -> None:

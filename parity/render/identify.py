@@ -9,7 +9,7 @@ from parity.identify import Identification, Member
 
 __all__ = ["identification_lines"]
 
-_WIDTH = 100
+_WIDTH = 80
 
 
 def identification_lines(found: Identification) -> Iterator[str]:

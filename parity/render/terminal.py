@@ -1,4 +1,4 @@
-"""A run as lines of text, at most 80 columns wide as long as names are short."""
+"""A run as lines of text: tables at most 80 columns wide, in which long names are cut, and prose."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from parity.running.history import EpochResult, Window
 from parity.running.judgement import Judgement
 from parity.settings import Settings
 
-__all__ = ["data_line", "epoch_line", "header", "report_lines", "settings_lines", "verdict_lines", "window_line"]
+__all__ = [
+    "data_line",
+    "epoch_line",
+    "header",
+    "last_line",
+    "report_lines",
+    "settings_lines",
+    "verdict_lines",
+    "window_line",
+]
 
 _LABEL, _COLUMN = 18, 20
 _WIDTH = 80
@@ -96,7 +105,7 @@ def report_lines(report: Report) -> Iterator[str]:
         yield from _judgement_lines(report.judgement)
     if report.verdict:
         yield from verdict_lines(report.verdict)
-    yield _last_line(report)
+    yield last_line(report)
 
 
 def _comparison_lines(comparison: Comparison, dtype: str, steps: int) -> Iterator[str]:
@@ -139,7 +148,8 @@ def _distribution_lines(figure: Distribution) -> Iterator[str]:
     yield f"    the runs' {low:.2f} to {high:.2f} %; {lowest:.2f} to {highest:.2f} % is allowed"
 
 
-def _last_line(report: Report) -> str:
+def last_line(report: Report) -> str:
+    """The verdict, or how it ended without one."""
     ending = report.ending
     if ending.kind != "complete":
         return f"stopped in the {ending.phase}: {ending.kind}, {ending.detail}"
@@ -147,7 +157,12 @@ def _last_line(report: Report) -> str:
 
 
 def _row(label: str, cells: Sequence[str]) -> str:
-    return f"{label:<{_LABEL}}" + "".join(f" {cell:>{_COLUMN - 1}}" for cell in cells)
+    return f"{_cut(label, _LABEL):<{_LABEL}}" + "".join(f" {_cut(cell, _COLUMN - 1):>{_COLUMN - 1}}" for cell in cells)
+
+
+def _cut(text: str, width: int) -> str:
+    """The end of a long name, by which those of one package differ; the lines above have all of it."""
+    return text if len(text) <= width else f"...{text[3 - width :]}"
 
 
 def _percent(share: float | None) -> str:

@@ -9,7 +9,7 @@ from parity.render.explanation import cause_lines
 from parity.trace import Break, Recording, TraceComparison, TraceOutcome
 from parity.trace.compare import Largest, TraceSide
 
-__all__ = ["comparison_lines", "recording_lines"]
+__all__ = ["comparison_lines", "recording_lines", "verdict_line"]
 
 
 def recording_lines(recording: Recording, folder: Path) -> Iterator[str]:
@@ -42,7 +42,7 @@ def comparison_lines(comparison: TraceComparison) -> Iterator[str]:
     yield from cause_lines(comparison.explanation)
     if comparison.lacking:
         yield f"cause: not in the traces: {comparison.lacking}"
-    yield _verdict(comparison)
+    yield verdict_line(comparison)
 
 
 def _incomplete(side: TraceSide) -> Iterator[str]:
@@ -70,7 +70,8 @@ def _excess(found: Break) -> str:
     return f"{measured}{found.difference:.1e}, noise may reach {found.allowed:.1e}{since}"
 
 
-def _verdict(comparison: TraceComparison) -> str:
+def verdict_line(comparison: TraceComparison) -> str:
+    """The last line."""
     if comparison.outcome is TraceOutcome.DIFFERS and comparison.first_break:
         cause = f"; cause: {comparison.explanation.line}" if comparison.explanation else ""
         return f"verdict: differs at {_place(comparison.first_break)}{cause}"

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.compare import JUDGED_STEPS, Spread, StateGap, largest_gap, momentum_gap, predictions
+from parity.compare import JUDGED_STEPS, Spread, Stage, StateGap, gaps, largest, momentum_gaps, predictions
 from parity.contract import ParityError, Weights
 from parity.data import Dataset, Loader
 from parity.lane import Lane, require_same_tensors
 from parity.pair import Pair
 from parity.problem import Problem, cnn_problem
+from parity.progress import Pace, Progress, tell
 from parity.running.ensemble import Members, start_members
 from parity.running.history import (
     EnsembleRun,
@@ -108,6 +109,7 @@ def _train_epochs(progress: _Progress, loader: Loader, settings: Settings, *, ev
         begin, reported = progress.position.steps, 0
         for plan in _chunks(loader, epoch, begin):
             progress.advance(plan[: limit - progress.position.steps])
+            progress.tell(limit, settings.dtype)
             reported = progress.report_windows(epoch, begin, ends, reported)
             if progress.position.steps >= limit:
                 break
@@ -206,11 +208,24 @@ class _Progress:
 
     def _compare_states(self) -> None:
         (a, b), (state_a, state_b) = self.lanes[:2], self.position.states[:2]
-        parameters = largest_gap(a.weights(state_a), b.weights(state_b))
-        momentum = momentum_gap(a.momentum(state_a), b.momentum(state_b))
+        weights = gaps(a.weights(state_a), b.weights(state_b))
+        momentum = momentum_gaps(a.momentum(state_a), b.momentum(state_b))
+        parameters = largest(weights)
         if parameters is None:
             raise ParityError(f"{a.side.name} and {b.side.name} have no parameters: there is nothing to compare")
-        self.gaps.append(StateGap(steps=self.position.steps, parameters=parameters, momentum=momentum))
+        tensors = {
+            Stage(stage=stage, tensor=name): difference
+            for stage, differences in (("weights", weights), ("momentum", momentum))
+            for name, difference in differences.items()
+        }
+        self.gaps.append(
+            StateGap(steps=self.position.steps, parameters=parameters, momentum=largest(momentum), tensors=tensors)
+        )
+
+    def tell(self, limit: int, dtype: str) -> None:
+        """How far all sides have come."""
+        paces = tuple(Pace(name=lane.side.name, seconds=lane.seconds) for lane in self.lanes)
+        tell(Progress(what=f"training, {dtype}", done=self.position.steps, total=limit, sides=paces))
 
     def report_windows(self, epoch: int, begin: int, ends: Sequence[int], done: int) -> int:
         """Tell the watcher of the windows that are complete now; returns how many of `ends` are done with.

@@ -8,6 +8,7 @@ programs), then any experiment: arguments.py, forms.py, dampening.py, nesterov.p
 
 from parity.study.experiment import Bench, Curve, Experiment, Figure, Landscape, Outcome, Panel, Table
 from parity.study.registry import EXPERIMENTS, experiments_named
+from parity.study.report import Studied, StudyReport
 
 __all__ = [
     "EXPERIMENTS",
@@ -18,6 +19,8 @@ __all__ = [
     "Landscape",
     "Outcome",
     "Panel",
+    "Studied",
+    "StudyReport",
     "Table",
     "experiments_named",
 ]

@@ -31,6 +31,7 @@ class Curve:
         color: which colour of the palette; 0 is what others are compared with, -1 is grey.
         marks: whether points are drawn instead of a line.
         dashed: whether the line is; of marks, whether they are crosses.
+        solid: whether the line is, whatever its colour.
         beyond: whether the points are only known to lie higher: drawn as arrows.
     """
 
@@ -40,6 +41,7 @@ class Curve:
     color: int = 0
     marks: bool = False
     dashed: bool = False
+    solid: bool = False
     beyond: bool = False
 
 

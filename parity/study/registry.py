@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from parity.contract import InputError
+from parity.contract import InputError, nearest_name
 from parity.study import arguments, batch, dampening, decay, forms, nesterov, schedules
 from parity.study.experiment import Experiment
 
@@ -40,6 +39,5 @@ def experiments_named(names: Iterable[str]) -> tuple[Experiment, ...]:
 def _named(name: str) -> Experiment:
     if name in EXPERIMENTS:
         return EXPERIMENTS[name]
-    near = difflib.get_close_matches(name, EXPERIMENTS, n=1)
-    fix = f"did you mean {near[0]}?" if near else f"give one of: {', '.join(EXPERIMENTS)}"
+    fix = nearest_name(name, EXPERIMENTS, f"give one of: {', '.join(EXPERIMENTS)}", alone=True)
     raise InputError("experiment", name, "there is no such experiment", fix)

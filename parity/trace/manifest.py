@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parity.contract import SGD, InputError, schedule_from
+from parity.contract import SGD, InputError, nearest_file, schedule_from
 from parity.environment import Environment
 from parity.result import DataReport, WeightsReport
 from parity.settings import Settings
@@ -99,7 +99,9 @@ class Manifest:
             content = json.loads((folder / MANIFEST).read_bytes())
         except OSError as error:
             problem = f"{MANIFEST} cannot be read ({error.strerror})"
-            raise refuse(problem, "name a folder that parity record wrote") from error
+            otherwise = "name a folder that parity record wrote"
+            fix = otherwise if folder.exists() else nearest_file(folder, otherwise)
+            raise refuse(problem, fix) from error
         except ValueError as error:  # not JSON, or not text
             raise refuse(f"{MANIFEST} is damaged ({error})") from error
         if not isinstance(content, dict) or "format" not in content:

@@ -19,6 +19,7 @@ from parity.data import Dataset, Loader, fingerprint
 from parity.environment import describe_environment
 from parity.lane import Lane
 from parity.problem import cnn_problem
+from parity.progress import Pace, Progress, tell
 from parity.result import WeightsReport, data_report
 from parity.running.history import NonFiniteLossError, Silent, Watcher, window
 from parity.running.lockstep import window_ends
@@ -190,11 +191,16 @@ class _Recorder:
         for plan in loader.plans(epoch):
             for piece in self.schedule.pieces(plan, self.writer.steps):
                 state = self._advance(state, piece)
+                self._tell()
                 while reported < len(ends) and begin + ends[reported] <= self.writer.steps:
                     first, last = ends[reported - 1] if reported else 0, ends[reported]
                     self.watcher.window(window(epoch + 1, last, [self.lane.losses(begin + first, begin + last)]))
                     reported += 1
         return state
+
+    def _tell(self) -> None:
+        pace = Pace(name=self.lane.side.name, seconds=self.lane.seconds)
+        tell(Progress(what="recording", done=self.writer.steps, total=self.schedule.limit, sides=(pace,)))
 
     def _advance(self, state: Any, plan: NDArray[np.int32]) -> Any:
         state, losses = self.lane.run(state, plan)

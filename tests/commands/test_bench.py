@@ -46,8 +46,10 @@ def test_a_benchmark_prints_a_table_and_writes_what_was_asked_for(folder):
     assert max(map(len, lines)) <= 80
     assert json.loads((folder / "new.json").read_text())["command"][:2] == ["parity", "bench"]
     assert {path.name for path in (folder / "figures").iterdir()} == {"throughput.png", "throughput.svg"}
-    code, out, err = parity(folder, "bench", "--compare", "new.json", "--with", "new.json")
+    assert f"{HONEST} alone was timed, at batch 2" in (folder / "report.html").read_text()
+    code, out, err = parity(folder, "bench", "--compare", "new.json", "--with", "new.json", "--report", "change.html")
     assert (code, err) == (0, "")
+    assert "What has changed" in (folder / "change.html").read_text()
     assert out.splitlines()[1].startswith(f"same    {HONEST}, float64, batch 2: ")
     code, out, _ = parity(folder, "bench", HONEST, *QUICK, "--compare", "new.json")
     assert code == 0
@@ -69,7 +71,7 @@ def test_what_computes_something_else_is_exit_code_1(folder):
         (("--dtype", "half"), "--dtype half: it is out of range; give one of: float32, float64"),
         (("--rounds", "1"), "--rounds 1: it is out of range; give 2 or more: one round has no interval"),
         (("--with", "new.json"), "--with new.json: there is nothing to compare it with; give --compare too"),
-        (("--compare", "none.json"), "none.json: No such file or directory"),
+        (("--compare", "none.json"), "--compare none.json: No such file or directory"),
         (("--judge", "--scaling"), "--judge True: --scaling measures something else; give one of them"),
         (("--judge", HONEST), f"names {HONEST}: two sides are judged; name two implementations, or none"),
         (("--peers", "nnx", "--scaling"), "--peers nnx: --scaling does not use it; leave it out"),
@@ -121,7 +123,7 @@ def _soon(look):
 def test_where_nothing_is_timed_no_figure_is_drawn(folder):
     code, out, err = parity(folder, "bench", "tests.bench.contestants:raises", *QUICK, "--figures", "figures")
     assert (code, err) == (2, "")
-    assert out.splitlines()[-1] == "no figure: nothing was timed"
+    assert out.splitlines()[-2:] == ["no figure: nothing was timed", "wrote report.html: the report as a page"]
     assert not (folder / "figures").exists()
 
 

@@ -21,6 +21,7 @@ def test_without_a_name_the_experiments_are_listed(tmp_path):
 def test_experiments_are_written_into_a_new_folder(tmp_path):
     code, out, err = parity(tmp_path, "study", "decay", "forms", "--quick", "--out", "figures")
     assert (code, err) == (0, "")
+    assert "2 experiments on what an optimizer does" in (tmp_path / "report.html").read_text()
     expected = {f"{name}.{kind}" for name in ("decay", "forms") for kind in ("png", "svg", "csv", "json")}
     assert {path.name for path in (tmp_path / "figures").iterdir()} == expected
     assert "  wrote decay.png, decay.svg, decay.csv, decay.json into figures (" in out
@@ -29,8 +30,11 @@ def test_experiments_are_written_into_a_new_folder(tmp_path):
 def test_the_cnn_is_trained_by_any_implementation(tmp_path):
     np.savez(tmp_path / "small.npz", **small_arrays())
     names = ("--a", "parity.oracle", "--b", "parity.oracle")
-    code, out, _ = parity(tmp_path, "study", "schedules", "--quick", "--out", ".", "--data", "small.npz", *names)
+    code, out, _ = parity(
+        tmp_path, "study", "schedules", "--quick", "--out", ".", "--data", "small.npz", "--no-report", *names
+    )
     assert code == 0
+    assert not (tmp_path / "report.html").exists()
     assert out.splitlines()[0] == "data: small.npz"
     assert (tmp_path / "schedules.svg").exists()
 

@@ -24,7 +24,8 @@ def data(tmp_path_factory):
 
 
 def drilled(*arguments):
-    result = CliRunner().invoke(cli, ["drill", *arguments])
+    page = () if "--report" in arguments else ("--no-report",)
+    result = CliRunner().invoke(cli, ["drill", *arguments, *page])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.output
@@ -35,8 +36,8 @@ def test_what_is_found_is_listed_and_written(data, tmp_path):
     chosen = ("--fault", "nesterov", "--fault", "average-pool", "--fault", "nothing", "--side", "both")
     code, output = drilled(*chosen, "--data", data, "--json", str(file))
     assert code == 0
-    assert "found    nesterov                        a    step 0, update, conv1.weight" in output
-    assert "matches  nothing                         b" in output
+    assert "found   nesterov                      a    step 0, update, conv1.weight" in output
+    assert "matches nothing                       b" in output
     assert "detected:                   4 of 4 (100.0 %)" in output
     assert "false alarms:               0 of 2 (0.0 %)" in output
     report = json.loads(file.read_text())
@@ -46,6 +47,21 @@ def test_what_is_found_is_listed_and_written(data, tmp_path):
         ("average-pool", "b"),
     ]
     assert report["rates"]["detected"] == 4
+
+
+def test_the_page_says_what_was_found(data, tmp_path):
+    file = tmp_path / "drill.html"
+    code, output = drilled("--fault", "nesterov", "--fault", "nothing", "--data", data, "--report", str(file))
+    assert code == 0
+    assert output.splitlines()[-1] == f"wrote {file}: the report as a page"
+    assert "The fault planted in torch_impl:eager is found; each at its stage" in file.read_text()
+
+
+def test_a_drill_that_is_refused_leaves_a_page_that_says_so(data, tmp_path):
+    file = tmp_path / "drill.html"
+    with pytest.raises(InputError, match="no place"):
+        drilled("torch_impl:eager", "--fault", "average-pool", "--data", data, "--report", str(file))
+    assert "it has no place in torch_impl:eager" in file.read_text()
 
 
 def test_a_program_of_one_s_own(tmp_path):
@@ -65,13 +81,13 @@ def test_a_miss_ends_with_1(data, monkeypatch):
     monkeypatch.setattr(drill, "CATALOGUE", (dataclasses.replace(fault, first=0),))
     code, output = drilled("--fault", "lr-late", "--data", data)
     assert code == 1
-    assert "MOVED    lr-late" in output
+    assert "MOVED   lr-late" in output
     assert "expected: update, step 0" in output
     assert "within the first step:      0 of 1 (0.0 %)" in output
 
 
 def test_unknown_faults_and_faults_without_a_place_are_refused(data):
-    with pytest.raises(InputError, match="fault nesterow: there is no such fault; give one like nesterov"):
+    with pytest.raises(InputError, match="fault nesterow: there is no such fault; did you mean nesterov"):
         drilled("--fault", "nesterow")
     with pytest.raises(InputError, match="it has no place in torch_impl:eager"):
         drilled("torch_impl:eager", "--fault", "average-pool", "--data", data)
@@ -84,12 +100,12 @@ def result(**changes):
 
 def test_lines_of_what_is_not_right():
     missed, expected, _ = result_lines(result())
-    assert missed.startswith("MISSED   k")
+    assert missed.startswith("MISSED  k")
     assert "expected: loss, step 0" in expected
     alarm, *_ = result_lines(result(group="benign", found=True, at="loss", step=1))
     assert alarm.startswith("ALARM")
     found = result(found=True, stage_right=True, in_time=True, at="loss", step=0, named=False, names=("other",))
-    assert list(result_lines(found)) == [f"found    {'k':<32}a    {'step 0, loss':<38}[other]"]
+    assert list(result_lines(found)) == [f"found   {'k':<30}a    step 0, loss", "        named: [other]"]
 
 
 def test_the_benchmark_counts_what_is_right(small):

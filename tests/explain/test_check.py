@@ -112,7 +112,7 @@ def test_a_side_that_cannot_go_on_is_explained_by_what_it_did(small):
 def test_the_command(tmp_path):
     (tmp_path / "faulty.py").write_text("from tests.explain.steps import sgd_with\nimpl = sgd_with(momentum=0.99)\n")
     root = Path(__file__).parents[2]
-    command = [PARITY, "explain", "parity.oracle", "faulty", "--json", "report.json"]
+    command = [PARITY, "explain", "parity.oracle", "faulty", "--json", "report.json", "--no-report"]
     environment = {"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode, done.stderr) == (1, "")

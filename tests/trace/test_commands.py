@@ -57,6 +57,7 @@ def test_record_says_what_it_wrote_and_compare_that_they_match(folder):
         "  momentum 0.0e+00 (fc3.weight, step 0)",
         "verdict: match in float64",
         "wrote c.json: the comparison",
+        "wrote report.html: the report as a page",
     ]
     report = json.loads((folder / "c.json").read_text())
     assert (report["format"], report["outcome"]) == ("parity.trace-comparison/1", "match")
@@ -88,7 +89,8 @@ def test_null_runs_on_the_command_line(folder):
     assert "initial weights: drawn from seed 0, each moved by one ulp (seed 1)" in out
     code, out, err = parity(folder, "compare", "a", "b")
     assert (code, err) == (2, "")
-    assert out.splitlines()[-1].startswith("verdict: none; ")
+    assert out.splitlines()[-2].startswith("verdict: none; ")
+    assert "It is undecided whether" in (folder / "report.html").read_text()
     code, out, _ = parity(folder, "compare", "a", "b", "--null", "null")
     assert code == 2
     assert "  noise: 10 times the distance of 1 null run" in out.splitlines()
@@ -135,8 +137,9 @@ def test_refusals_are_one_line_and_exit_2(folder):
 def test_compare_needs_no_framework(folder):
     for name in ("impl", "wrong_lr"):
         record(folder, name, name)
-    blocked = f"{FRAMEWORKS},torch_impl,jax_impl"
-    run = f"from parity.cli import cli\ncli.main(['compare', {str(folder / 'impl')!r}, {str(folder / 'wrong_lr')!r}])\n"
+    blocked = f"{FRAMEWORKS},torch_impl,jax_impl,plotly,jinja2"  # the last two make the page
+    places = [str(folder / name) for name in ("impl", "wrong_lr")]
+    run = f"from parity.cli import cli\ncli.main(['compare', *{places!r}, '--no-report'])\n"
     command = [sys.executable, "-c", WALK + run, blocked, "parity"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")
@@ -149,6 +152,23 @@ def test_compare_needs_no_framework(folder):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "torch_impl is blocked" in done.stderr
+
+
+def test_the_page_of_a_comparison(folder):
+    """Where they part, both losses, and each trace; a comparison that ends with an error says so in its place."""
+    for name in ("impl", "wrong_lr"):
+        record(folder, name, name)
+    assert parity(folder, "compare", "impl", "wrong_lr", "--report", "page.html")[0] == 1
+    page = (folder / "page.html").read_text()
+    assert "differ at step 0, update, fc3.weight" in page
+    assert "only the CNN&#39;s formulas are known" in page
+    for figure in ("gap of the losses", "relative gap", "tests.trace.fakes:wrong_lr"):
+        assert figure in page
+    assert "parity compare impl wrong_lr --report page.html" in page
+    assert parity(folder, "compare", "impl", "impl", "--report", "same.html")[0] == 0
+    same = (folder / "same.html").read_text()
+    assert "equal to the last bit in every step" in same
+    assert "gap of the losses" not in same
 
 
 ORACLES = ("parity.oracle", fake("other_momentum"))
@@ -178,7 +198,9 @@ def test_a_cause_on_the_command_line(folder):
 
 def compared_without(folder, blocked, a, b):
     """The output of a comparison where these modules do not import."""
-    run = f"from parity.cli import cli\ncli.main(['compare', {str(folder / a)!r}, {str(folder / b)!r}])\n"
+    run = (
+        f"from parity.cli import cli\ncli.main(['compare', {str(folder / a)!r}, {str(folder / b)!r}, '--no-report'])\n"
+    )
     command = [sys.executable, "-c", WALK + run, blocked, "parity"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")
@@ -189,7 +211,7 @@ def test_a_cause_needs_no_framework_and_no_scipy(folder):
     for number, name in enumerate((*ORACLES, fake("no_rule"))):
         options = ("--steps", "8", "--gradients", "8", "--out", f"g{number}")
         assert parity(folder, "record", name, *COMMON, *options)[0] == 0
-    blocked = f"{FRAMEWORKS},torch_impl,jax_impl,scipy,matplotlib"
+    blocked = f"{FRAMEWORKS},torch_impl,jax_impl,scipy,matplotlib,plotly,jinja2"
     verdict = compared_without(folder, blocked, "g0", "g1")[-1]
     assert verdict.endswith(f"; cause: {ORACLES[1]} has a momentum of 0.99, not 0.9")
     # Optimizers of another kind are identified with scipy; without it they are unknown, and nothing breaks.

@@ -1,0 +1,227 @@
+"""A run's losses over the steps, and below them, on the same steps, how far the sides are apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from parity.compare import StateGap, loss_differences
+from parity.report.figures import POINTS, A, B, Band, band, every, figure, positive
+from parity.report.page import Chart, Section, Table, Text
+from parity.result import Report
+from parity.running.history import Run, Window
+from parity.running.judgement import Envelope
+
+__all__ = ["loss_section", "loss_traces"]
+
+Trace = Mapping[str, Any]
+
+_BANDS = ("var(--a-band)", "var(--b-band)")
+
+
+def loss_section(report: Report, run: Run | None) -> Section:
+    """The losses of every step where they are known; a table of the means in any case."""
+    names = [side.name for side in report.sides]
+    table = (_window_table(report.windows, names),) if report.windows else ()
+    if run is None or run.steps == 0:
+        why = "The losses of single steps are not part of this report." if run is None else "No step was completed."
+        return Section(title="Loss", blocks=(Text(lines=(why,)), *table))
+    around = report.judgement.envelope if report.judgement else None
+    return Section(title="Loss", blocks=(_chart(run, names, around), *table))
+
+
+def _window_table(windows: Sequence[Window], names: Sequence[str]) -> Table:
+    gap = ("largest gap of a step",) if len(names) == 2 else ()
+    rows = tuple(
+        (
+            f"[{window.epoch}, {window.step:,}]",
+            *(f"{loss:.4f}" for loss in window.losses),
+            *((f"{window.largest_gap:.1e}",) if window.largest_gap is not None else ()),
+        )
+        for window in every(windows)
+    )
+    shown = f"; {len(rows)} of {len(windows):,} lines" if len(rows) < len(windows) else ""
+    caption = f"Mean loss since the line before; [epoch, step] counts the steps done{shown}"
+    return Table(caption=caption, columns=("after", *names, *gap), rows=rows, folded=True)
+
+
+def _chart(run: Run, names: Sequence[str], around: Envelope | None) -> Chart:
+    series = [band(side.losses) for side in run.sides]
+    losses = [trace for number, each in enumerate(series) for trace in loss_traces(each, names[number], number)]
+    gaps = list(_gap_traces(run, around)) if len(run.sides) > 1 else []
+    below = any(np.isfinite(np.asarray(trace["y"], np.float64)).any() for trace in gaps)
+    return Chart(
+        name="losses",
+        figure=figure([*losses, *(gaps if below else [])], _layout(run, around, gaps if below else [])),
+        caption=_caption(series[0], run, around, below=below),
+        alt=_alt(run, names, around),
+        height=560 if below else 340,
+    )
+
+
+def loss_traces(series: Band, name: str, number: int) -> Iterator[Trace]:
+    """The mean of a side, 0 or 1, and where it is one of several steps the band around it."""
+    if series.width > 1:
+        edges = np.concatenate([series.high, series.low[::-1]])
+        yield {
+            "type": "scatter",
+            "x": np.concatenate([series.steps, series.steps[::-1]]),
+            "y": edges,
+            "fill": "toself",
+            "fillcolor": _BANDS[number],
+            "line": {"width": 0},
+            "mode": "lines",
+            "hoverinfo": "skip",
+            "showlegend": False,
+            "legendgroup": name,
+        }
+    yield {
+        "type": "scatter",
+        "x": series.steps,
+        "y": series.mean,
+        "name": name,
+        "legendgroup": name,
+        "mode": "lines" if len(series.steps) > 1 else "markers",
+        "line": {"color": (A, B)[number], "width": 2, "dash": ("solid", "dash")[number]},
+        "hovertemplate": "step %{x:,.0f}: %{y:.6g}<extra>%{fullData.name}</extra>",
+    }
+
+
+def _gap_traces(run: Run, around: Envelope | None) -> Iterator[Trace]:
+    """The envelope first, so that the gaps lie above it; all on the lower axis."""
+    if around and around.steps:
+        yield from _envelope_traces(around)
+    gap = band(loss_differences(run.sides[0].losses, run.sides[1].losses))
+    line = {"type": "scatter", "yaxis": "y2", "mode": "lines"}
+    yield {
+        **line,
+        "x": gap.steps,
+        "y": positive(gap.high),
+        "name": "gap of the losses",
+        "line": {"color": "var(--soft)", "width": 1},
+        "hovertemplate": "step %{x:,.0f}: losses %{y:.1e} apart<extra></extra>",
+    }
+    yield {
+        **line,
+        "x": [state.steps for state in run.gaps],
+        "y": positive([state.parameters.difference for state in run.gaps]),
+        "name": "gap of the parameters",
+        "mode": "lines" if len(run.gaps) > 1 else "markers",
+        "line": {"color": "var(--text)", "width": 2.5},
+        "text": [state.parameters.tensor for state in run.gaps],
+        "hovertemplate": "after %{x:,} steps: %{text} %{y:.1e} apart<extra></extra>",
+    }
+
+
+def _envelope_traces(around: Envelope) -> Iterator[Trace]:
+    limits = positive(around.limits)
+    if not np.isfinite(limits).any():
+        return
+    # On a log axis there is no 0 to fill down to.
+    floor = np.full(len(limits), 10.0 ** (_decades([*around.limits, *around.gaps])[0] - 2))
+    line = {"type": "scatter", "yaxis": "y2", "x": around.steps, "mode": "lines", "legendgroup": "envelope"}
+    yield {**line, "y": floor, "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    yield {
+        **line,
+        "y": limits,
+        "name": "the envelope allows",
+        "fill": "tonexty",
+        "fillcolor": "var(--band)",
+        "line": {"color": "var(--edge)", "width": 1.5, "dash": "dot"},
+        "hovertemplate": "after %{x:,} steps: %{y:.1e} allowed<extra></extra>",
+    }
+
+
+def _decades(values: Sequence[float]) -> tuple[int, int]:
+    """The powers of ten that the values above 0 lie between; (-1, 0) where there is none."""
+    found = positive(values)
+    found = found[np.isfinite(found)]
+    if not found.size:
+        return -1, 0
+    return math.floor(math.log10(found.min())), math.ceil(math.log10(found.max()))
+
+
+def _layout(run: Run, around: Envelope | None, gaps: Sequence[Trace]) -> dict[str, Any]:
+    layout: dict[str, Any] = {
+        "margin": {"l": 64, "r": 14, "t": 40, "b": 48},
+        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
+        "xaxis": {"title": {"text": "step"}, "anchor": "y2" if gaps else "y", "range": [0, max(run.steps, 1)]},
+        "yaxis": {"title": {"text": "loss"}, "domain": [0.5, 1] if gaps else [0, 1]},
+    }
+    if gaps:
+        shown = [float(value) for trace in gaps if trace.get("name") for value in trace["y"]]
+        low, high = _decades(shown)
+        axis = {"title": {"text": "relative gap"}, "domain": [0, 0.44], "type": "log", "exponentformat": "power"}
+        layout["yaxis2"] = {**axis, "range": [low - 0.2, high + 0.2], "nticks": 6}
+        layout |= _marks(run, around)
+    return layout
+
+
+def _marks(run: Run, around: Envelope | None) -> dict[str, Any]:
+    """The horizon, as a line through both charts."""
+    step = _horizon(run, around)
+    if step is None:
+        return {}
+    line = {"color": "var(--mark)", "width": 1.5, "dash": "dashdot"}
+    near_end = step > 0.7 * run.steps
+    return {
+        "shapes": [{"type": "line", "x0": step, "x1": step, "yref": "paper", "y0": 0, "y1": 1, "line": line}],
+        "annotations": [
+            {
+                "x": step,
+                "yref": "paper",
+                "y": 0.47,
+                "text": f"horizon: step {step:,}",
+                "showarrow": False,
+                "xanchor": "right" if near_end else "left",
+                "xshift": -5 if near_end else 5,
+                "font": {"color": "var(--mark)", "size": 12},
+            }
+        ],
+    }
+
+
+def _horizon(run: Run, around: Envelope | None) -> int | None:
+    if around:
+        return around.horizon
+    return run.parting.step if run.parting else None
+
+
+def _caption(series: Band, run: Run, around: Envelope | None, *, below: bool) -> str:
+    parts = ["Above, the losses."]
+    if series.width > 1:
+        parts.append(
+            f"{run.steps:,} steps are drawn as at most {POINTS}: lines are means of {series.width} steps, the bands "
+            "reach from the least to the largest, so that no extreme is lost."
+        )
+    if below:
+        parts.append(
+            "Below, relative gaps: of the losses in each step (the largest, where several are drawn as one), and of "
+            f"the parameters, by the tensor that differs most, after each of {len(run.gaps):,} comparisons. "
+            "A gap of exactly 0 is not drawn."
+        )
+    elif len(run.sides) > 1:
+        parts.append("The two sides are equal to the last bit in every step: there is no gap to draw.")
+    if below and around:
+        parts.append(
+            f"Shaded: what {around.members} runs of {around.side} from weights one ulp apart allow the parameters."
+        )
+    if below and _horizon(run, around) is not None:
+        parts.append("Beyond the horizon a comparison step by step means nothing; there, distributions are compared.")
+    return " ".join(parts)
+
+
+def _alt(run: Run, names: Sequence[str], around: Envelope | None) -> str:
+    ends = " and ".join(
+        f"{name} from {side.losses[0]:.3f} to {side.losses[-1]:.3f}"
+        for name, side in zip(names, run.sides, strict=True)
+    )
+    text = f"Loss over {run.steps:,} steps: {ends}."
+    if run.gaps:
+        largest: StateGap = max(run.gaps, key=lambda gap: gap.parameters.difference)
+        text += f" The parameters are at most {largest.parameters.difference:.1e} apart, after {largest.steps:,} steps."
+    horizon = _horizon(run, around)
+    return text + (f" The horizon is at step {horizon:,}." if horizon is not None else "")

@@ -1,0 +1,155 @@
+"""Pages as text: what they hold, how large they are, and what they are where there is little to show."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from parity import oracle
+from parity.compare import Stage, tensor_detail
+from parity.report import fragment, html, stopped
+from parity.report.figures import band
+from parity.run import run_sides
+from parity.settings import Settings, Side
+from tests import fakes
+from tests.report import pages
+
+LIMIT = 6_000_000
+
+
+class Outline(HTMLParser):
+    """Headings, charts' labels, images without a description, and tables without a caption or scopes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.levels, self.labels, self.tags = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        given = dict(attributes)
+        if re.fullmatch("h[1-6]", tag):
+            self.levels.append(int(tag[1]))
+        if given.get("role") == "img":
+            self.labels.append(given["aria-label"])
+
+
+def test_a_run_of_thousands_of_steps_stays_small(run_report):
+    result, dataset = run_report
+    assert result.report.steps == 3100
+    assert len(html(result.report, run=result.run, dataset=dataset).encode()) < LIMIT
+
+
+def test_headings_are_in_order_and_charts_have_labels(files):
+    for file in files.values():
+        outline = Outline(file.read_text())
+        assert outline.levels[0] == 1
+        assert outline.levels.count(1) == 1
+        assert all(after - before <= 1 for before, after in zip(outline.levels, outline.levels[1:], strict=False))
+        # The histogram's label is empty until there is a histogram: the script gives it one.
+        assert outline.labels.count("") == outline.tags.count("select")
+        assert outline.tags.count("table") == outline.tags.count("caption")
+
+
+def test_nothing_of_the_users_ends_a_script(files):
+    """Every element of the page was written by a template: what names contain adds none."""
+    for file in files.values():
+        text = file.read_text()
+        scripts = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, flags=re.DOTALL)
+        assert scripts
+        for script in scripts:
+            json.loads(script)
+            assert "<" not in script
+        assert pages.HOSTILE not in text
+        assert "onerror=alert(2)>" not in text
+
+
+def test_an_interrupted_run_says_so():
+    result, dataset = pages.run(steps=400, other=fakes.interrupted, ensemble=0)
+    text = html(result.report, run=result.run, dataset=dataset)
+    assert "Stopped in the float64 check: interrupted" in text
+
+
+def test_a_run_that_stopped_before_its_first_step_has_no_empty_axes():
+    result, dataset = pages.run(steps=400, other=fakes.Fake(nan_at=0), ensemble=0)
+    text = html(result.report, run=result.run, dataset=dataset)
+    assert "Stopped in the float64 check: not finite" in text
+    assert "No step was completed." in text
+    assert "chart-losses" not in text
+
+
+def test_equal_sides_have_no_gap_to_draw():
+    result, dataset = pages.run(steps=250, other=fakes.honest, ensemble=0)
+    assert "equal to the last bit in every step" in html(result.report, run=result.run, dataset=dataset)
+
+
+def test_one_side_alone(small):
+    result = run_sides([Side(name="alone", implementation=fakes.honest)], small, Settings(epochs=1))
+    text = html(result.report, run=result.run, dataset=small)
+    assert "alone was trained" in text
+    assert "chart-tensors" not in text
+
+
+def test_without_arrays_there_are_tables_alone(run_report):
+    result, _ = run_report
+    text = html(result.report)
+    assert "not part of this report" in text
+    assert "chart-losses" not in text
+
+
+def test_a_notebook_shows_the_verdict_without_a_script(run_report):
+    result, _ = run_report
+    shown = result.report._repr_html_()
+    assert shown == fragment(result.report)
+    assert "<script" not in shown
+    assert "<table" in shown
+    assert len(shown) < 60_000
+    assert "Match" in pages.checked(oracle.impl)._repr_html_()
+
+
+def test_a_page_without_a_result_is_short_and_says_why():
+    text = stopped(("parity", "run", pages.PATH), ("a", pages.HOSTILE), "It was interrupted.")
+    assert "It was interrupted." in text
+    assert pages.HOSTILE not in text
+    assert len(text) < 100_000
+
+
+def test_the_details_are_of_what_was_compared():
+    report = pages.checked(pages.Faulty())
+    finding = report.check.finding
+    detail = next(each for each in report.check.details if each.place == finding.place)
+    assert sum(detail.counts) == np.prod(detail.shape)
+    assert "details" not in json.loads(report.to_json())["check"]
+
+
+def test_a_tensor_in_detail():
+    a = np.array([[0.0, 1.0], [2.0, np.nan]])
+    b = np.array([[0.0, 1.5], [-2.0, 3.0]])
+    detail = tensor_detail(Stage(stage="weights", tensor="w"), a, b, step=3)
+    assert [element.index for element in detail.largest] == [(1, 1), (1, 0), (0, 1)]
+    assert (detail.unequal, sum(detail.counts)) == (3, 3)
+    assert detail.edges[0] == -detail.edges[-1] == -4
+    with pytest.raises(ValueError, match="shapes differ"):
+        tensor_detail(Stage(stage="weights", tensor="w"), a, b[0], step=3)
+
+
+def test_a_long_series_keeps_its_extremes():
+    values = np.sin(np.arange(10_001) / 7)
+    values[[17, 9_999, 10_000]] = [9, -9, np.nan]
+    thin = band(values, points=100)
+    assert (thin.high.max(), thin.low.min(), thin.width) == (9, -9, 101)
+    assert len(thin.steps) == 100
+    assert ((thin.low <= thin.mean) & (thin.mean <= thin.high)).all()
+    assert np.isnan(band(np.array([1.0, np.inf])).mean[1])
+
+
+def test_a_tensor_that_only_one_side_has_is_named_without_elements(run_report):
+    result, dataset = run_report
+    sides = (result.run.sides[0], replace(result.run.sides[1], momentum={}))
+    text = html(result.report, run=replace(result.run, sides=sides), dataset=dataset)
+    assert "Only one side keeps it." in text
