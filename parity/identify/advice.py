@@ -9,7 +9,6 @@ import numpy as np
 from parity.identify.rule import BY_NORM
 from parity.identify.run import RecordedRun
 from parity.identify.search import Found
-from parity.identify.variables import clips_always
 
 __all__ = ["advice", "notes"]
 
@@ -88,7 +87,7 @@ def _clip_advice(found: Sequence[Found], run: RecordedRun) -> Iterator[str]:
     largest = float(run.norms.max())
     for each in found:
         if each.rule.clip in BY_NORM:
-            if clips_always(each.rule, float(np.asarray(each.fit.constants["max_norm"])), run):
+            if each.fit.bound_is_free(run):
                 yield "every step is clipped: max_norm is known only with lr; record a step with small gradients"
             return
     yield f"clipping by a norm above {largest:.3g} would not show: record larger gradients"

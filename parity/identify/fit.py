@@ -13,9 +13,9 @@ import numpy as np
 
 from parity.identify.derivatives import jacobian
 from parity.identify.replay import LOST, Observed, Replay, group_levels, nudged, replay
-from parity.identify.rule import DECAY, Constants, Rule
-from parity.identify.run import Array
-from parity.identify.variables import Variables, settled_bound
+from parity.identify.rule import BY_NORM, DECAY, Constants, Rule
+from parity.identify.run import Array, RecordedRun
+from parity.identify.variables import Variables, clips_always, settled_bound
 
 __all__ = ["LIMIT", "UNSEEN", "Fit", "constants_on", "explaining", "fit"]
 
@@ -67,6 +67,13 @@ class Fit:
     def level(self) -> float:
         """The largest root mean square of any tensor in any step, in units of rounding."""
         return float(_levels(self).max(initial=0.0))
+
+    def bound_is_free(self, run: RecordedRun) -> bool:
+        """Whether no step of the run is clearly not clipped by norm, so that the bound is known only up to a factor."""
+        if self.rule.clip not in BY_NORM:
+            return False
+        bound, error = float(np.max(self.constants["max_norm"])), float(np.max(self.errors.get("max_norm", 0.0)))
+        return clips_always(self.rule, bound, run, error=error)
 
 
 def _levels(found: Fit) -> Array:

@@ -18,7 +18,6 @@ from parity.identify.fit import UNSEEN
 from parity.identify.rule import DECAY
 from parity.identify.run import RecordedRun, recorded_run
 from parity.identify.search import Found, search
-from parity.identify.variables import clips_always
 
 __all__ = ["FORMAT", "Identification", "Member", "identify"]
 
@@ -175,7 +174,7 @@ def _member(found: Found, run: RecordedRun) -> Member:
         for name, value in fit.errors.items()
         if name != DECAY
     }
-    if "max_norm" in constants and clips_always(found.rule, constants["max_norm"], run):
+    if found.fit.bound_is_free(run):
         errors["max_norm"] = None  # every step is clipped: it is known only together with the constants it scales
     decays, undecided = _decays(found, names)
     if decays:

@@ -28,14 +28,18 @@ __all__ = ["FLOORS", "Variables", "always_clipped", "at_bound", "clips_always", 
 NEAR = 1e-6
 """Relative: what a search leaves is less."""
 
+SIGMAS = 5.0
+"""A bound that is above the smallest gradient by less than so many standard errors may as well be at it, where no step
+is left that tells the bound from a multiple of it."""
+
 _RATES = ("momentum", "b1", "b2", "alpha")
 FLOORS = {"eps": 1, "eps_root": 2, "initial_accumulator": 2}
 """What is added to a denominator, and the power of the gradient that it is compared with."""
 
 
-def clips_always(rule: Rule, max_norm: float, run: RecordedRun) -> bool:
-    """Whether no step has a smaller gradient than this bound."""
-    return max_norm <= _smallest(rule, run)
+def clips_always(rule: Rule, max_norm: float, run: RecordedRun, *, error: float = 0.0) -> bool:
+    """Whether no step has a smaller gradient than this bound, or none that its standard error lets one tell."""
+    return max_norm - SIGMAS * error <= _smallest(rule, run)
 
 
 def in_range(constants: Constants) -> Constants:

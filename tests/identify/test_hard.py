@@ -105,6 +105,17 @@ def test_small_gradients_that_are_always_clipped_show_no_bound(size):
         assert ratio == pytest.approx(0.015 / 0.06)
 
 
+def test_a_bound_at_the_smallest_gradient_but_for_rounding_is_known_only_up_to_a_factor():
+    """Every step is clipped, at 7.03; the search ends 2e-5 above the smallest norm, 7.915, which is two errors."""
+    run = draw_run(8079, "float32", load_data("embedded"))
+    (member, *_), advice = (found := identify(run.parameters, run.gradients)).members, found.advice
+    assert member.constants["max_norm"] > 1.1 * run.truth["max_norm"]
+    assert member.errors["max_norm"] is None
+    ratio = member.constants["weight_decay"] / member.constants["max_norm"]
+    assert ratio == pytest.approx(run.truth["weight_decay"] / run.truth["max_norm"], rel=1e-5)
+    assert any("every step is clipped" in line for line in advice)
+
+
 def test_signs_of_the_gradient_itself_are_clipping_by_value():
     def step(parameters, gradients):
         return {name: p - 0.1 * np.clip(gradients[name], -1e-9, 1e-9) for name, p in parameters.items()}
