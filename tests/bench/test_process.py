@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity.bench.process import ContestantError, Process, thread_settings
+from parity.bench.process import ContestantError, Process, thread_settings, with_memory
 from parity.contract import SGD, initial_weights
 from tests.bench.contestants import CHILD, LATE
 
@@ -47,6 +47,27 @@ def reason(name, small, timeout=LONG):
 )
 def test_each_ending_is_a_line(name, line, small):
     assert reason(name, small) == line
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "it ended by signal 6 (SIGABRT): terminate called after throwing an instance of 'std::bad_alloc'",
+        "run() raised RuntimeError: bad allocation",
+        "run() raised RuntimeError: [enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: not enough memory",
+        "run() raised RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "run() raised RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "run() raised OutOfMemoryError: CUDA out of memory.",
+        "run() raised XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 bytes.",
+    ],
+)
+def test_a_lack_of_memory_is_known_by_its_words(reason):
+    assert with_memory(reason) == f"too little memory: {reason}"
+
+
+@pytest.mark.parametrize("reason", ["it ended by signal 11 (SIGSEGV)", "run() raised RuntimeError: allocated twice"])
+def test_another_fault_is_no_lack_of_memory(reason):
+    assert with_memory(reason) == reason
 
 
 def test_a_signal_is_named(small):
