@@ -142,7 +142,14 @@ def _is_given(context: click.Context, name: str) -> bool:
 
 def _entrants(names: Sequence[str], arguments: dict[str, Any]) -> Sequence[Entrant]:
     """Who is timed; peers alone, if no implementation is named beside them."""
-    from parity.bench.contestants import INSTALL, absent_peers, chosen_peers, named, with_reference
+    from parity.bench.contestants import (
+        INSTALL,
+        absent_peers,
+        absent_reference,
+        chosen_peers,
+        named,
+        with_reference,
+    )
     from parity.contract import InputError
 
     peers = arguments["peers"]
@@ -150,7 +157,9 @@ def _entrants(names: Sequence[str], arguments: dict[str, Any]) -> Sequence[Entra
     if peers:
         echo(absent_peers(peers))
         entrants += chosen_peers(peers)
-    entrants = with_reference(entrants) if arguments["reference"] else entrants
+    if arguments["reference"]:
+        entrants = with_reference(entrants)
+        echo(absent_reference(peers))
     if not entrants:
         raise InputError("peers", peers, "none of them is installed", INSTALL)
     return entrants

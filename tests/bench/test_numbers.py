@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parity.bench.contestants import PEERS, chosen_peers, missing, named, with_reference
+from parity.bench.contestants import (
+    PEERS,
+    absent_peers,
+    absent_reference,
+    chosen_peers,
+    missing,
+    named,
+    with_reference,
+)
 from parity.bench.growth import Axis, Point, grow, sentence
 from parity.bench.interval import Interval, median_interval
 from parity.bench.limits import Limits, bandwidth, cpu, fastest, floor_seconds
@@ -228,6 +236,15 @@ def test_the_reference_step_is_there_once(monkeypatch):
     assert not chosen_peers("reference")[0].unasked
     monkeypatch.setattr("parity.bench.contestants.missing", lambda _key: ("numba",))
     assert with_reference(named(["torch_impl"])) == named(["torch_impl"])
+
+
+def test_a_reference_step_that_is_not_installed_is_said_once(monkeypatch):
+    line = "reference: left out, numba is not installed: pip install '.[bench]'"
+    monkeypatch.setattr("parity.bench.contestants.missing", lambda key: ("numba",) if key == "reference" else ())
+    for text in (None, "nnx", "all"):
+        assert [*absent_peers(text), *absent_reference(text)] == [line]
+    monkeypatch.setattr("parity.bench.contestants.missing", lambda _key: ())
+    assert list(absent_reference(None)) == []
 
 
 def test_what_is_missing_is_found_without_importing_it(monkeypatch):

@@ -133,14 +133,26 @@ def test_a_batch_larger_than_the_set_is_one_line(folder):
     assert err == "parity: --batch-sizes 1000: the training set has 102 images; give 1 to 102\n"
 
 
-def test_all_peers_where_none_is_installed(folder):
+def _without(package, folder, *arguments):
+    """A benchmark where a package is not installed."""
     code = (
         "import importlib.util as u; found = u.find_spec\n"
-        "u.find_spec = lambda name, *rest: None if name == 'parity_peers' else found(name, *rest)\n"
+        f"u.find_spec = lambda name, *rest: None if name == '{package}' else found(name, *rest)\n"
         "from parity.cli import main; main()"
     )
-    command = [sys.executable, "-c", code, "bench", "--peers", "all", "--data", "small.npz"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code, "bench", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_reference_that_is_not_installed_is_a_line(folder):
+    arguments = [argument for argument in QUICK if argument != "--no-reference"]
+    done = _without("numba", folder, HONEST, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == "reference: left out, numba is not installed: pip install '.[bench]'"
+
+
+def test_all_peers_where_none_is_installed(folder):
+    done = _without("parity_peers", folder, "--peers", "all", "--data", "small.npz")
     assert done.returncode == 2
     assert "tutorial: left out, parity_peers is not installed: pip install '.[bench]'" in done.stdout
     assert done.stderr == "parity: --peers all: none of them is installed; pip install '.[bench]'\n"
