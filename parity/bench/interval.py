@@ -6,6 +6,10 @@
 Nothing is assumed of how times are distributed, which are skewed: nothing makes a round faster than it can be, and many
 things make it slower. It holds what varies from round to round, not what differs from one day to the next.
 
+No interval of n values holds the true median more often than the one from the least to the largest, which misses it
+where all n lie on one side: in 2^(1 - n) of cases. So of 2 rounds it is 50 % at most, of 3 75 %, and of LEAST_ROUNDS,
+the fewest that are taken, 94 %.
+
 Source: B. Efron, R. J. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13
 """
 
@@ -18,9 +22,10 @@ import numpy as np
 
 from parity.contract import Stream
 
-__all__ = ["CONFIDENCE", "Interval", "median_interval"]
+__all__ = ["CONFIDENCE", "LEAST_ROUNDS", "Interval", "median_interval"]
 
 CONFIDENCE = 0.95
+LEAST_ROUNDS = 5
 DRAWS = 1999
 _PURPOSE = 12  # keeps these draws apart from those of weights and plans
 

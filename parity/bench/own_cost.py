@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from parity.bench.contender import peak_host_bytes
-from parity.bench.interval import Interval, median_interval
+from parity.bench.interval import LEAST_ROUNDS, Interval, median_interval
 from parity.bench.process import ContestantError, Process
 from parity.bench.trial import Trial
 from parity.contract import initial_weights
@@ -62,7 +62,7 @@ allocators keep differs by some megabytes from run to run, over thousands of ste
 STEPS = 10 * CHUNK
 MEMORY_STEPS = (20 * CHUNK, 80 * CHUNK, 160 * CHUNK)
 """The allocators take their last memory within the first 4,000 steps; what counts is what comes after."""
-HELPS, CHECKS = 10, 3
+HELPS, CHECKS = 10, LEAST_ROUNDS
 GRACE = 10.0
 """Seconds more than a command has, for the process that starts it."""
 

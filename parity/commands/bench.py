@@ -45,7 +45,7 @@ UNUSED = {
 @click.option("--dtype", "dtypes", multiple=True, default=("float32",), metavar="float32|float64", help="Repeatable.")
 @device_option
 @click.option("--threads", type=int, help="Of each contestant, on as many cores.  [default: all]")
-@click.option("--rounds", type=int, default=15, help="How often each is timed.")
+@click.option("--rounds", type=int, default=15, help="How often each is timed, at least 5.")
 @click.option("--round-seconds", type=float, default=0.5, help="How long a round takes each.")
 @click.option("--timeout", type=float, default=600.0, help="Seconds that a contestant may take for a call.")
 @click.option("--seed", type=int, default=0, help="Of weights, images and turns.")

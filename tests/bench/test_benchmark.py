@@ -23,7 +23,7 @@ from parity.contract import SGD, InputError, initial_weights
 
 PLACE = "tests.bench.contestants"
 QUICK = Trial(
-    batch_sizes=(2,), dtypes=("float64",), device="cpu", threads=1, rounds=2, round_seconds=0.02, timeout=120.0
+    batch_sizes=(2,), dtypes=("float64",), device="cpu", threads=1, rounds=5, round_seconds=0.02, timeout=120.0
 )
 
 

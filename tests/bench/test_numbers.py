@@ -19,7 +19,7 @@ from parity.bench.contestants import (
     with_reference,
 )
 from parity.bench.growth import Axis, Point, grow, sentence
-from parity.bench.interval import Interval, median_interval
+from parity.bench.interval import LEAST_ROUNDS, Interval, median_interval
 from parity.bench.limits import Limits, bandwidth, cpu, fastest, floor_seconds
 from parity.bench.plans import timed_plan
 from parity.bench.timing import FIXED, LONGEST, orders, round_steps
@@ -45,6 +45,19 @@ def test_an_interval_covers_the_true_median_about_as_often_as_it_says():
     found = [median_interval(rng.exponential(size=15)) for _ in range(400)]
     covered = sum(interval.low <= math.log(2) <= interval.high for interval in found)
     assert 0.90 * 400 <= covered <= 0.99 * 400
+
+
+def test_fewer_rounds_than_are_taken_have_no_interval_of_95_percent():
+    """Of 2,000 draws; the error of a share of 95 % is half a percent, and of LEAST_ROUNDS it may fall short by 1.2."""
+    rng = np.random.default_rng(0)
+
+    def covered(rounds):
+        found = [median_interval(rng.exponential(size=rounds)) for _ in range(2000)]
+        return np.mean([interval.low <= math.log(2) <= interval.high for interval in found])
+
+    assert covered(2) < 0.6
+    assert covered(LEAST_ROUNDS - 2) < 0.8
+    assert covered(LEAST_ROUNDS) > 0.92
 
 
 @pytest.mark.parametrize(
@@ -200,7 +213,7 @@ def test_the_sentence_is_made_of_the_numbers(fixed, slope, words):
         ({"device": "tpu"}, "device"),
         ({"threads": 0}, "threads"),
         ({"threads": 10_000}, "threads"),
-        ({"rounds": 1}, "rounds"),
+        ({"rounds": 4}, "rounds"),
         ({"round_seconds": 0.0}, "round_seconds"),
         ({"round_seconds": math.inf}, "round_seconds"),
         ({"round_seconds": math.nan}, "round_seconds"),

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 HONEST, FASTER = "tests.bench.contestants:honest", "tests.bench.contestants:faster"
 WITH = ("--compare", "old.json", "--with", "new.json")
 QUICK = (
-    *("--data", "small.npz", "--dtype", "float64", "--batch-sizes", "2", "--rounds", "2", "--round-seconds", "0.02"),
+    *("--data", "small.npz", "--dtype", "float64", "--batch-sizes", "2", "--rounds", "5", "--round-seconds", "0.02"),
     *("--threads", "1", "--no-reference"),
 )
 
@@ -69,7 +69,7 @@ def test_what_computes_something_else_is_exit_code_1(folder):
         (("--batch-sizes", "4,x"), "--batch-sizes 4,x: it is no list of numbers; give them as 4,32,128"),
         (("--batch-sizes", "0"), "--batch-sizes 0: it is out of range; give sizes from 1 on, with commas between them"),
         (("--dtype", "half"), "--dtype half: it is out of range; give one of: float32, float64"),
-        (("--rounds", "1"), "--rounds 1: it is out of range; give 2 or more: one round has no interval"),
+        (("--rounds", "4"), "--rounds 4: it is out of range; give 5 or more: fewer have no interval of 95 %"),
         (("--with", "new.json"), "--with new.json: there is nothing to compare it with; give --compare too"),
         (("--compare", "none.json"), "--compare none.json: No such file or directory"),
         (("--judge", "--scaling"), "--judge True: --scaling measures something else; give one of them"),
