@@ -163,13 +163,20 @@ class Racer:
         )
 
 
-def race(entrants: Sequence[Entrant], course: Course, announce: Callable[[str], None]) -> tuple[str, tuple[Row, ...]]:
+def race(
+    entrants: Sequence[Entrant],
+    course: Course,
+    announce: Callable[[str], None],
+    *,
+    on_device: Callable[[str], None] = lambda _device: None,
+) -> tuple[str, tuple[Row, ...]]:
     """The device, and a row for each contestant that takes part, in their order.
 
     Args:
         entrants: at least one.
         course: what they are given.
         announce: is told what is going on.
+        on_device: is told the device, before anything is computed on it.
     """
     trial = course.trial
     with ExitStack() as stack:
@@ -177,7 +184,7 @@ def race(entrants: Sequence[Entrant], course: Course, announce: Callable[[str], 
             Racer(entrant, stack.enter_context(Process(entrant.name, threads=trial.cores)), trial.timeout)
             for entrant in entrants
         ]
-        device = _device(racers, trial.device)
+        on_device(device := _device(racers, trial.device))
         racers = [racer for racer in racers if not racer.entrant.unasked or racer.has(device)]
         for racer in racers:
             announce(f"{course.place}: {racer.entrant.label}: start, check, warm-up")

@@ -116,7 +116,8 @@ class BenchReport:
         threads: that each contestant may use, on as many cores.
         rounds: of each cell.
         load: how many programs were running on this machine in the minute before.
-        limits: what the device can do with these threads, and with one; () where it was not measured.
+        limits: what the device can do with these threads, and with one, the best of several measurements; () where it
+            was not measured.
         cells: in the order in which they were measured.
     """
 

@@ -7,6 +7,7 @@ import pytest
 
 from parity.bench.benchmark import benchmark
 from parity.bench.contestants import Entrant, named
+from parity.bench.limits import Limits
 from parity.bench.own_cost import (
     _command_seconds,
     command_seconds,
@@ -19,6 +20,7 @@ from parity.bench.race import Course, race
 from parity.bench.scaling import _spots, measure_scaling
 from parity.bench.trial import Trial
 from parity.bench.truth import true_run
+from parity.bench.work import step_work
 from parity.contract import SGD, InputError, initial_weights
 
 PLACE = "tests.bench.contestants"
@@ -31,7 +33,7 @@ def test_what_fails_or_differs_is_a_row_and_the_others_are_timed(small):
     names = ("honest", "faster", "crashes", "raises", "crashes_later", "nobody", "on_gpu")
     cells = []
     report = benchmark(named([f"{PLACE}:{name}" for name in names]), small, QUICK, on_cell=cells.append)
-    assert tuple(cells) == report.cells
+    assert [cell.rows for cell in cells] == [cell.rows for cell in report.cells]
     rows = {row.contestant.partition(":")[2]: row for row in report.cells[0].rows}
     assert {name: row.outcome for name, row in rows.items()} == {
         "honest": "timed",
@@ -53,6 +55,32 @@ def test_what_fails_or_differs_is_a_row_and_the_others_are_timed(small):
     assert report.exit_code == 1
     assert report.cells[0].floor > 0
     assert [limits.threads for limits in report.limits] == [1]
+
+
+def test_limits_are_measured_before_between_and_after_the_cells(small, monkeypatch):
+    """The fastest counts, in every cell of the report; one that fails takes nothing from the others."""
+    rates, happened = iter([3e9, None, 5e9, 4e9]), []
+
+    def limits(trial, device, _announce):
+        happened.append(device)
+        rate = next(rates)
+        fields = {"threads": trial.cores, "bandwidth": 1e20, "memory_bandwidth": 1e20, "latency": 1e-6}
+        return [Limits(operations={"float64": rate}, **fields)] if rate else ()
+
+    monkeypatch.setattr("parity.bench.benchmark.measure_limits", limits)
+    trial = Trial(**{**_fields(QUICK), "batch_sizes": (1, 2)})
+    cells = []
+
+    def done(cell):
+        happened.append("cell")
+        cells.append(cell)
+
+    report = benchmark(named([f"{PLACE}:honest"]), small, trial, on_cell=done)
+    assert happened == ["cpu", "cpu", "cell", "cpu", "cpu", "cell"]
+    assert report.limits[0].operations == {"float64": 5e9}
+    operations = [step_work(size, "float64").operations for size in (1, 2)]
+    assert [cell.floor for cell in cells] == [operations[0] / 3e9, operations[1] / 5e9]
+    assert [cell.floor for cell in report.cells] == [count / 5e9 for count in operations]
 
 
 def test_what_is_timed_is_judged_too(small):

@@ -20,7 +20,7 @@ from parity.bench.contestants import (
 )
 from parity.bench.growth import Axis, Point, grow, sentence
 from parity.bench.interval import LEAST_ROUNDS, Interval, median_interval
-from parity.bench.limits import Limits, bandwidth, cpu, fastest, floor_seconds
+from parity.bench.limits import Limits, bandwidth, best_of, cpu, fastest, floor_seconds
 from parity.bench.plans import timed_plan
 from parity.bench.timing import FIXED, LONGEST, orders, round_steps
 from parity.bench.trial import Trial
@@ -139,6 +139,13 @@ def test_the_floor_is_the_larger_of_two_times():
     limits = Limits(threads=1, operations={"float32": 1e9}, bandwidth=1e8, memory_bandwidth=1e7, latency=1e-6)
     assert floor_seconds(Work(operations=2 * 10**9, bytes=10**8), limits, "float32") == (2.0, "operations")
     assert floor_seconds(Work(operations=10**9, bytes=3 * 10**8), limits, "float32") == (3.0, "bytes")
+
+
+def test_the_best_of_each_figure_counts():
+    one = Limits(threads=2, operations={"float32": 5.0, "float64": 2.0}, bandwidth=9, memory_bandwidth=3, latency=7)
+    two = Limits(threads=2, operations={"float32": 4.0, "float64": 3.0}, bandwidth=8, memory_bandwidth=4, latency=6)
+    best = Limits(threads=2, operations={"float32": 5.0, "float64": 3.0}, bandwidth=9, memory_bandwidth=4, latency=6)
+    assert best_of(one, two) == best_of(two, one) == best
 
 
 def test_limits_are_measured():
