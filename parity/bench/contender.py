@@ -6,6 +6,7 @@ The clock stands in here, so that sending plans and losses is not part of any ti
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import resource
 import time
 from collections.abc import Sequence
@@ -117,6 +118,10 @@ class Contender:
         metered = getattr(self._found, "peak_memory", None)
         device = metered() if metered else None
         return Memory(host=peak_host_bytes(), device=None if device is None else int(device))
+
+    def is_fed(self) -> bool:
+        """Whether it has processes of its own beside it, as a loader has workers."""
+        return bool(multiprocessing.active_children())
 
     def measure(self, **arguments: Any) -> Any:
         """Call what has the name: no contestant, but a function that measures something in this process."""

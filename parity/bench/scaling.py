@@ -22,7 +22,7 @@ from parity.bench.interval import median_interval
 from parity.bench.plans import timed_plan
 from parity.bench.process import ContestantError, Process
 from parity.bench.race import PAUSE
-from parity.bench.timing import orders, round_steps
+from parity.bench.timing import faster_of_two, orders, round_steps
 from parity.bench.trial import Trial
 from parity.bench.work import step_work
 from parity.contract import CNN_PARAMETERS, initial_weights
@@ -210,7 +210,9 @@ class _Runner:
             short = 2
             self.run(short)
             target = self._trial.round_seconds
-            steps = round_steps(self.run, short=short, short_seconds=self.run(short), target=target)
+            again = faster_of_two(self.run, short)
+            fed = self._process.ask("is_fed", timeout=self._trial.timeout)
+            steps = round_steps(self.run, short=short, short_seconds=again, target=target, fed=fed)
         else:
             steps = self.spot.steps
             self.run(steps)

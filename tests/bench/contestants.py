@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -75,6 +76,18 @@ class Hangs(Plain):
         if CHILD in os.environ:
             Path(os.environ[CHILD]).write_text(str(child.pid))
         time.sleep(600)
+
+
+class Fed(Plain):
+    """With a process beside it, as a loader has workers."""
+
+    child = None
+
+    def run(self, state, data, plan):
+        if self.child is None:
+            self.child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,), daemon=True)
+            self.child.start()
+        return super().run(state, data, plan)
 
 
 class Raises(Plain):
@@ -181,7 +194,7 @@ def mean_forgotten(logits, labels):
     return Operations().cross_entropy_backward(logits, labels) * len(labels)
 
 
-honest, on_gpu = Plain(), OnGpu()
+honest, on_gpu, fed = Plain(), OnGpu(), Fed()
 crashes, crashes_later, killed, hangs, raises = Crashes(), CrashesLater(), Killed(), Hangs(), Raises()
 leaves, too_large, not_finite, too_few, idle = Leaves(), TooLarge(), NotFinite(), TooFew(), Idle()
 other_tensors = OtherTensors()

@@ -22,7 +22,7 @@ from parity.bench.growth import Axis, Point, grow, sentence
 from parity.bench.interval import LEAST_ROUNDS, Interval, median_interval
 from parity.bench.limits import Limits, bandwidth, best_of, cpu, fastest, floor_seconds
 from parity.bench.plans import timed_plan
-from parity.bench.timing import FIXED, LONGEST, orders, round_steps
+from parity.bench.timing import FED_SECONDS, FED_STEPS, FIXED, LONGEST, orders, round_steps
 from parity.bench.trial import Trial
 from parity.bench.work import Work, step_work
 from parity.contract import CNN_PARAMETERS, InputError, initial_weights
@@ -88,6 +88,26 @@ def test_a_disturbed_short_call_does_not_make_a_round_endless():
     """20 steps took a second once, where they take 20 ms."""
     steps = round_steps(lambda steps: 0.001 * steps, short=20, short_seconds=1.0, target=0.5)
     assert 0.001 * steps <= LONGEST * 0.5 + 0.001
+
+
+def test_a_call_that_was_disturbed_once_makes_no_round_too_short():
+    """Every second call takes ten times as long; of the faster ones a round takes half a second."""
+    calls = []
+
+    def call(steps):
+        calls.append(steps)
+        return 0.001 * steps * (10 if len(calls) % 2 else 1)
+
+    steps = round_steps(call, short=20, short_seconds=0.02, target=0.5)
+    assert 0.8 * 0.5 <= 0.001 * steps <= LONGEST * 0.5
+
+
+@pytest.mark.parametrize("slope", [1e-4, 0.002, 0.03, 0.2])
+@pytest.mark.parametrize("fed", [False, True])
+def test_who_has_workers_has_enough_steps_or_seconds(slope, fed):
+    steps = round_steps(lambda steps: slope * steps, short=20, short_seconds=20 * slope, target=0.05, fed=fed)
+    assert (steps >= FED_STEPS or slope * steps >= FED_SECONDS) == (fed or slope == 1e-4)
+    assert slope * steps <= 1.25 * FED_SECONDS + slope  # and no more than it takes
 
 
 def test_every_contestant_has_one_turn_in_each_round_in_changing_order():

@@ -180,6 +180,14 @@ def refuse():
     raise LookupError("not\nhere")
 
 
+def test_a_loaders_workers_are_seen(small):
+    for name, fed in (("fed", True), ("honest", False)):
+        with Process(f"tests.bench.contestants:{name}", threads=1) as process:
+            started(process, small)
+            process.ask("run", timeout=LONG, plan=PLAN)
+            assert process.ask("is_fed", timeout=LONG) is fed
+
+
 def test_losses_are_waited_for_within_the_time(small):
     with Process("tests.bench.contestants:late", threads=1) as process:
         started(process, small)
