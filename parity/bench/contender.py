@@ -11,6 +11,7 @@ import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ class Contender:
         self._state: Any = None
         self._data: Any = None
         self._after: Any = None
+        self._made: Any = None
 
     def open(self) -> tuple[str, ...]:
         """Import it; the devices that it can use."""
@@ -87,7 +89,8 @@ class Contender:
             problem = "it brings its own weights and data" if weights else "it brings no weights"
             raise InputError("contestant", self._name, problem, "give a program that trains the CNN")
         given = self._found.example()[0] if weights is None else weights
-        self._state = self._found.start(given, sgd, dtype=dtype, device=device)
+        self._made = partial(self._found.start, sgd=sgd, dtype=dtype, device=device)
+        self._state = self._made(given)
         self._data = self._found.place(self._state, *arrays)
 
     def run(self, *, plan: NDArray[np.int32]) -> Timed:
@@ -100,8 +103,24 @@ class Contender:
         seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu
         return Timed(seconds=seconds, cpu_seconds=cpu_seconds, losses=self._floats("run() returned losses", losses))
 
+    def begin(self, *, weights: Weights | None) -> None:
+        """Stand before the first step, for `go_on`; with other weights than those it was started with, if given."""
+        self._after = self._state if weights is None else self._made(weights)
+
+    def go_on(self, *, plan: NDArray[np.int32]) -> NDArray[np.floating]:
+        """Train for these steps, from where it stands: the losses."""
+        self._after, given = self._found.run(self._after, self._data, plan)
+        return self._floats("run() returned losses", np.asarray(given))
+
+    def step(self, *, rows: NDArray[np.int32]) -> tuple[NDArray[np.floating], dict[str, NDArray[np.floating]]]:
+        """The loss and the weights of one step more, which is not taken: it stands where it stood."""
+        here = self._after
+        losses = self.go_on(plan=rows[np.newaxis])
+        weights, self._after = self.weights(), here
+        return losses, weights
+
     def weights(self) -> dict[str, NDArray[np.floating]]:
-        """Those that the last run has led to.
+        """Those that it stands at: that the last run has led to.
 
         Raises:
             InputError: they are no NumPy arrays of floats by name.

@@ -1,8 +1,8 @@
 """One cell of a benchmark: all contestants at one batch size in one precision, each in a process of its own.
 
 They are started, judged and given a length one after the other; those that passed are then timed in turns, while the
-others wait: never two at once. A contestant that fails, at whatever point, is a row with its reason, and its process
-is ended; the others go on.
+others wait: never two at once. Each call is judged, to its end (`parity.bench.ending`). A contestant that fails, at
+whatever point, is a row with its reason, and its process is ended; the others go on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from parity.bench.contender import Memory, Timed
 from parity.bench.contestants import Entrant
-from parity.bench.judge import Judged, judge, judge_call
+from parity.bench.ending import Ending, Ran
+from parity.bench.judge import Judged, judge, worst
 from parity.bench.plans import timed_plan
 from parity.bench.process import ContestantError, Process
 from parity.bench.report import DIFFERS, FAILED, TIMED, Row
@@ -68,6 +69,7 @@ class Racer:
     judged: Judged | None = None
     compile_seconds: float | None = None
     plan: NDArray[np.int32] | None = None
+    ending: Ending | None = None
     rounds: list[Timed] = field(default_factory=list)
     description: str | None = None
     memory: Memory | None = None
@@ -83,13 +85,12 @@ class Racer:
 
     def open(self) -> None:
         """Import it, and learn which devices it can use."""
-        self.devices = tuple(self.process.ask("open", timeout=self.timeout))
+        self.devices = tuple(self.ask("open"))
 
     def start(self, course: Course, device: str) -> None:
         """Give it the weights and the data."""
-        self.process.ask(
+        self.ask(
             "start",
-            timeout=self.timeout,
             weights=course.truth.start,
             sgd=course.trial.sgd,
             dtype=course.dtype,
@@ -97,17 +98,20 @@ class Racer:
             arrays=(course.dataset.train_images, course.dataset.train_labels),
         )
 
+    def ask(self, method: str, **arguments: Any) -> Any:
+        """The answer of its process."""
+        return self.process.ask(method, timeout=self.timeout, **arguments)
+
     def run(self, plan: NDArray[np.int32]) -> Timed:
         """One timed call."""
-        timed: Timed = self.process.ask("run", timeout=self.timeout, plan=plan)
+        timed: Timed = self.ask("run", plan=plan)
         return timed
 
     def qualify(self, course: Course) -> None:
         """Judge it; then find how long its calls should be."""
         truth, trial = course.truth, course.trial
         first = self.run(truth.plan)
-        weights = self.process.ask("weights", timeout=self.timeout)
-        self.judged = judge(truth, course.dtype, first.losses, weights)
+        self.judged = judge(truth, course.dtype, first.losses, self.ask("weights"))
         self.finish()
         if not self.judged.passed:
             return
@@ -118,21 +122,25 @@ class Racer:
             short=len(truth.plan),
             short_seconds=again,
             target=trial.round_seconds,
-            fed=self.process.ask("is_fed", timeout=self.timeout),
+            fed=self.ask("is_fed"),
         )
         self.plan = course.timed_plan(steps)
+        self.ending = Ending(self.ask, truth, self.plan, trial.sgd, course.dtype)
+        images, labels = course.dataset.train_images, course.dataset.train_labels
+        pieces = self.ending.judge_pieces(images, labels, seed=trial.seed)
+        self.judged = worst([self.judged, pieces] if pieces else [self.judged])
 
-    def turn(self, course: Course) -> None:
+    def turn(self) -> None:
         """One round; what was judged in another call says nothing about this one."""
-        assert self.plan is not None  # noqa: S101  it has qualified
+        assert self.plan is not None and self.ending is not None and self.judged is not None  # noqa: S101, PT018
         self.rounds.append(timed := self.run(self.plan))
-        judged = judge_call(course.truth, course.dtype, timed.losses, len(self.plan))
-        self.judged = self.judged if judged.passed else judged
+        judged = self.ending.judge(Ran(losses=timed.losses, weights=self.ask("weights")))
+        self.judged = worst([self.judged, judged])
 
     def finish(self) -> None:
         """What it says of itself."""
-        self.description = self.process.ask("describe", timeout=self.timeout)
-        self.memory = self.process.ask("memory", timeout=self.timeout)
+        self.description = self.ask("describe")
+        self.memory = self.ask("memory")
 
     def attempt(self, what: Callable[..., None], *arguments: Any) -> None:
         """Do it, unless it is out; if it fails now, it is out."""
@@ -195,7 +203,7 @@ def race(
             announce(f"{course.place}: round {number + 1} of {trial.rounds}")
             tell(Progress(what=course.place, done=number, total=trial.rounds, unit="rounds"))
             time.sleep(PAUSE)
-            racer.attempt(Racer.turn, course)
+            racer.attempt(Racer.turn)
         for racer in racers:
             racer.attempt(Racer.finish)
         return device, tuple(racer.row() for racer in racers)

@@ -34,8 +34,8 @@ class Row:
         reason: of the last two.
         description: the contestant's own line on how it computes.
         judged: None where it did not come so far.
-        compile_seconds: the first call of the 20 steps that it is judged by, less the faster of two more. Importing is not in it,
-            nor what compiles anew for the timed calls' length.
+        compile_seconds: the first call of the 20 steps that it is judged by, less the faster of two more. Importing is
+            not in it, nor what compiles anew for the timed calls' length.
         steps: in each round.
         seconds: of each round's call.
         cpu_seconds: of each round's call, by its process on all cores together; processes that it starts, a loader's

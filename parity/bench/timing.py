@@ -4,8 +4,8 @@ A call of S steps takes a + b S seconds. S is chosen so that a call takes about 
 the fixed part a (starting workers, copying the state) would be more than FIXED of it: a real run is longer still. Of
 the times that this is told by the faster of two counts: one that was disturbed would make a call too short.
 
-A loader's workers fill their queue while nothing is trained, and then the first batches of a call are waited for: such a
-contestant's calls have FED_STEPS steps, or as many as take FED_SECONDS, for that wait to be a small part of them.
+The first batches of a call are waited for where a loader's workers make them: such a contestant's calls have FED_STEPS
+steps, or as many as take FED_SECONDS, for that wait to be a small part of them.
 
 A machine that slows down slows all contestants of a round, so contestants are compared round by round.
 """

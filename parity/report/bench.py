@@ -282,6 +282,9 @@ def _environment(report: BenchReport) -> Section:
         Fact(name="Rounds", value=f"{report.rounds}, in turns; every contestant in a process of its own"),
         Fact(name="Load before", value=f"{report.load:.2f} programs running"),
         Fact(name="Intervals", value="the bootstrap's, 95 %, of the median over the rounds"),
-        Fact(name="First call", value="of the 20 steps that each is judged by, less the faster of two more: mostly compiling"),
+        Fact(
+            name="First call",
+            value="of the 20 steps that each is judged by, less the faster of two more: mostly compiling",
+        ),
     )
     return environment_section(report.environment, facts)

@@ -22,6 +22,7 @@ from parity.bench.trial import Trial
 from parity.bench.truth import true_run
 from parity.bench.work import step_work
 from parity.contract import SGD, InputError, initial_weights
+from tests.bench.contestants import FEW
 
 PLACE = "tests.bench.contestants"
 QUICK = Trial(
@@ -93,6 +94,37 @@ def test_what_is_timed_is_judged_too(small):
     assert shortens.startswith("run() returned losses of shape (")
     assert diverges.startswith("run() returned nan as the loss of step ")
     assert all(row.seconds == () for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("stops", "differs: "),
+        ("stops_for_good", " after "),
+        ("tired", "differs: "),
+    ],
+)
+def test_who_stops_training_is_no_row_of_times(name, reason, long_course):
+    """Each passes the steps that have a truth, and has nothing to do in the others, in all calls or in some."""
+    _, (row,) = race(named([f"{PLACE}:{name}"]), long_course, lambda _: None)
+    assert (row.outcome, row.seconds) == ("differs", ())
+    assert reason in row.reason
+
+
+@pytest.mark.parametrize("name", ["honest", "restless"])
+def test_who_trains_to_the_end_is_timed(name, long_course):
+    """Also who rounds otherwise in each call."""
+    _, (row,) = race(named([f"{PLACE}:{name}"]), long_course, lambda _: None)
+    assert row.outcome == "timed", row.reason
+    assert row.steps > FEW
+
+
+@pytest.fixture
+def long_course(small):
+    """Whose timed calls have more steps than the truth."""
+    truth = true_run(initial_weights(0), SGD(), small.train_images, small.train_labels, batch_size=1, seed=0, steps=FEW)
+    trial = Trial(**{**_fields(QUICK), "batch_sizes": (1,), "round_seconds": 0.3})
+    return Course(trial=trial, dataset=small, truth=truth, dtype="float64", place="")
 
 
 @pytest.mark.parametrize(
