@@ -25,7 +25,7 @@ class Change:
         batch_size: images in a step.
         old: seconds a step; None where it has no times there.
         new: likewise.
-        old_outcome: TIMED, DIFFERS or FAILED; None where there is no such row.
+        old_outcome: TIMED, DIFFERS, FAILED or UNRANKED; None where there is no such row.
         new_outcome: likewise.
     """
 
@@ -64,8 +64,8 @@ def changes(old: BenchReport, new: BenchReport) -> Iterator[Change]:
             batch_size=batch_size,
             old=_step(first),
             new=_step(second),
-            old_outcome=first.outcome if first else None,
-            new_outcome=second.outcome if second else None,
+            old_outcome=_outcome(first),
+            new_outcome=_outcome(second),
         )
 
 
@@ -79,13 +79,20 @@ def _devices(report: BenchReport) -> frozenset[str]:
     return frozenset(limits.name for limits in report.limits)
 
 
-def _rows(report: BenchReport) -> dict[tuple[str, str, int, str], Row]:
-    return {_key(cell, row): row for cell in report.cells for row in cell.rows}
+_Found = tuple[Cell, Row]
+
+
+def _rows(report: BenchReport) -> dict[tuple[str, str, int, str], _Found]:
+    return {_key(cell, row): (cell, row) for cell in report.cells for row in cell.rows}
 
 
 def _key(cell: Cell, row: Row) -> tuple[str, str, int, str]:
     return cell.device, cell.dtype, cell.batch_size, row.contestant
 
 
-def _step(row: Row | None) -> Interval | None:
-    return row.step if row and row.outcome == TIMED else None
+def _outcome(found: _Found | None) -> str | None:
+    return found[0].outcome(found[1]) if found else None
+
+
+def _step(found: _Found | None) -> Interval | None:
+    return found[1].step if found and _outcome(found) == TIMED else None

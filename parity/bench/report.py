@@ -17,11 +17,13 @@ from parity.contract import DTYPES, InputError, nearest_file
 from parity.environment import Environment
 from parity.result import plain
 
-__all__ = ["DIFFERS", "FAILED", "FORMAT", "TIMED", "BenchReport", "Cell", "Row", "read_report"]
+__all__ = ["DIFFERS", "FAILED", "FORMAT", "TIMED", "UNRANKED", "BenchReport", "Cell", "Row", "read_report"]
 
 FORMAT = "parity.bench/1"
 
 TIMED, DIFFERS, FAILED = "timed", "differs", "failed"
+UNRANKED = "faster than the floor"
+"""What a timed row is called that no program can have: something is wrong with it or with the floor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +91,19 @@ class Cell:
 
     @property
     def timed(self) -> tuple[Row, ...]:
-        """The rows that have times."""
-        return tuple(row for row in self.rows if row.outcome == TIMED)
+        """The rows that have times to be compared."""
+        return tuple(row for row in self.rows if self.outcome(row) == TIMED)
+
+    def outcome(self, row: Row) -> str:
+        """The row's, or UNRANKED."""
+        beyond = row.outcome == TIMED and self.floor is not None and row.step.median < self.floor
+        return UNRANKED if beyond else row.outcome
+
+    def reason(self, row: Row) -> str:
+        """Why it is compared with none, as words; "" where it is."""
+        if self.outcome(row) != UNRANKED:
+            return row.reason or ""
+        return f"{row.step.median * 1e6:,.3g} us a step, where {(self.floor or 0) * 1e6:,.3g} are the least: not ranked"
 
     def derived(self, row: Row) -> dict[str, Any]:
         """What follows from a timed row's seconds, for the file."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from parity.bench.changes import Change
 from parity.bench.limits import Limits
-from parity.bench.report import DIFFERS, FAILED, TIMED, BenchReport, Cell, Row
+from parity.bench.report import DIFFERS, FAILED, TIMED, UNRANKED, BenchReport, Cell, Row
 from parity.study import Curve, Figure, Panel
 
 __all__ = ["cell_lines", "change_lines", "limit_lines", "report_lines", "throughput_figure"]
@@ -38,10 +38,10 @@ def cell_lines(cell: Cell) -> Iterator[str]:
     yield f"{cell.dtype}, batch {cell.batch_size:,}, {cell.device}: {_floor(cell)}"
     yield _line("", _HEADS)
     for row in cell.rows:
-        if row.outcome == TIMED:
+        if row in cell.timed:
             yield _line(row.contestant, _figures(cell, row))
         else:
-            yield from _untimed(row)
+            yield from _untimed(cell, row)
     if cell.device == "cuda" and any(row.outcome == DIFFERS for row in cell.rows):
         yield from _wrapped(TF32, "  ")
 
@@ -71,8 +71,8 @@ def _micro(value: float) -> str:
     return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
-def _untimed(row: Row) -> Iterator[str]:
-    yield from _wrapped(f"{row.contestant}: {row.outcome}, not compared: {row.reason}", "  ")
+def _untimed(cell: Cell, row: Row) -> Iterator[str]:
+    yield from _wrapped(f"{row.contestant}: {cell.outcome(row)}, not compared: {cell.reason(row)}", "  ")
 
 
 def _line(name: str, cells: Sequence[str]) -> str:
@@ -117,10 +117,10 @@ def report_lines(report: BenchReport) -> Iterator[str]:
 
 
 def _verdict(report: BenchReport) -> str:
-    rows = [row for cell in report.cells for row in cell.rows]
-    counts = {outcome: sum(row.outcome == outcome for row in rows) for outcome in (TIMED, DIFFERS, FAILED)}
-    others = "".join(f", {counts[outcome]} {outcome}" for outcome in (DIFFERS, FAILED) if counts[outcome])
-    return f"verdict: {counts[TIMED]} of {len(rows)} compute what they should, and were timed{others}"
+    found = [cell.outcome(row) for cell in report.cells for row in cell.rows]
+    words = {DIFFERS: DIFFERS, FAILED: FAILED, UNRANKED: "not ranked"}
+    others = "".join(f", {found.count(outcome)} {word}" for outcome, word in words.items() if outcome in found)
+    return f"verdict: {found.count(TIMED)} of {len(found)} compute what they should, and were timed{others}"
 
 
 def change_lines(found: Sequence[Change], *, same_machine: bool) -> Iterator[str]:

@@ -8,7 +8,7 @@ from itertools import groupby
 from parity.bench.changes import changes, same_machine
 from parity.bench.contestants import REFERENCE
 from parity.bench.interval import Interval
-from parity.bench.report import DIFFERS, TIMED, BenchReport, Cell, Row
+from parity.bench.report import DIFFERS, FAILED, TIMED, UNRANKED, BenchReport, Cell, Row
 from parity.render.bench import BUSY, TF32, throughput_figure
 from parity.report import page
 from parity.report.common import environment_section, reproduce_section
@@ -45,11 +45,12 @@ def bench_page(report: BenchReport, old: BenchReport | None = None) -> Page:
 
 
 def _headline(report: BenchReport, cells: Sequence[Cell]) -> Headline:
-    untimed = [row for cell in cells for row in cell.rows if row.outcome != TIMED]
+    untimed = {cell.outcome(row) for cell in cells for row in cell.rows} - {TIMED}
     kind, word = page.TRAINED, "Measured"
     if untimed:
-        differs = any(row.outcome == DIFFERS for row in untimed)
-        kind, word = (page.DIFFERS, "Not all compute the same") if differs else (page.STOPPED, "Not all were timed")
+        kind, word = page.STOPPED, "Not all were timed"
+        if DIFFERS in untimed:
+            kind, word = page.DIFFERS, "Not all compute the same"
     first = [cell for cell in cells if cell.dtype == cells[0].dtype and cell.timed]
     sentence = "; ".join(_sentences(first)) or "Nothing was timed"
     return Headline(kind=kind, word=word, sentence=sentence, detail=" ".join(_details(report, cells)))
@@ -108,11 +109,10 @@ def _details(report: BenchReport, cells: Sequence[Cell]) -> Iterator[str]:
     untimed: dict[tuple[str, str], list[str]] = {}
     for cell in cells:
         for row in cell.rows:
-            if row.outcome != TIMED:
-                untimed.setdefault((row.contestant, row.outcome), []).append(f"{cell.batch_size:,}")
+            if row not in cell.timed:
+                untimed.setdefault((row.contestant, cell.outcome(row)), []).append(f"{cell.batch_size:,}")
     for (name, outcome), batches in untimed.items():
-        word = "does not compute what it should" if outcome == DIFFERS else "failed"
-        yield f"{name} {word} at batch {_listed(list(dict.fromkeys(batches)))}, and was not timed there."
+        yield f"{name} {_WORDS[outcome].format(_listed(list(dict.fromkeys(batches))))}."
     if not untimed:
         yield "Every contestant computes what it should."
     largest = max((cell for cell in cells if cell.timed), key=lambda cell: len(cell.timed), default=None)
@@ -122,6 +122,13 @@ def _details(report: BenchReport, cells: Sequence[Cell]) -> Iterator[str]:
     yield f"Medians of {report.rounds} rounds taken in turns, {cells[0].dtype}, {threads} each."
     if report.load > BUSY:
         yield f"Other programs were running (load {report.load:.1f}): the times are disturbed."
+
+
+_WORDS = {
+    DIFFERS: "does not compute what it should at batch {}, and was not timed there",
+    FAILED: "failed at batch {}, and was not timed there",
+    UNRANKED: "was faster than the floor at batch {}, which no program can be, and is not ranked there",
+}
 
 
 def _extremes(cell: Cell) -> Iterator[str]:
@@ -139,15 +146,15 @@ def _extremes(cell: Cell) -> Iterator[str]:
 
 def _not_timed(cells: Sequence[Cell]) -> tuple[Section, ...]:
     rows = tuple(
-        (row.contestant, cell.dtype, f"{cell.batch_size:,}", row.outcome, row.reason or "")
+        (row.contestant, cell.dtype, f"{cell.batch_size:,}", cell.outcome(row), cell.reason(row))
         for cell in cells
         for row in cell.rows
-        if row.outcome != TIMED
+        if row not in cell.timed
     )
     if not rows:
         return ()
     columns = ("contestant", "precision", "batch", "outcome", "reason")
-    blocks: tuple[Block, ...] = (Table(caption="Not timed, and compared with none", columns=columns, rows=rows),)
+    blocks: tuple[Block, ...] = (Table(caption="Compared with none", columns=columns, rows=rows),)
     if any(cell.device == "cuda" and row.outcome == DIFFERS for cell in cells for row in cell.rows):
         blocks += (Text(lines=(f"{TF32}.",)),)
     return (Section(title="What did not pass", blocks=blocks),)

@@ -172,7 +172,7 @@ def test_another_machine_is_said():
 
 
 def test_the_tables_fit_a_terminal():
-    shown = report(1e-3, 3.3333e-1, 1e-5)
+    shown = report(1e-3, 3.3333e-1, 1e-4)
     shown = replace(shown, load=3.0)
     lines = [line for cell in shown.cells for line in cell_lines(cell)] + list(report_lines(shown))
     text = "\n".join(lines)
@@ -181,6 +181,21 @@ def test_the_tables_fit_a_terminal():
     assert "gone: failed, not compared: it ended by signal 11 (SIGSEGV)" in text
     assert "other programs were running (load 3.0)" in text
     assert "no floor was measured" in text
+
+
+def test_what_is_faster_than_the_floor_is_not_ranked(tmp_path):
+    shown = report(1e-5, 1e-3, 2e-3)
+    cell, without_floor = shown.cells
+    assert [row.contestant for row in cell.timed] == ["b", "c"]
+    assert [row.contestant for row in without_floor.timed] == ["a", "b", "c"]
+    text = " ".join(" ".join([*cell_lines(cell), *report_lines(shown)]).split())
+    assert "a: faster than the floor, not compared: 10.2 us a step, where 85 are the least: not ranked" in text
+    assert "verdict: 5 of 10 compute what they should, and were timed, 2 differs, 2 failed, 1 not ranked" in text
+    assert [curve.label for curve in throughput_figure(shown).panels[0].curves][:2] == ["b", "c"]
+    found = {c.contestant: c.word for c in changes(shown, report(1e-3, 1e-3)) if c.dtype == "float32"}
+    assert found["a"] == "faster than the floor, now timed"
+    (tmp_path / "r.json").write_text(shown.to_json())
+    assert read_report(tmp_path / "r.json", argument="compare") == shown
 
 
 def test_a_long_name_has_its_own_line():
