@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -23,8 +23,10 @@ TF32 = (
     "JAX_DEFAULT_MATMUL_PRECISION=highest forbid it"
 )
 
-_HEADS = ("us/step", "95 %", "images/s", "times", "floor", "compile", "MB")
-_WIDTHS = (9, 16, 9, 7, 7, 8, 6)
+_COLUMNS = {"us/step": 9, "95 %": 16, "images/s": 10, "times": 7, "floor": 7, "compile": 8, "MB": 6}
+"""Heads and widths; on a GPU there is one more."""
+
+_ON_GPU = {"GPU MB": 8}
 MB = 1e6
 
 
@@ -36,10 +38,11 @@ def cell_lines(cell: Cell) -> Iterator[str]:
     """
     yield ""
     yield f"{cell.dtype}, batch {cell.batch_size:,}, {cell.device}: {_floor(cell)}"
-    yield _line("", _HEADS)
+    columns = _COLUMNS | (_ON_GPU if cell.device == "cuda" else {})
+    yield _line("", dict(zip(columns, columns, strict=True)), columns)
     for row in cell.rows:
         if row in cell.timed:
-            yield _line(row.contestant, _figures(cell, row))
+            yield _line(row.contestant, _figures(cell, row), columns)
         else:
             yield from _untimed(cell, row)
     if cell.device == "cuda" and any(row.outcome == DIFFERS for row in cell.rows):
@@ -53,18 +56,20 @@ def _floor(cell: Cell) -> str:
     return f"floor {cell.floor * 1e6:,.1f} us a step ({cell.bound}){single}"
 
 
-def _figures(cell: Cell, row: Row) -> Sequence[str]:
+def _figures(cell: Cell, row: Row) -> Mapping[str, str]:
+    """By the heads of the columns; that of the GPU's memory too."""
     step = row.step.scaled(1e6)
-    memory = row.memory.host / MB if row.memory else 0
-    return (
-        _micro(step.median),
-        f"{_micro(step.low)}-{_micro(step.high)}",
-        f"{cell.batch_size * 1e6 / step.median:,.0f}",
-        f"{row.times_faster(cell.timed[0]).median:.2f}",
-        f"{100 * cell.floor * 1e6 / step.median:.1f} %" if cell.floor else "-",
-        f"{row.compile_seconds:.1f} s" if row.compile_seconds is not None else "-",
-        f"{memory:,.0f}",
-    )
+    device = row.memory.device if row.memory else None
+    return {
+        "us/step": _micro(step.median),
+        "95 %": f"{_micro(step.low)}-{_micro(step.high)}",
+        "images/s": f"{cell.batch_size * 1e6 / step.median:,.0f}",
+        "times": f"{row.times_faster(cell.timed[0]).median:.2f}",
+        "floor": f"{100 * cell.floor * 1e6 / step.median:.1f} %" if cell.floor else "-",
+        "compile": f"{row.compile_seconds:.1f} s" if row.compile_seconds is not None else "-",
+        "MB": f"{row.memory.host / MB:,.0f}" if row.memory else "-",
+        "GPU MB": "-" if device is None else f"{device / MB:,.0f}",
+    }
 
 
 def _micro(value: float) -> str:
@@ -75,9 +80,12 @@ def _untimed(cell: Cell, row: Row) -> Iterator[str]:
     yield from _wrapped(f"{row.contestant}: {cell.outcome(row)}, not compared: {cell.reason(row)}", "  ")
 
 
-def _line(name: str, cells: Sequence[str]) -> str:
-    """A long name has a line to itself."""
-    text = "".join(f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
+def _line(name: str, cells: Mapping[str, str], columns: Mapping[str, int]) -> str:
+    """A long name has a line to itself; where a number is too wide for its column, each has the column's head."""
+    if any(len(cells[head]) >= width for head, width in columns.items()):
+        text = f"{name}: {'; '.join(f'{head} {cells[head]}' for head in columns)}"
+        return "\n".join(_wrapped(text, "  "))
+    text = "".join(f"{cells[head]:>{width}}" for head, width in columns.items())
     if len(text) > WIDTH - len(name) and name:
         return f"{name}\n{text:>{WIDTH}}"
     return f"{name:<{WIDTH - len(text)}}{text}".rstrip()
@@ -108,12 +116,17 @@ def report_lines(report: BenchReport) -> Iterator[str]:
     yield from _wrapped(
         f"medians of {report.rounds} rounds, taken in turns, {_threads(report.threads)} each; 95 %: bootstrap of the "
         "median; times: as fast as the first; floor: the share of it that is reached; compile: of the 20 steps that "
-        "each is judged by; MB: of the host, by its process alone",
+        "each is judged by; MB: of the host, by its process alone"
+        + (", GPU MB: of the GPU's memory" if _on_gpu(report) else ""),
         "  ",
     )
     if report.load > BUSY:
         yield from _wrapped(f"other programs were running (load {report.load:.1f}): the times are disturbed", "  ")
     yield _verdict(report)
+
+
+def _on_gpu(report: BenchReport) -> bool:
+    return any(cell.device == "cuda" for cell in report.cells)
 
 
 def _verdict(report: BenchReport) -> str:

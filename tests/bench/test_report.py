@@ -26,9 +26,9 @@ ROUNDS = 5
 def row(name, step, **more):
     seconds = tuple(100 * step * (1 + 0.01 * number) for number in range(ROUNDS))
     judged = Judged(place="loss", difference=1e-8, allowed=1e-5)
-    memory = Memory(host=500_000_000, device=None)
     fields = {"compile_seconds": 1.5, "steps": 100, "seconds": seconds, "cpu_seconds": seconds, "description": name}
-    return Row(contestant=name, outcome="timed", judged=judged, memory=memory, **{**fields, **more})
+    fields["memory"] = Memory(host=500_000_000, device=None)
+    return Row(contestant=name, outcome="timed", judged=judged, **{**fields, **more})
 
 
 def differing(name):
@@ -196,6 +196,28 @@ def test_what_is_faster_than_the_floor_is_not_ranked(tmp_path):
     assert found["a"] == "faster than the floor, now timed"
     (tmp_path / "r.json").write_text(shown.to_json())
     assert read_report(tmp_path / "r.json", argument="compare") == shown
+
+
+def test_numbers_that_are_too_wide_for_their_columns_are_named():
+    cell = replace(report(1e-3).cells[0], floor=None, batch_size=4096)
+    fast = row("a", 3.3e-7, compile_seconds=137_333.3, memory=Memory(host=335_326_000_000, device=None))
+    lines = "\n".join(cell_lines(replace(cell, rows=(fast, row("b", 1e-3))))).splitlines()
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines[3:5]).split())
+    assert text.startswith("a: us/step 0.3; 95 % 0.3-0.3; images/s 12,168,746,286; times 1.00; floor -; compile 137")
+    assert text.endswith("MB 335,326")
+    assert lines[5].split()[:2] == ["b", "1,020"]
+
+
+def test_a_gpus_memory_is_a_column_where_there_is_one():
+    cell = report(1e-3).cells[0]
+    rows = (row("a", 1e-3, memory=Memory(host=500_000_000, device=1_234_000_000)), row("b", 2e-3))
+    on_gpu, on_cpu = (list(cell_lines(replace(cell, rows=rows, device=device))) for device in ("cuda", "cpu"))
+    assert on_gpu[2].endswith("MB  GPU MB")
+    assert on_gpu[3].split()[-2:] == ["500", "1,234"]
+    assert on_gpu[4].split()[-2:] == ["500", "-"]
+    assert not any("GPU" in line for line in on_cpu)
+    assert max(map(len, "\n".join(on_gpu).splitlines())) <= 80
 
 
 def test_a_long_name_has_its_own_line():
