@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from parity.bench.changes import Change
+from parity.bench.contestants import PEERS
 from parity.bench.limits import Limits
 from parity.bench.report import DIFFERS, FAILED, TIMED, UNRANKED, BenchReport, Cell, Row
 from parity.study import Curve, Figure, Panel
@@ -169,16 +170,19 @@ def throughput_figure(report: BenchReport) -> Figure:
 def _caption(report: BenchReport) -> str:
     where = report.environment
     return (
-        f"Medians of {report.rounds} rounds taken in turns; {_threads(report.threads)} each. Grey: the "
+        f"Medians of {report.rounds} rounds taken in turns, with their 95 % intervals, a little beside each other at "
+        f"each batch size; {_threads(report.threads)} each. Thin: other ways to train the same network. Dashed: the "
         "floor, a step's products and bytes at the rates of matrix products and of copies measured beside. "
         f"{where.processor}, {where.cores} cores."
     )
 
 
 def _panel(cells: Sequence[Cell]) -> Panel:
-    names = tuple(dict.fromkeys(row.contestant for cell in cells for row in cell.timed))
-    floors = [(cell.batch_size, cell.batch_size / cell.floor) for cell in cells if cell.floor]
-    limit = [_curve(floors, "the floor", -1)] if floors else []
+    found = dict.fromkeys(row.contestant for cell in cells for row in cell.timed)
+    names = sorted(found, key=lambda name: name in PEERS)  # the others have the strong colours
+    floors = sorted((cell.batch_size, cell.batch_size / cell.floor) for cell in cells if cell.floor)
+    x, y = np.array(floors, np.float64).reshape(-1, 2).T
+    limit = [Curve(x=x, y=y, label="the floor", color=-1, dashed=True)] if floors else []
     return Panel(
         title=cells[0].dtype,
         x_label="images in a step",
@@ -186,20 +190,18 @@ def _panel(cells: Sequence[Cell]) -> Panel:
         curves=(*(_contestant(cells, name, number) for number, name in enumerate(names)), *limit),
         log_x=True,
         log_y=True,
-        x_ticks=tuple(float(cell.batch_size) for cell in cells),
+        x_ticks=tuple(sorted(float(cell.batch_size) for cell in cells)),
+        direct=True,
     )
 
 
 def _contestant(cells: Sequence[Cell], name: str, color: int) -> Curve:
+    """Images a second, with the ends of their intervals."""
     points = [
-        (cell.batch_size, cell.batch_size / row.step.median)
+        (cell.batch_size, *(cell.batch_size / seconds for seconds in (row.step.median, row.step.high, row.step.low)))
         for cell in cells
         for row in cell.timed
         if row.contestant == name
     ]
-    return _curve(points, name, color)
-
-
-def _curve(points: Sequence[tuple[float, float]], label: str, color: int) -> Curve:
-    x, y = np.array(sorted(points), np.float64).reshape(-1, 2).T
-    return Curve(x=x, y=y, label=label, color=color, dashed=color < 0)
+    x, y, low, high = np.array(sorted(points), np.float64).T
+    return Curve(x=x, y=y, low=low, high=high, label=name, color=color, thin=name in PEERS)

@@ -239,7 +239,18 @@ def test_figures_are_drawn():
     assert [panel.title for panel in figure.panels] == ["float32", "float64"]
     assert [curve.label for curve in figure.panels[0].curves][:2] == ["a", "b"]
     assert figure.panels[0].curves[-1].label == "the floor"
+    first = figure.panels[0].curves[0]
+    assert first.low[0] < first.y[0] < first.high[0]
     assert draw(figure, "png").startswith(b"\x89PNG")
+
+
+def test_peers_stand_behind_who_was_named():
+    cell = report().cells[0]
+    rows = tuple(row(name, 1e-3) for name in ("nnx", "torch_impl", "tutorial", "jax_impl"))
+    figure = throughput_figure(replace(report(), cells=(replace(cell, rows=rows),)))
+    looks = [(curve.label, curve.thin, curve.color) for curve in figure.panels[0].curves[:-1]]
+    own, peers = [("torch_impl", False, 0), ("jax_impl", False, 1)], [("nnx", True, 2), ("tutorial", True, 3)]
+    assert looks == own + peers
 
 
 def growth(axis, name):
