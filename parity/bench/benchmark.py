@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
+from parity.bench.contender import shared
 from parity.bench.contestants import Entrant
 from parity.bench.limits import PROBES, Limits, best_of, floor_seconds
 from parity.bench.process import ContestantError, Process
@@ -55,14 +56,15 @@ def benchmark(
     announce("computing what is right")  # for all cells: images that say nothing are refused before anything is timed
     truths = {batch_size: _truth(dataset, trial, batch_size) for batch_size in trial.batch_sizes}
     cells = []
-    for dtype in trial.dtypes:
-        for batch_size, truth in truths.items():
-            place = f"{dtype}, batch {batch_size}"
-            course = Course(trial=trial, dataset=dataset, truth=truth, dtype=dtype, place=place)
-            device, rows = race(entrants, course, announce, on_device=rates.measure)
-            rates.measure(device)
-            cells.append(_cell(device, dtype, batch_size, rows, rates.of(device)))
-            on_cell(cells[-1])
+    with shared(dataset.train_images, dataset.train_labels) as files:
+        for dtype in trial.dtypes:
+            for batch_size, truth in truths.items():
+                place = f"{dtype}, batch {batch_size}"
+                course = Course(trial=trial, dataset=dataset, files=files, truth=truth, dtype=dtype, place=place)
+                device, rows = race(entrants, course, announce, on_device=rates.measure)
+                rates.measure(device)
+                cells.append(_cell(device, dtype, batch_size, rows, rates.of(device)))
+                on_cell(cells[-1])
     return BenchReport(
         command=tuple(command),
         environment=describe_environment(),

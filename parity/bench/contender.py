@@ -8,8 +8,10 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import resource
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,12 +23,10 @@ from numpy.typing import NDArray
 from parity.contract import SGD, InputError, SelfContained, Weights
 from parity.registry import load, resolve_contestant
 
-__all__ = ["Contender", "Memory", "Timed", "peak_host_bytes"]
+__all__ = ["Contender", "Memory", "Timed", "peak_host_bytes", "shared"]
 
 KIB = 1024
 STATUS = Path("/proc/self/status")
-
-Arrays = Sequence[NDArray[np.generic]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,16 @@ class Memory:
 
     host: int
     device: int | None
+
+
+@contextmanager
+def shared(*arrays: NDArray[np.generic]) -> Iterator[tuple[Path, ...]]:
+    """Files of these arrays, for `Contender.start`; there as long as the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = tuple(Path(folder) / f"{number}.npy" for number in range(len(arrays)))
+        for file, array in zip(files, arrays, strict=True):
+            np.save(file, array)
+        yield files
 
 
 def peak_host_bytes() -> int:
@@ -79,8 +89,11 @@ class Contender:
         self._found = resolve_contestant(self._name)
         return tuple(map(str, self._found.devices()))
 
-    def start(self, *, weights: Weights | None, sgd: SGD, dtype: str, device: str, arrays: Arrays) -> None:
+    def start(self, *, weights: Weights | None, sgd: SGD, dtype: str, device: str, files: Sequence[Path]) -> None:
         """Make its state, and place the data; without weights, from those that the program brings.
+
+        The arrays are read from files that all contestants share, where the contestant reads them: in a message each
+        process would hold two copies of its own, which are not the contestant's.
 
         Raises:
             InputError: it brings its own and is given others, or the other way round.
@@ -91,7 +104,7 @@ class Contender:
         given = self._found.example()[0] if weights is None else weights
         self._made = partial(self._found.start, sgd=sgd, dtype=dtype, device=device)
         self._state = self._made(given)
-        self._data = self._found.place(self._state, *arrays)
+        self._data = self._found.place(self._state, *(np.asarray(np.load(file, mmap_mode="c")) for file in files))
 
     def run(self, *, plan: NDArray[np.int32]) -> Timed:
         """Train for these steps."""

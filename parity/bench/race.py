@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,11 @@ PAUSE = 0.02
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Course:
-    """What all contestants of a cell are given, and what the cell is called."""
+    """What all contestants of a cell are given, and what the cell is called; the files hold the training images."""
 
     trial: Trial
     dataset: Dataset
+    files: tuple[Path, ...]
     truth: Truth
     dtype: str
     place: str
@@ -95,7 +97,7 @@ class Racer:
             sgd=course.trial.sgd,
             dtype=course.dtype,
             device=device,
-            arrays=(course.dataset.train_images, course.dataset.train_labels),
+            files=course.files,
         )
 
     def ask(self, method: str, **arguments: Any) -> Any:

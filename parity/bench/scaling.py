@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.bench.contender import shared
 from parity.bench.contestants import Entrant
 from parity.bench.growth import Axis, Growth, Point, grow, sentence
 from parity.bench.interval import median_interval
@@ -194,15 +195,16 @@ class _Runner:
         """Give the process its state and data."""
         trial, own = self._trial, self.spot.own_weights
         self._process.ask("open", timeout=trial.timeout)
-        self._process.ask(
-            "start",
-            timeout=trial.timeout,
-            weights=None if own else initial_weights(trial.seed),
-            sgd=trial.sgd,
-            dtype=trial.dtypes[0],
-            device=trial.device,
-            arrays=_resized(self._dataset, self.spot.images),  # the process has it then: no need to keep it here
-        )
+        with shared(*_resized(self._dataset, self.spot.images)) as files:
+            self._process.ask(
+                "start",
+                timeout=trial.timeout,
+                weights=None if own else initial_weights(trial.seed),
+                sgd=trial.sgd,
+                dtype=trial.dtypes[0],
+                device=trial.device,
+                files=files,
+            )
 
     def choose_length(self) -> None:
         """As many steps as the point asks for, or as fill a round; compiled afterwards."""

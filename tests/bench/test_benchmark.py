@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from parity.bench.benchmark import benchmark
+from parity.bench.contender import shared
 from parity.bench.contestants import Entrant, named
 from parity.bench.limits import Limits
 from parity.bench.own_cost import (
@@ -124,7 +125,8 @@ def long_course(small):
     """Whose timed calls have more steps than the truth."""
     truth = true_run(initial_weights(0), SGD(), small.train_images, small.train_labels, batch_size=1, seed=0, steps=FEW)
     trial = Trial(**{**_fields(QUICK), "batch_sizes": (1,), "round_seconds": 0.3})
-    return Course(trial=trial, dataset=small, truth=truth, dtype="float64", place="")
+    with shared(small.train_images, small.train_labels) as files:
+        yield Course(trial=trial, dataset=small, files=files, truth=truth, dtype="float64", place="")
 
 
 @pytest.mark.parametrize(
@@ -141,8 +143,9 @@ def long_course(small):
 )
 def test_a_malformed_answer_is_its_row(name, part, small):
     truth = true_run(initial_weights(0), SGD(), small.train_images, small.train_labels, batch_size=2, seed=0)
-    course = Course(trial=QUICK, dataset=small, truth=truth, dtype="float64", place="")
-    _, (row,) = race(named([f"{PLACE}:{name}"]), course, lambda _: None)
+    with shared(small.train_images, small.train_labels) as files:
+        course = Course(trial=QUICK, dataset=small, files=files, truth=truth, dtype="float64", place="")
+        _, (row,) = race(named([f"{PLACE}:{name}"]), course, lambda _: None)
     assert row.outcome == "failed"
     assert part in row.reason
     assert "\n" not in row.reason

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from parity.bench.contender import shared
 from parity.bench.process import ContestantError, Process, thread_settings, with_memory
 from parity.contract import SGD, initial_weights
 from tests.bench.contestants import CHILD, LATE
@@ -19,10 +20,9 @@ PLAN = np.zeros((1, 1), np.int32)
 
 def started(process, small):
     process.ask("open", timeout=LONG)
-    arrays = (small.train_images, small.train_labels)
-    process.ask(
-        "start", timeout=LONG, weights=initial_weights(0), sgd=SGD(), dtype="float64", device="cpu", arrays=arrays
-    )
+    how = {"weights": initial_weights(0), "sgd": SGD(), "dtype": "float64", "device": "cpu"}
+    with shared(small.train_images, small.train_labels) as files:
+        process.ask("start", timeout=LONG, files=files, **how)
 
 
 def reason(name, small, timeout=LONG):
@@ -152,6 +152,21 @@ def test_memory_is_the_processes_own():
         found = process.ask("measure", timeout=LONG)
     assert held[-1] == 1
     assert 1e7 < found < 3e8
+
+
+def test_a_contestants_peak_holds_no_copy_of_the_data_but_its_own():
+    """Of 200 MB of images, of which the contestant keeps those that it looks at."""
+    images, peaks = np.ones((200_000, 1000), np.uint8), []
+    for name in ("frugal", "greedy"):
+        with Process(f"tests.bench.contestants:{name}", threads=1) as process:
+            how = {"weights": initial_weights(0), "sgd": SGD(), "dtype": "float64", "device": "cpu"}
+            process.ask("open", timeout=LONG)
+            with shared(images) as files:
+                process.ask("start", timeout=LONG, files=files, **how)
+            peaks.append(process.ask("memory", timeout=LONG).host)
+    frugal, greedy = peaks
+    assert frugal < 150e6
+    assert 150e6 < greedy - frugal < 410e6  # its copy, and the pages of the file that it was copied from
 
 
 def surroundings():
