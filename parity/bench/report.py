@@ -17,11 +17,14 @@ from parity.contract import DTYPES, InputError, nearest_file
 from parity.environment import Environment
 from parity.result import plain
 
-__all__ = ["DIFFERS", "FAILED", "FORMAT", "TIMED", "UNRANKED", "BenchReport", "Cell", "Row", "read_report"]
+__all__ = ["BUSY", "DIFFERS", "FAILED", "FORMAT", "TIMED", "UNRANKED", "BenchReport", "Cell", "Row", "read_report"]
 
 FORMAT = "parity.bench/1"
 
 TIMED, DIFFERS, FAILED = "timed", "differs", "failed"
+BUSY = 0.5
+"""A load of the machine from which on other programs disturb the times."""
+
 UNRANKED = "faster than the floor"
 """What a timed row is called that no program can have: something is wrong with it or with the floor."""
 

@@ -298,8 +298,8 @@ def write_figures(folder: Path, figures: Sequence[Figure]) -> None:
 
 
 def _compare(old: BenchReport, new: BenchReport) -> None:
-    from parity.bench.changes import changes, same_machine
+    from parity.bench.changes import changes, differences
     from parity.render.bench import change_lines
 
     say()
-    echo(change_lines(tuple(changes(old, new)), same_machine=same_machine(old, new)))
+    echo(change_lines(tuple(changes(old, new)), differences=tuple(differences(old, new))))

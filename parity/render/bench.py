@@ -9,16 +9,14 @@ import numpy as np
 
 from parity.bench.changes import Change
 from parity.bench.contestants import PEERS
+from parity.bench.interval import Interval
 from parity.bench.limits import Limits
-from parity.bench.report import DIFFERS, FAILED, TIMED, UNRANKED, BenchReport, Cell, Row
+from parity.bench.report import BUSY, DIFFERS, FAILED, TIMED, UNRANKED, BenchReport, Cell, Row
 from parity.study import Curve, Figure, Panel
 
 __all__ = ["cell_lines", "change_lines", "limit_lines", "report_lines", "throughput_figure"]
 
 WIDTH = 80
-BUSY = 0.5
-"""A load of the machine from which on other programs disturb the times."""
-
 TF32 = (
     "on CUDA a framework may compute in TF32, which keeps 10 of float32's 23 bits: NVIDIA_TF32_OVERRIDE=0 and "
     "JAX_DEFAULT_MATMUL_PRECISION=highest forbid it"
@@ -137,18 +135,38 @@ def _verdict(report: BenchReport) -> str:
     return f"verdict: {found.count(TIMED)} of {len(found)} compute what they should, and were timed{others}"
 
 
-def change_lines(found: Sequence[Change], *, same_machine: bool) -> Iterator[str]:
-    """Each row's change, the words first."""
-    if not same_machine:
-        yield "the two were measured on different machines or with different threads"
+def change_lines(found: Sequence[Change], *, differences: Sequence[str] = ()) -> Iterator[str]:
+    """Under which other conditions they were measured; then each row's change, the words first."""
+    for line in differences:
+        yield from _wrapped(f"not alike: {line}", "    ")
     for change in found:
         place = f"{change.contestant}, {change.dtype}, batch {change.batch_size:,}"
         if change.old and change.new:
-            old, new = change.old.scaled(1e6), change.new.scaled(1e6)
-            times = f"{_micro(old.median)} -> {_micro(new.median)} us ({100 * (new.median / old.median - 1):+.1f} %)"
-            yield from _wrapped(f"{change.word:<8}{place}: {times}", "    ")
+            yield from _wrapped(f"{change.word:<8}{place}: {_change(change.old, change.new)}{_beside(change)}", "    ")
         else:
             yield from _wrapped(f"{'':<8}{place}: {change.word}", "    ")
+    if any(change.word == "drift" for change in found):
+        yield from _wrapped("drift: of the machine's level; beside the contestant that is named it is the same", "    ")
+
+
+def _change(old: Interval, new: Interval) -> str:
+    return f"{_spread(old)} -> {_spread(new)} us, {_percent(new.median / old.median)}"
+
+
+def _spread(seconds: Interval) -> str:
+    step = seconds.scaled(1e6)
+    return f"{_micro(step.median)} ({_micro(step.low)}-{_micro(step.high)})"
+
+
+def _beside(change: Change) -> str:
+    """The change of its time in units of another contestant's."""
+    if not (change.old_ratio and change.new_ratio):
+        return ""
+    return f"; beside {change.beside} {_percent(change.old_ratio.median / change.new_ratio.median)}"
+
+
+def _percent(factor: float) -> str:
+    return f"{100 * (factor - 1):+.1f} %"
 
 
 def _wrapped(text: str, indent: str) -> Iterator[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from parity.bench.changes import changes, same_machine
+from parity.bench.changes import Change, changes, differences
 from parity.bench.contestants import REFERENCE
 from parity.bench.interval import Interval
-from parity.bench.report import DIFFERS, FAILED, TIMED, UNRANKED, BenchReport, Cell, Row
-from parity.render.bench import BUSY, TF32, throughput_figure
+from parity.bench.report import BUSY, DIFFERS, FAILED, TIMED, UNRANKED, BenchReport, Cell, Row
+from parity.render.bench import TF32, throughput_figure
 from parity.report import page
 from parity.report.common import environment_section, reproduce_section
 from parity.report.page import Block, Fact, Facts, Headline, Page, Section, Table, Text
@@ -229,15 +229,30 @@ def _changes(old: BenchReport | None, new: BenchReport) -> tuple[Section, ...]:
             _spread(change.old),
             _spread(change.new),
             f"{100 * (change.new.median / change.old.median - 1):+.1f} %" if change.old and change.new else "-",
+            change.beside or "-",
+            _ratios(change),
         )
         for change in changes(old, new)
     )
     columns = ("contestant", "precision", "batch", "what", "before, µs a step", "now, µs a step", "change")
-    blocks: tuple[Block, ...] = (Table(caption="Changes beyond the intervals have a word", columns=columns, rows=rows),)
-    if not same_machine(old, new):
-        where = "The two were measured on different machines, or with different threads."
-        blocks = (Text(lines=(where,)), *blocks)
+    columns += ("beside", "times as fast as that, before and now")
+    blocks: tuple[Block, ...] = (
+        Table(
+            caption="Changes beyond the intervals have a word; a drift is one of the machine's level",
+            columns=columns,
+            rows=rows,
+        ),
+    )
+    if lines := tuple(f"Not alike: {line}." for line in differences(old, new)):
+        blocks = (Text(lines=lines), *blocks)
     return (Section(title="What has changed", blocks=blocks),) if rows else ()
+
+
+def _ratios(change: Change) -> str:
+    if not (change.old_ratio and change.new_ratio):
+        return "-"
+    spans = [f"{r.median:.2f} ({r.low:.2f} to {r.high:.2f})" for r in (change.old_ratio, change.new_ratio)]
+    return ", ".join(spans)
 
 
 def _spread(step: Interval | None) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from parity.bench.changes import changes, same_machine
+from parity.bench.changes import changes, differences
 from parity.bench.contender import Memory
 from parity.bench.growth import Point, grow, sentence
 from parity.bench.interval import median_interval
@@ -160,15 +160,48 @@ def test_rows_that_come_and_go_are_listed():
     assert len(tuple(changes(old, report(1e-3, 2e-3, batch_size=8)))) == 2 * len(tuple(changes(old, old)))
 
 
-def test_another_machine_is_said():
+def test_other_conditions_are_said():
     one = report(1e-3)
-    two = replace(one, environment=replace(one.environment, processor="another"))
-    assert same_machine(one, one)
-    assert not same_machine(one, two)
-    assert not same_machine(one, replace(one, limits=tuple(replace(each, name="a GPU") for each in one.limits)))
-    lines = list(change_lines(tuple(changes(one, two)), same_machine=False))
-    assert lines[0] == "the two were measured on different machines or with different threads"
-    assert lines[1].startswith("same    a, float32, batch 4: 1,020 -> 1,020 us (+0.0 %)")
+    where = one.environment
+    assert list(differences(one, one)) == []
+    others = {
+        "different machines": replace(one, environment=replace(where, processor="another")),
+        "a load of 0.1, now 3.0": replace(one, load=3.0),
+        "other versions: numpy 1.0 -> 2.0": replace(one, environment=replace(where, packages={"numpy": "2.0"})),
+        "other environment variables: XLA_FLAGS none -> x": replace(
+            one, environment=replace(where, variables={**where.variables, "XLA_FLAGS": "x"})
+        ),
+        "data then: images; now: others": replace(one, data="others"),
+        "rounds then: 5, now 7": replace(one, rounds=7),
+    }
+    known = replace(one, environment=replace(where, packages={"numpy": "1.0"}))
+    for words, other in others.items():
+        (line,) = differences(known if "versions" in words else one, other)
+        assert words in line
+    gpu = replace(one, limits=tuple(replace(each, name="a GPU") for each in one.limits))
+    assert "different machines" in next(differences(one, gpu))
+
+
+def test_changes_fit_a_terminal_with_both_intervals():
+    old, new = report(1e-3, 2e-3, 3e-3), report(1.5e-3, 2e-3, 3e-3)
+    lines = list(change_lines(tuple(changes(old, new)), differences=("data then: " + "x " * 60, "rounds")))
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    assert (
+        "slower a, float32, batch 4: 1,020 (1,000-1,040) -> 1,530 (1,500-1,560) us, +50.0 %; beside b +50.0 %" in text
+    )
+    assert "same b, float32, batch 4: 2,040 (2,000-2,080) -> 2,040 (2,000-2,080) us, +0.0 %; beside " in text
+    assert "drift" not in text
+
+
+def test_a_machine_that_is_slower_as_a_whole_has_changed_no_contestant():
+    """All but one are slower by half; where that one is slower by twice, it has changed."""
+    old, new = report(1e-3, 2e-3, 3e-3, 4e-3, 5e-3), report(1.5e-3, 3e-3, 4.5e-3, 6e-3, 5e-3)
+    found = {c.contestant: c.word for c in changes(old, new) if c.dtype == "float32" and c.new}
+    assert found == {"a": "drift", "b": "drift", "c": "drift", "d": "drift", "e": "same"}
+    new = report(1.5e-3, 3e-3, 4.5e-3, 6e-3, 10e-3)
+    assert {c.contestant: c.word for c in changes(old, new)}["e"] == "slower"
+    assert "drift: of the machine's level" in " ".join(change_lines(tuple(changes(old, new))))
 
 
 def test_the_tables_fit_a_terminal():
