@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from parity.bench.contender import shared
 from parity.bench.contestants import Entrant
@@ -61,9 +62,11 @@ def benchmark(
             for batch_size, truth in truths.items():
                 place = f"{dtype}, batch {batch_size}"
                 course = Course(trial=trial, dataset=dataset, files=files, truth=truth, dtype=dtype, place=place)
+                loads = [os.getloadavg()[0]]
                 device, rows = race(entrants, course, announce, on_device=rates.measure)
+                loads.append(os.getloadavg()[0])
                 rates.measure(device)
-                cells.append(_cell(device, dtype, batch_size, rows, rates.of(device)))
+                cells.append(replace(_cell(device, dtype, batch_size, rows, rates.of(device)), load=max(loads)))
                 on_cell(cells[-1])
     return BenchReport(
         command=tuple(command),
@@ -73,7 +76,9 @@ def benchmark(
         rounds=trial.rounds,
         load=load,
         limits=rates.of(cells[-1].device),
-        cells=tuple(_cell(c.device, c.dtype, c.batch_size, c.rows, rates.of(c.device)) for c in cells),
+        cells=tuple(
+            replace(_cell(c.device, c.dtype, c.batch_size, c.rows, rates.of(c.device)), load=c.load) for c in cells
+        ),
     )
 
 

@@ -22,10 +22,12 @@ import numpy as np
 
 from parity.contract import Stream
 
-__all__ = ["CONFIDENCE", "LEAST_ROUNDS", "Interval", "median_interval"]
+__all__ = ["CONFIDENCE", "LEAST_ROUNDS", "SPREAD", "Interval", "median_interval"]
 
 CONFIDENCE = 0.95
 LEAST_ROUNDS = 5
+SPREAD = 0.25
+"""The widest interval, as a share of the median, of rounds that nothing has disturbed; wider ones say so."""
 DRAWS = 1999
 _PURPOSE = 12  # keeps these draws apart from those of weights and plans
 
@@ -41,6 +43,11 @@ class Interval:
     def scaled(self, factor: float) -> Interval:
         """In another unit; factor > 0."""
         return Interval(median=self.median * factor, low=self.low * factor, high=self.high * factor)
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether the rounds spread further than SPREAD of the median: something else was running beside them."""
+        return self.high - self.low > SPREAD * self.median
 
     def beyond(self, other: Interval) -> bool:
         """Whether the two have no value in common."""

@@ -82,6 +82,7 @@ class Cell:
         bound: what bounds it: "operations" or "bytes".
         single_floor: the same for one thread.
         rows: in the order in which the contestants were named.
+        load: the highest of the machine before and after it, contestants included; None in older files.
     """
 
     dtype: str
@@ -91,6 +92,7 @@ class Cell:
     bound: str | None
     single_floor: float | None
     rows: tuple[Row, ...]
+    load: float | None = None
 
     @property
     def timed(self) -> tuple[Row, ...]:
@@ -118,6 +120,7 @@ class Cell:
             "images_per_second": self.batch_size / step.median,
             "share_of_the_floor": self.floor / step.median if self.floor else None,
             "times_faster_than": ratios,
+            "disturbed": step.disturbed,
         }
 
 

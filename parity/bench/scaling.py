@@ -8,6 +8,7 @@ programs made for it (`parity_widths`), plain ones; along the other axes the con
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -67,7 +68,7 @@ class GrowthCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingReport:
-    """All curves, and what they were measured with."""
+    """All curves, and what they were measured with; load is the highest of all rounds, contestants included."""
 
     command: tuple[str, ...]
     environment: Environment
@@ -77,6 +78,7 @@ class ScalingReport:
     threads: int
     rounds: int
     curves: tuple[GrowthCurve, ...]
+    load: float = 0.0
 
     @property
     def exit_code(self) -> int:
@@ -138,6 +140,7 @@ def measure_scaling(
     command: Sequence[str] = (),
     announce: Callable[[str], None] = lambda _line: None,
     on_axis: Callable[[Sequence[GrowthCurve]], None] = lambda _curves: None,
+    on_report: Callable[[ScalingReport], None] = lambda _report: None,
     axes: Sequence[str] = tuple(AXES),
 ) -> ScalingReport:
     """Measure along the axes, in the trial's first precision.
@@ -149,18 +152,14 @@ def measure_scaling(
         command: for the report.
         announce: is told what is going on.
         on_axis: is given each axis' curves when they are done.
+        on_report: is given the report of all axes that are done, after each.
         axes: some of AXES.
 
     Raises:
         ContestantError: one cannot be imported.
     """
     trial = replace(trial, device=_device(entrants, trial))
-    curves: list[GrowthCurve] = []
-    for axis in axes:
-        found = _measure_axis(axis, _spots(axis, entrants, trial.dtypes[0]), dataset, trial, announce)
-        on_axis(found)
-        curves += found
-    return ScalingReport(
+    report = ScalingReport(
         command=tuple(command),
         environment=describe_environment(),
         data=dataset.origin,
@@ -168,8 +167,14 @@ def measure_scaling(
         device=trial.device,
         threads=trial.cores,
         rounds=trial.rounds,
-        curves=tuple(curves),
+        curves=(),
     )
+    for axis in axes:
+        found, load = _measure_axis(axis, _spots(axis, entrants, trial.dtypes[0]), dataset, trial, announce)
+        on_axis(found)
+        report = replace(report, curves=(*report.curves, *found), load=max(report.load, load))
+        on_report(report)
+    return report
 
 
 def _device(entrants: Sequence[Entrant], trial: Trial) -> str:
@@ -243,9 +248,10 @@ def _resized(dataset: Dataset, size: int) -> tuple[NDArray[np.uint8], NDArray[np
 
 def _measure_axis(
     axis: str, spots: Sequence[_Spot], dataset: Dataset, trial: Trial, announce: Callable[[str], None]
-) -> list[GrowthCurve]:
-    """All points in turns; a contestant that fails at one point has no curve, and its reason in its place."""
+) -> tuple[list[GrowthCurve], float]:
+    """All points in turns, and the highest load; a contestant that fails at one point has no curve, but its reason."""
     failures: dict[str, str] = {}
+    load = os.getloadavg()[0]
 
     def attempt(runner: _Runner, what: Callable[[], None]) -> None:
         if runner.spot.label not in failures:
@@ -272,17 +278,20 @@ def _measure_axis(
             for place in order:
                 time.sleep(PAUSE)
                 attempt(runners[place], runners[place].turn)
+            load = max(load, os.getloadavg()[0])
     labels = dict.fromkeys(spot.label for spot in spots)
-    return [_curve(axis, label, runners, failures.get(label)) for label in labels]
+    return [_curve(axis, label, runners, failures.get(label)) for label in labels], load
+
+
+def _point(runner: _Runner) -> Point:
+    found = median_interval(runner.seconds)
+    rounds = tuple(runner.seconds)
+    return Point(x=runner.spot.x, work=runner.spot.work, seconds=found.median, interval=found, rounds=rounds)
 
 
 def _curve(axis: str, label: str, runners: Sequence[_Runner], reason: str | None) -> GrowthCurve:
     if reason:
         return GrowthCurve(axis=axis, contestant=label, reason=reason)
-    points = tuple(
-        Point(x=runner.spot.x, work=runner.spot.work, seconds=median_interval(runner.seconds).median)
-        for runner in runners
-        if runner.spot.label == label
-    )
+    points = tuple(_point(runner) for runner in runners if runner.spot.label == label)
     words = sentence(label, AXES[axis], points)
     return GrowthCurve(axis=axis, contestant=label, points=points, line=grow(points), sentence=words)

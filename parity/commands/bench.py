@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from parity.commands.completion import complete_implementations, complete_peers
 from parity.commands.options import FILE, data_options, device_option, json_option
-from parity.commands.output import check_output, conclude, echo, keep, say
+from parity.commands.output import check_output, conclude, echo, keep, keep_so_far, say
 from parity.commands.progress import announced, bars
 from parity.commands.reporting import Reporting, report_options, reporting
 
@@ -232,6 +232,7 @@ def _scale(names: Sequence[str], json_file: Path | None, folder: Path | None, ar
                 command=("parity", *sys.argv[1:]),
                 announce=announced,
                 on_axis=lambda curves: echo(axis_lines(curves)),
+                on_report=lambda found: keep_so_far(json_file, found.to_json),
             )
         echo(scaling_lines())
         keep(json_file, report.to_json, "the report")

@@ -9,7 +9,7 @@ import numpy as np
 
 from parity.bench.changes import Change
 from parity.bench.contestants import PEERS
-from parity.bench.interval import Interval
+from parity.bench.interval import SPREAD, Interval
 from parity.bench.limits import Limits
 from parity.bench.report import BUSY, DIFFERS, FAILED, TIMED, UNRANKED, BenchReport, Cell, Row
 from parity.study import Curve, Figure, Panel
@@ -44,6 +44,9 @@ def cell_lines(cell: Cell) -> Iterator[str]:
             yield _line(row.contestant, _figures(cell, row), columns)
         else:
             yield from _untimed(cell, row)
+    if disturbed := [row.contestant for row in cell.timed if row.step.disturbed]:
+        text = f"disturbed: the interval is wider than {100 * SPREAD:.0f} % of the median of {', '.join(disturbed)}"
+        yield from _wrapped(text, "  ")
     if cell.device == "cuda" and any(row.outcome == DIFFERS for row in cell.rows):
         yield from _wrapped(TF32, "  ")
 

@@ -1,5 +1,7 @@
 """Whole benchmarks of contestants in NumPy: every one is a row, whatever it does."""
 
+import gc
+import tracemalloc
 from unittest import mock
 
 import numpy as np
@@ -10,6 +12,9 @@ from parity.bench.contender import shared
 from parity.bench.contestants import Entrant, named
 from parity.bench.limits import Limits
 from parity.bench.own_cost import (
+    ENSEMBLE,
+    FLAT_BAR,
+    KEPT,
     _command_seconds,
     command_seconds,
     lockstep_seconds,
@@ -22,7 +27,11 @@ from parity.bench.scaling import _spots, measure_scaling
 from parity.bench.trial import Trial
 from parity.bench.truth import true_run
 from parity.bench.work import step_work
+from parity.cli import cli
 from parity.contract import SGD, InputError, initial_weights
+from parity.registry import resolve
+from parity.running.lockstep import train
+from parity.settings import Settings, Side
 from tests.bench.contestants import FEW
 
 PLACE = "tests.bench.contestants"
@@ -199,7 +208,12 @@ def _only_of_two(*_, batch_size, **__):
 
 
 def test_growth_is_measured_with_what_fails_beside(small):
-    found = measure_scaling(named([f"{PLACE}:honest", f"{PLACE}:raises"]), small, QUICK, axes=("data",))
+    so_far = []
+    entrants = named([f"{PLACE}:honest", f"{PLACE}:raises"])
+    found = measure_scaling(entrants, small, QUICK, axes=("data",), on_report=so_far.append)
+    assert so_far == [found]
+    assert [len(point.rounds) for point in found.curves[0].points] == [QUICK.rounds] * 4
+    assert found.load > 0
     honest, raises = found.curves
     assert [point.x for point in honest.points] == [100, 1_000, 10_000, 40_000]
     assert all(point.seconds > 0 for point in honest.points)
@@ -220,6 +234,41 @@ def test_both_ways_are_timed_in_every_round(measure, small):
     found = measure(names=names, dataset=small, rounds=3, device="cpu", steps=60)
     assert {name: len(values) for name, values in found.items()} == {"with": 3, "alone": 3}
     assert min(min(values) for values in found.values()) > 0
+
+
+def test_the_ensemble_is_trained_beside_where_its_cost_is_asked_for(small, monkeypatch):
+    asked = []
+    monkeypatch.setattr("parity.bench.own_cost.train", lambda *_, ensemble, **__: asked.append(ensemble))
+    names = ("tests.fakes:honest", "tests.fakes:honest")
+    for ensemble in (0, ENSEMBLE):
+        lockstep_seconds(names=names, dataset=small, rounds=1, device="cpu", steps=50, ensemble=ensemble)
+    assert asked == [0, 0, ENSEMBLE, ENSEMBLE]  # one call of each compiles
+
+
+def test_the_ensemble_is_the_one_of_parity_run():
+    (option,) = [p for p in cli.commands["run"].params if p.name == "ensemble"]
+    assert option.default == ENSEMBLE
+
+
+def test_a_run_holds_as_much_for_each_step_as_the_bar_counts(small):
+    """Of the CNN, by the oracle, whose losses have 8 bytes each; beyond the 200 steps that float64 is judged by."""
+    sides = tuple(Side(name=name, implementation=resolve("parity.oracle")) for name in "ab")
+
+    def held(steps):
+        settings = Settings(epochs=5, batch_size=1, steps=steps, dtype="float64", device="cpu")
+        before = tracemalloc.get_traced_memory()[0]
+        run = train(sides, small, settings, initial_weights(0), evaluate=False)
+        assert run.steps == steps
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] - before
+
+    tracemalloc.start()
+    try:
+        each = (held(400) - held(250)) / 150
+    finally:
+        tracemalloc.stop()
+    assert 0.5 * KEPT < each < 2 * (KEPT + 8)
+    assert FLAT_BAR < 300
 
 
 def test_the_peaks_of_runs_are_read(small):

@@ -314,6 +314,28 @@ def test_growth_is_a_table_sentences_and_a_figure():
     assert draw(scaling_figure(whole), "svg").startswith(b"<?xml")
 
 
+def test_growth_shows_its_intervals_and_what_was_disturbed():
+    def point(x, *rounds):
+        found = median_interval(rounds)
+        return Point(x=x, work=x, seconds=found.median, interval=found, rounds=rounds)
+
+    calm, rough = point(1, *[1e-3] * 4, 1.02e-3), point(4, 1e-3, 1e-3, 2e-3, 3e-3, 3e-3)
+    curve = replace(growth("batch", "a"), points=(calm, rough))
+    lines = list(axis_lines([curve]))
+    assert lines[2].split() == ["1", "1,000", "us", "±2%"]
+    assert lines[3].split() == ["4", "2,000", "us", "±50%!"]
+    assert max(map(len, [*lines, *scaling_lines()])) <= 80
+
+
+def test_a_cell_whose_rounds_spread_says_so():
+    cell = report(1e-3).cells[0]
+    rough = row("rough", 1e-3, seconds=(0.1, 0.1, 0.12, 0.14, 0.15))
+    mixed = replace(cell, rows=(*cell.timed, rough))
+    assert "disturbed: the interval is wider than 25 % of the median of rough" in list(cell_lines(mixed))[-1]
+    assert not any("disturbed" in line for line in cell_lines(replace(cell, rows=cell.timed)))
+    assert [mixed.derived(each)["disturbed"] for each in mixed.timed] == [False, True]
+
+
 def test_growth_of_many_with_long_names_fits_a_terminal():
     names = [f"somebodys.long.package:contestant_{number}" for number in range(4)]
     lines = list(axis_lines([growth("batch", name) for name in names]))
