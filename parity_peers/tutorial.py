@@ -3,7 +3,7 @@
 The data set gives what torchvision.datasets.CIFAR10 gives for an index. The plan comes in as the DataLoader's
 batch_sampler, in place of the tutorial's batch_size and shuffle. The tutorial starts its two workers once for an epoch
 of 12,500 steps; here the loader keeps them from one call of `run` to the next, so that a call need not be that long:
-they start in the first call, and the first batches of a call are waited for, which 100 steps make up for.
+they start in the first call, and the first batches of a call are waited for, which 100 steps or a second make up for.
 
 Source: https://docs.pytorch.org/tutorials/beginner/blitz/cifar10_tutorial.html
 """

@@ -7,6 +7,7 @@ by copies inside the device's memory, latency by kernels that do nothing, launch
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,12 +19,12 @@ __all__ = ["cuda"]
 MATRIX = 8192
 COPIES = tuple(2**power for power in range(20, 31, 2))  # 1 MiB to 1 GiB
 REPEATS = 10
-LAUNCHES = 1000
+CALLS, LAUNCHES = 10, 100
 
 
 def cuda(*, threads: int, dtypes: tuple[str, ...]) -> dict[str, Any]:
     """The rates of the GPU, as the fields of `parity.bench.limits.Limits`."""
-    rates = {size: 2 * size / _seconds(_copy(size)) for size in COPIES}
+    rates = {size: 2 * size / _seconds(_copy(size), together=CALLS) for size in COPIES}
     one = torch.zeros(1, device="cuda")
     with exact():
         operations = {dtype: 2 * MATRIX**3 / _seconds(_product(getattr(torch, dtype))) for dtype in dtypes}
@@ -32,21 +33,26 @@ def cuda(*, threads: int, dtypes: tuple[str, ...]) -> dict[str, Any]:
         "operations": operations,
         "bandwidth": max(rates.values()),
         "memory_bandwidth": rates[COPIES[-1]],
-        "latency": _seconds(lambda: one.add_(1), repeats=LAUNCHES),
+        "latency": _seconds(lambda: one.add_(1), together=LAUNCHES),
         "name": torch.cuda.get_device_name(),
     }
 
 
-def _seconds(call: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Seconds of one of several calls, by the device's own clock, after one that warms up."""
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+def _seconds(call: Callable[[], object], together: int = 1) -> float:
+    """Seconds of a call by the device's own clock, after one that warms up: the fastest of REPEATS counts.
+
+    Each is so many calls together, for calls that are shorter than the clock's step. All are launched before any is
+    waited for, so that one begins where the one before it ends.
+    """
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(REPEATS + 1)]
     call()
-    begin.record()
-    for _ in range(repeats):
-        call()
-    end.record()
+    for mark in marks[:-1]:
+        mark.record()
+        for _ in range(together):
+            call()
+    marks[-1].record()
     torch.cuda.synchronize()
-    return float(begin.elapsed_time(end)) / 1e3 / repeats
+    return min(float(begin.elapsed_time(end)) for begin, end in pairwise(marks)) / 1e3 / together
 
 
 def _product(dtype: torch.dtype) -> Callable[[], object]:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from functools import cache
+from dataclasses import replace
 
+from parity.bench.contender import shared
 from parity.bench.contestants import Entrant
-from parity.bench.limits import PROBES, Limits, floor_seconds
+from parity.bench.limits import PROBES, Limits, best_of, floor_seconds
 from parity.bench.process import ContestantError, Process
 from parity.bench.race import Course, race
 from parity.bench.report import BenchReport, Cell, Row
@@ -41,7 +42,8 @@ def benchmark(
         trial: what is timed.
         command: for the report.
         announce: is told what is going on.
-        on_cell: is given each cell when it is done.
+        on_cell: is given each cell when it is done, with the floor by the limits that are known by then; the report
+            has it by those of the whole benchmark.
 
     Raises:
         InputError: a batch is larger than the data set, or the images say nothing (`parity.bench.truth`).
@@ -50,18 +52,22 @@ def benchmark(
     for batch_size in trial.batch_sizes:
         if batch_size > size:
             raise InputError("batch_sizes", batch_size, f"the training set has {size} images", f"give 1 to {size}")
-    limits_of = cache(lambda device: tuple(measure_limits(trial, device, announce)))
+    rates = _Rates(trial, announce)
     load = os.getloadavg()[0]
     announce("computing what is right")  # for all cells: images that say nothing are refused before anything is timed
     truths = {batch_size: _truth(dataset, trial, batch_size) for batch_size in trial.batch_sizes}
     cells = []
-    for dtype in trial.dtypes:
-        for batch_size, truth in truths.items():
-            place = f"{dtype}, batch {batch_size}"
-            course = Course(trial=trial, dataset=dataset, truth=truth, dtype=dtype, place=place)
-            device, rows = race(entrants, course, announce)
-            cells.append(_cell(device, dtype, batch_size, rows, limits_of(device)))
-            on_cell(cells[-1])
+    with shared(dataset.train_images, dataset.train_labels) as files:
+        for dtype in trial.dtypes:
+            for batch_size, truth in truths.items():
+                place = f"{dtype}, batch {batch_size}"
+                course = Course(trial=trial, dataset=dataset, files=files, truth=truth, dtype=dtype, place=place)
+                loads = [os.getloadavg()[0]]
+                device, rows = race(entrants, course, announce, on_device=rates.measure)
+                loads.append(os.getloadavg()[0])
+                rates.measure(device)
+                cells.append(replace(_cell(device, dtype, batch_size, rows, rates.of(device)), load=max(loads)))
+                on_cell(cells[-1])
     return BenchReport(
         command=tuple(command),
         environment=describe_environment(),
@@ -69,9 +75,30 @@ def benchmark(
         threads=trial.cores,
         rounds=trial.rounds,
         load=load,
-        limits=limits_of(cells[-1].device),
-        cells=tuple(cells),
+        limits=rates.of(cells[-1].device),
+        cells=tuple(
+            replace(_cell(c.device, c.dtype, c.batch_size, c.rows, rates.of(c.device)), load=c.load) for c in cells
+        ),
     )
+
+
+class _Rates:
+    """The best limits that were measured so far, of each device."""
+
+    def __init__(self, trial: Trial, announce: Callable[[str], None]) -> None:
+        self._trial, self._announce = trial, announce
+        self._best: dict[str, tuple[Limits, ...]] = {}
+
+    def measure(self, device: str) -> None:
+        """Measure again; a measurement that fails takes nothing from those before."""
+        found = tuple(measure_limits(self._trial, device, self._announce))
+        known = self._best.get(device, ())
+        both = tuple(best_of(*pair) for pair in zip(known, found, strict=False))
+        self._best[device] = both or known or found
+
+    def of(self, device: str) -> tuple[Limits, ...]:
+        """With the contestants' threads, and on the CPU with one; () where nothing measures it."""
+        return self._best[device]
 
 
 def measure_limits(trial: Trial, device: str, announce: Callable[[str], None]) -> Sequence[Limits]:

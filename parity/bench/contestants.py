@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from parity.contract import InputError, nearest_name
@@ -15,6 +15,7 @@ __all__ = [
     "Entrant",
     "Peer",
     "absent_peers",
+    "absent_reference",
     "chosen_peers",
     "named",
     "with_reference",
@@ -94,7 +95,11 @@ def chosen_peers(text: str) -> tuple[Entrant, ...]:
 
 def absent_peers(text: str) -> Iterator[str]:
     """Those that "all" leaves out, each with its reason, as a line."""
-    for key in PEERS if text == ALL else ():
+    yield from _absent(PEERS if text == ALL else ())
+
+
+def _absent(keys: Iterable[str]) -> Iterator[str]:
+    for key in keys:
         if lacking := missing(key):
             yield f"{key}: left out, {', '.join(lacking)} is not installed: {INSTALL}"
 
@@ -104,6 +109,11 @@ def with_reference(contestants: Sequence[Entrant]) -> tuple[Entrant, ...]:
     if missing(REFERENCE) or any(contestant.name == PEERS[REFERENCE].name for contestant in contestants):
         return tuple(contestants)
     return (*contestants, _peer(REFERENCE, unasked=True))
+
+
+def absent_reference(text: str | None) -> Iterator[str]:
+    """That the reference step, which nobody asked for, is left out, as a line; where `absent_peers` does not say so."""
+    yield from _absent([REFERENCE] if text != ALL else ())
 
 
 def missing(key: str) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from parity.bench.interval import Interval
+
 __all__ = ["Axis", "Growth", "Point", "grow", "sentence"]
 
 
@@ -35,11 +37,13 @@ class Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """The quantity's value, the work that goes with it, and the median seconds."""
+    """The quantity's value, the work that goes with it, and the median seconds, with its interval and every round's."""
 
     x: float
     work: float
     seconds: float
+    interval: Interval | None = None
+    rounds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,27 +12,35 @@ sum honestly loses, added one term after the other (`parity.compare.rounding`). 
 parameters costs: each of T steps rounds every element by at most eps / 2, up or down. CAP is the factor between two
 honest programs of that rule. No choice hangs on rounding in these steps, so nothing larger is to be forgiven.
 
-A timed call begins with the same steps, and its losses there are held against the same bound: what is timed is what was
-judged. Those of its other steps have no truth; they must be as many as there are steps, and finite.
+A timed call begins with the same steps, and its losses there are held against the same bound. For what comes after them
+see `parity.bench.ending`, which has two steps from a later state judged here: their losses are the formula's at its
+weights. Their updates hold a momentum that nobody knows, but both hold the same one: it is not in their difference,
+which must be what the two gradients make, within
+
+    CAP (eps sqrt(n) / 2 (|u| + |v|) + sqrt(2) eps / 2 |p|) / |u - v|
+
+of updates u and v without that momentum: what is summed, and storing two parameters. A small loss and its gradients
+have lost what small differences of the outputs lose (`parity.compare.formula`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.bench.truth import Truth
+from parity.bench.truth import Probe, Truth, update
 from parity.compare import loss_differences, relative_difference
-from parity.compare.formula import vacuous_problem
+from parity.compare.formula import cancelled, small_loss_share, vacuous_problem
 from parity.compare.measure import frobenius, ratio
 from parity.compare.rounding import CAP
-from parity.contract import CNN_ACTIVATIONS, CNN_PARAMETERS, Weights
+from parity.contract import CNN_ACTIVATIONS, CNN_PARAMETERS, SGD, Weights
+from parity.oracle.model import Arrays
 
-__all__ = ["Judged", "judge", "judge_call"]
+__all__ = ["Judged", "Step", "judge", "judge_call", "judge_steps", "malformed", "summed", "unusable", "worst"]
 
 LARGEST = max(math.prod(shape) for shape in CNN_ACTIVATIONS.values())
 
@@ -46,12 +54,14 @@ class Judged:
         difference: relative.
         allowed: likewise.
         problem: why nothing could be compared; None where something was.
+        reference: what it was held against.
     """
 
     place: str
     difference: float
     allowed: float
     problem: str | None = None
+    reference: str = "the formula's"
 
     @property
     def passed(self) -> bool:
@@ -64,7 +74,7 @@ class Judged:
         if self.problem:
             return self.problem
         words = "is" if self.passed else "differs:"
-        return f"{self.place} {words} {self.difference:.1e} from the formula's, {self.allowed:.1e} is allowed"
+        return f"{self.place} {words} {self.difference:.1e} from {self.reference}, {self.allowed:.1e} is allowed"
 
 
 def judge(truth: Truth, dtype: str, losses: NDArray[np.floating], weights: Weights) -> Judged:
@@ -76,10 +86,15 @@ def judge(truth: Truth, dtype: str, losses: NDArray[np.floating], weights: Weigh
         losses: (steps,), the contestant's.
         weights: the contestant's after the run, canonical.
     """
-    if problem := _malformed_losses(losses, len(truth.losses)) or _malformed(weights):
-        return _unusable(problem)
+    if problem := _malformed_losses(losses, len(truth.losses)) or malformed(weights):
+        return unusable(problem)
+    return worst(_compared(truth, dtype, losses, weights))
+
+
+def worst(found: Iterable[Judged]) -> Judged:
+    """The one that comes nearest to what is allowed, or exceeds it most."""
     # NaN orders as nothing does: an infinite difference is the largest there is.
-    return max(_compared(truth, dtype, losses, weights), key=lambda judged: ratio(judged.difference, judged.allowed))
+    return max(found, key=lambda judged: ratio(judged.difference, judged.allowed))
 
 
 def judge_call(truth: Truth, dtype: str, losses: NDArray[np.floating], steps: int) -> Judged:
@@ -92,13 +107,55 @@ def judge_call(truth: Truth, dtype: str, losses: NDArray[np.floating], steps: in
         steps: of its plan.
     """
     if problem := _malformed_losses(losses, steps):
-        return _unusable(problem)
+        return unusable(problem)
     if not (finite := np.isfinite(losses)).all():
-        return _unusable(f"run() returned {losses[~finite][0]} as the loss of step {int(np.argmin(finite))}")
+        return unusable(f"run() returned {losses[~finite][0]} as the loss of step {int(np.argmin(finite))}")
     return _judged_losses(truth, dtype, losses[: len(truth.losses)])
 
 
-def _unusable(problem: str) -> Judged:
+Step = tuple[NDArray[np.floating], Weights]
+"""The one loss of a step, and the weights after it."""
+
+
+def judge_steps(pair: Sequence[Probe], ran: Sequence[Step], sgd: SGD, dtype: str, *, steps: int) -> Iterator[Judged]:
+    """Compare two steps from the state that a contestant has come to.
+
+    Args:
+        pair: the two batches, at that state's weights.
+        ran: what the contestant made of each.
+        sgd: hyper-parameters.
+        dtype: the precision of the steps.
+        steps: taken before them.
+    """
+    if problem := next((_malformed_losses(x, 1) or malformed(w) for x, w in ran), None):
+        yield unusable(problem)
+        return
+    eps, sums = float(np.finfo(dtype).eps), summed(len(pair[0].rows), dtype)
+    lost = [small_loss_share(cancelled({"logits": each.logits}, eps=eps), each.loss) for each in pair]
+    for each, share, (loss, _) in zip(pair, lost, ran, strict=True):
+        difference = float(loss_differences(loss, np.array([each.loss])).max())
+        yield Judged(place=f"loss after {steps:,} steps", difference=difference, allowed=CAP * sums + share)
+    p = pair[0].weights
+    u, v = (_without_momentum(each, sgd, steps) for each in pair)
+    for name in p:
+        right = u[name] - v[name]
+        honest = [CAP * sums + share for share in lost]
+        summing = honest[0] * frobenius(u[name]) + honest[1] * frobenius(v[name])
+        allowed = ratio(summing + CAP * math.sqrt(2) * eps / 2 * frobenius(p[name]), frobenius(right))
+        if allowed < 1:  # what is learnt by heart has updates of rounding alone, which say nothing
+            apart = ran[0][1][name].astype(np.float64) - ran[1][1][name].astype(np.float64)
+            place = f"{name} after {steps:,} steps"
+            yield Judged(place=place, difference=relative_difference(apart, right), allowed=allowed)
+
+
+def _without_momentum(each: Probe, sgd: SGD, steps: int) -> Arrays:
+    """What the step adds to each parameter."""
+    moved = update(each.weights, each.gradients, sgd, steps)
+    return {name: moved[name] - value for name, value in each.weights.items()}
+
+
+def unusable(problem: str) -> Judged:
+    """What cannot be compared."""
     return Judged(place="", difference=math.inf, allowed=0.0, problem=problem)
 
 
@@ -106,7 +163,8 @@ def _malformed_losses(losses: NDArray[np.floating], steps: int) -> str | None:
     return f"run() returned losses of shape {losses.shape}, not {(steps,)}" if losses.shape != (steps,) else None
 
 
-def _malformed(weights: Weights) -> str | None:
+def malformed(weights: Weights) -> str | None:
+    """Why these are no weights of the CNN; None where they are."""
     if weights.keys() != CNN_PARAMETERS.keys():
         return f"weights() has other tensors: {', '.join(sorted(weights.keys() ^ CNN_PARAMETERS.keys()))}"
     for name, shape in CNN_PARAMETERS.items():
@@ -117,11 +175,11 @@ def _malformed(weights: Weights) -> str | None:
 
 def _compared(truth: Truth, dtype: str, losses: NDArray[np.floating], weights: Weights) -> Iterator[Judged]:
     yield _judged_losses(truth, dtype, losses)
-    eps, steps, summed = float(np.finfo(dtype).eps), len(truth.plan), _summed(truth, dtype)
+    eps, steps, sums = float(np.finfo(dtype).eps), len(truth.plan), summed(truth.plan.shape[1], dtype)
     for name, right in truth.weights.items():
         start = truth.start[name].astype(np.float64)
         stored = math.sqrt(steps) * eps / 2 * ratio(frobenius(right), frobenius(right - start))
-        allowed = CAP * (summed + stored)
+        allowed = CAP * (sums + stored)
         difference = relative_difference(weights[name].astype(np.float64) - start, right - start)
         yield Judged(place=name, difference=difference, allowed=allowed, problem=vacuous_problem(allowed))
 
@@ -129,9 +187,9 @@ def _compared(truth: Truth, dtype: str, losses: NDArray[np.floating], weights: W
 def _judged_losses(truth: Truth, dtype: str, losses: NDArray[np.floating]) -> Judged:
     """The first steps' losses, as many as are given."""
     worst = float(loss_differences(losses, truth.losses[: len(losses)]).max())
-    return Judged(place="loss", difference=worst, allowed=CAP * _summed(truth, dtype))
+    return Judged(place="loss", difference=worst, allowed=CAP * summed(truth.plan.shape[1], dtype))
 
 
-def _summed(truth: Truth, dtype: str) -> float:
+def summed(batch_size: int, dtype: str) -> float:
     """What the sums behind a gradient honestly lose."""
-    return float(np.finfo(dtype).eps) * math.sqrt(truth.plan.shape[1] * LARGEST) / 2
+    return float(np.finfo(dtype).eps) * math.sqrt(batch_size * LARGEST) / 2

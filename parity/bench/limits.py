@@ -1,6 +1,8 @@
 """What this machine can do, measured on the spot: the rates that bound every contestant.
 
-Run in processes of their own, with as many threads as the contestants have, and with one.
+Run in processes of their own, with as many threads as the contestants have, and with one; before, between and after the
+cells. The best of each figure counts: other programs take from a rate and add to nothing, so a disturbed measurement
+would make the floor too high.
 
 - operations per second: a product of two square matrices, large enough to be bound by arithmetic;
 - bytes per second: copies by all threads at once, each of its part, read and written bytes counted, at several sizes
@@ -17,14 +19,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from parity.bench.work import Work
 
-__all__ = ["PROBES", "Limits", "cpu", "floor_seconds"]
+__all__ = ["PROBES", "Limits", "best_of", "cpu", "floor_seconds"]
 
 PROBES: Mapping[str, str] = {"cpu": "parity.bench.limits:cpu", "cuda": "torch_impl.limits:cuda"}
 """The function that measures a device, and returns the fields of `Limits`.
@@ -59,6 +61,17 @@ class Limits:
     memory_bandwidth: float
     latency: float
     name: str = ""
+
+
+def best_of(one: Limits, other: Limits) -> Limits:
+    """The best of each figure of two measurements, with the same threads and dtypes."""
+    return replace(
+        one,
+        operations={dtype: max(rate, other.operations[dtype]) for dtype, rate in one.operations.items()},
+        bandwidth=max(one.bandwidth, other.bandwidth),
+        memory_bandwidth=max(one.memory_bandwidth, other.memory_bandwidth),
+        latency=min(one.latency, other.latency),
+    )
 
 
 def floor_seconds(work: Work, limits: Limits, dtype: str) -> tuple[float, str]:

@@ -32,9 +32,12 @@ SHARED_GPU = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 """All contestants of a cell have their process at once: JAX is not to take most of a GPU's memory in advance."""
 
 MEMORY = re.compile(
-    r"MemoryError|out of memory|can't allocate memory|cannot allocate memory|RESOURCE_EXHAUSTED", re.IGNORECASE
+    r"MemoryError|out of memory|not enough memory|can't allocate memory|cannot allocate memory|RESOURCE_EXHAUSTED|"
+    r"bad_alloc|bad allocation|CU(BLAS|DNN)_STATUS_ALLOC_FAILED",
+    re.IGNORECASE,
 )
-"""How NumPy, torch on the CPU, torch on CUDA, the system and XLA say that there is too little memory."""
+"""How NumPy, torch (on the CPU and on CUDA), the system, XLA, C++ and NVIDIA's libraries say that there is too little
+memory."""
 
 
 class ContestantError(ParityError):

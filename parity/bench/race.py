@@ -1,8 +1,8 @@
 """One cell of a benchmark: all contestants at one batch size in one precision, each in a process of its own.
 
 They are started, judged and given a length one after the other; those that passed are then timed in turns, while the
-others wait: never two at once. A contestant that fails, at whatever point, is a row with its reason, and its process
-is ended; the others go on.
+others wait: never two at once. Each call is judged, to its end (`parity.bench.ending`). A contestant that fails, at
+whatever point, is a row with its reason, and its process is ended; the others go on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,12 @@ from numpy.typing import NDArray
 
 from parity.bench.contender import Memory, Timed
 from parity.bench.contestants import Entrant
-from parity.bench.judge import Judged, judge, judge_call
+from parity.bench.ending import Ending, Ran
+from parity.bench.judge import Judged, judge, worst
 from parity.bench.plans import timed_plan
 from parity.bench.process import ContestantError, Process
 from parity.bench.report import DIFFERS, FAILED, TIMED, Row
-from parity.bench.timing import orders, round_steps
+from parity.bench.timing import faster_of_two, orders, round_steps
 from parity.bench.trial import Trial
 from parity.bench.truth import Truth
 from parity.data import Dataset, Loader
@@ -36,10 +38,11 @@ PAUSE = 0.02
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Course:
-    """What all contestants of a cell are given, and what the cell is called."""
+    """What all contestants of a cell are given, and what the cell is called; the files hold the training images."""
 
     trial: Trial
     dataset: Dataset
+    files: tuple[Path, ...]
     truth: Truth
     dtype: str
     place: str
@@ -68,6 +71,7 @@ class Racer:
     judged: Judged | None = None
     compile_seconds: float | None = None
     plan: NDArray[np.int32] | None = None
+    ending: Ending | None = None
     rounds: list[Timed] = field(default_factory=list)
     description: str | None = None
     memory: Memory | None = None
@@ -83,55 +87,62 @@ class Racer:
 
     def open(self) -> None:
         """Import it, and learn which devices it can use."""
-        self.devices = tuple(self.process.ask("open", timeout=self.timeout))
+        self.devices = tuple(self.ask("open"))
 
     def start(self, course: Course, device: str) -> None:
         """Give it the weights and the data."""
-        self.process.ask(
+        self.ask(
             "start",
-            timeout=self.timeout,
             weights=course.truth.start,
             sgd=course.trial.sgd,
             dtype=course.dtype,
             device=device,
-            arrays=(course.dataset.train_images, course.dataset.train_labels),
+            files=course.files,
         )
+
+    def ask(self, method: str, **arguments: Any) -> Any:
+        """The answer of its process."""
+        return self.process.ask(method, timeout=self.timeout, **arguments)
 
     def run(self, plan: NDArray[np.int32]) -> Timed:
         """One timed call."""
-        timed: Timed = self.process.ask("run", timeout=self.timeout, plan=plan)
+        timed: Timed = self.ask("run", plan=plan)
         return timed
 
     def qualify(self, course: Course) -> None:
         """Judge it; then find how long its calls should be."""
         truth, trial = course.truth, course.trial
         first = self.run(truth.plan)
-        weights = self.process.ask("weights", timeout=self.timeout)
-        self.judged = judge(truth, course.dtype, first.losses, weights)
+        self.judged = judge(truth, course.dtype, first.losses, self.ask("weights"))
         self.finish()
         if not self.judged.passed:
             return
-        second = self.run(truth.plan)
-        self.compile_seconds = max(first.seconds - second.seconds, 0.0)
+        again = faster_of_two(lambda _steps: self.run(truth.plan).seconds, len(truth.plan))
+        self.compile_seconds = max(first.seconds - again, 0.0)
         steps = round_steps(
             lambda steps: self.run(course.timed_plan(steps)).seconds,
             short=len(truth.plan),
-            short_seconds=second.seconds,
+            short_seconds=again,
             target=trial.round_seconds,
+            fed=self.ask("is_fed"),
         )
         self.plan = course.timed_plan(steps)
+        self.ending = Ending(self.ask, truth, self.plan, trial.sgd, course.dtype)
+        images, labels = course.dataset.train_images, course.dataset.train_labels
+        pieces = self.ending.judge_pieces(images, labels, seed=trial.seed)
+        self.judged = worst([self.judged, pieces] if pieces else [self.judged])
 
-    def turn(self, course: Course) -> None:
+    def turn(self) -> None:
         """One round; what was judged in another call says nothing about this one."""
-        assert self.plan is not None  # noqa: S101  it has qualified
+        assert self.plan is not None and self.ending is not None and self.judged is not None  # noqa: S101, PT018
         self.rounds.append(timed := self.run(self.plan))
-        judged = judge_call(course.truth, course.dtype, timed.losses, len(self.plan))
-        self.judged = self.judged if judged.passed else judged
+        judged = self.ending.judge(Ran(losses=timed.losses, weights=self.ask("weights")))
+        self.judged = worst([self.judged, judged])
 
     def finish(self) -> None:
         """What it says of itself."""
-        self.description = self.process.ask("describe", timeout=self.timeout)
-        self.memory = self.process.ask("memory", timeout=self.timeout)
+        self.description = self.ask("describe")
+        self.memory = self.ask("memory")
 
     def attempt(self, what: Callable[..., None], *arguments: Any) -> None:
         """Do it, unless it is out; if it fails now, it is out."""
@@ -163,13 +174,20 @@ class Racer:
         )
 
 
-def race(entrants: Sequence[Entrant], course: Course, announce: Callable[[str], None]) -> tuple[str, tuple[Row, ...]]:
+def race(
+    entrants: Sequence[Entrant],
+    course: Course,
+    announce: Callable[[str], None],
+    *,
+    on_device: Callable[[str], None] = lambda _device: None,
+) -> tuple[str, tuple[Row, ...]]:
     """The device, and a row for each contestant that takes part, in their order.
 
     Args:
         entrants: at least one.
         course: what they are given.
         announce: is told what is going on.
+        on_device: is told the device, before anything is computed on it.
     """
     trial = course.trial
     with ExitStack() as stack:
@@ -177,7 +195,7 @@ def race(entrants: Sequence[Entrant], course: Course, announce: Callable[[str], 
             Racer(entrant, stack.enter_context(Process(entrant.name, threads=trial.cores)), trial.timeout)
             for entrant in entrants
         ]
-        device = _device(racers, trial.device)
+        on_device(device := _device(racers, trial.device))
         racers = [racer for racer in racers if not racer.entrant.unasked or racer.has(device)]
         for racer in racers:
             announce(f"{course.place}: {racer.entrant.label}: start, check, warm-up")
@@ -187,7 +205,7 @@ def race(entrants: Sequence[Entrant], course: Course, announce: Callable[[str], 
             announce(f"{course.place}: round {number + 1} of {trial.rounds}")
             tell(Progress(what=course.place, done=number, total=trial.rounds, unit="rounds"))
             time.sleep(PAUSE)
-            racer.attempt(Racer.turn, course)
+            racer.attempt(Racer.turn)
         for racer in racers:
             racer.attempt(Racer.finish)
         return device, tuple(racer.row() for racer in racers)

@@ -17,11 +17,16 @@ from parity.contract import DTYPES, InputError, nearest_file
 from parity.environment import Environment
 from parity.result import plain
 
-__all__ = ["DIFFERS", "FAILED", "FORMAT", "TIMED", "BenchReport", "Cell", "Row", "read_report"]
+__all__ = ["BUSY", "DIFFERS", "FAILED", "FORMAT", "TIMED", "UNRANKED", "BenchReport", "Cell", "Row", "read_report"]
 
 FORMAT = "parity.bench/1"
 
 TIMED, DIFFERS, FAILED = "timed", "differs", "failed"
+BUSY = 0.5
+"""A load of the machine from which on other programs disturb the times."""
+
+UNRANKED = "faster than the floor"
+"""What a timed row is called that no program can have: something is wrong with it or with the floor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +39,8 @@ class Row:
         reason: of the last two.
         description: the contestant's own line on how it computes.
         judged: None where it did not come so far.
-        compile_seconds: the first call of the 20 steps that it is judged by, less the second. Importing is not in it,
-            nor what compiles anew for the timed calls' length.
+        compile_seconds: the first call of the 20 steps that it is judged by, less the faster of two more. Importing is
+            not in it, nor what compiles anew for the timed calls' length.
         steps: in each round.
         seconds: of each round's call.
         cpu_seconds: of each round's call, by its process on all cores together; processes that it starts, a loader's
@@ -77,6 +82,7 @@ class Cell:
         bound: what bounds it: "operations" or "bytes".
         single_floor: the same for one thread.
         rows: in the order in which the contestants were named.
+        load: the highest of the machine before and after it, contestants included; None in older files.
     """
 
     dtype: str
@@ -86,11 +92,23 @@ class Cell:
     bound: str | None
     single_floor: float | None
     rows: tuple[Row, ...]
+    load: float | None = None
 
     @property
     def timed(self) -> tuple[Row, ...]:
-        """The rows that have times."""
-        return tuple(row for row in self.rows if row.outcome == TIMED)
+        """The rows that have times to be compared."""
+        return tuple(row for row in self.rows if self.outcome(row) == TIMED)
+
+    def outcome(self, row: Row) -> str:
+        """The row's, or UNRANKED."""
+        beyond = row.outcome == TIMED and self.floor is not None and row.step.median < self.floor
+        return UNRANKED if beyond else row.outcome
+
+    def reason(self, row: Row) -> str:
+        """Why it is compared with none, as words; "" where it is."""
+        if self.outcome(row) != UNRANKED:
+            return row.reason or ""
+        return f"{row.step.median * 1e6:,.3g} us a step, where {(self.floor or 0) * 1e6:,.3g} are the least: not ranked"
 
     def derived(self, row: Row) -> dict[str, Any]:
         """What follows from a timed row's seconds, for the file."""
@@ -102,6 +120,7 @@ class Cell:
             "images_per_second": self.batch_size / step.median,
             "share_of_the_floor": self.floor / step.median if self.floor else None,
             "times_faster_than": ratios,
+            "disturbed": step.disturbed,
         }
 
 
@@ -116,7 +135,8 @@ class BenchReport:
         threads: that each contestant may use, on as many cores.
         rounds: of each cell.
         load: how many programs were running on this machine in the minute before.
-        limits: what the device can do with these threads, and with one; () where it was not measured.
+        limits: what the device can do with these threads, and with one, the best of several measurements; () where it
+            was not measured.
         cells: in the order in which they were measured.
     """
 

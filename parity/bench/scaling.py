@@ -8,6 +8,7 @@ programs made for it (`parity_widths`), plain ones; along the other axes the con
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -16,13 +17,14 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.bench.contender import shared
 from parity.bench.contestants import Entrant
 from parity.bench.growth import Axis, Growth, Point, grow, sentence
 from parity.bench.interval import median_interval
 from parity.bench.plans import timed_plan
 from parity.bench.process import ContestantError, Process
 from parity.bench.race import PAUSE
-from parity.bench.timing import orders, round_steps
+from parity.bench.timing import faster_of_two, orders, round_steps
 from parity.bench.trial import Trial
 from parity.bench.work import step_work
 from parity.contract import CNN_PARAMETERS, initial_weights
@@ -66,7 +68,7 @@ class GrowthCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingReport:
-    """All curves, and what they were measured with."""
+    """All curves, and what they were measured with; load is the highest of all rounds, contestants included."""
 
     command: tuple[str, ...]
     environment: Environment
@@ -76,6 +78,7 @@ class ScalingReport:
     threads: int
     rounds: int
     curves: tuple[GrowthCurve, ...]
+    load: float = 0.0
 
     @property
     def exit_code(self) -> int:
@@ -137,6 +140,7 @@ def measure_scaling(
     command: Sequence[str] = (),
     announce: Callable[[str], None] = lambda _line: None,
     on_axis: Callable[[Sequence[GrowthCurve]], None] = lambda _curves: None,
+    on_report: Callable[[ScalingReport], None] = lambda _report: None,
     axes: Sequence[str] = tuple(AXES),
 ) -> ScalingReport:
     """Measure along the axes, in the trial's first precision.
@@ -148,18 +152,14 @@ def measure_scaling(
         command: for the report.
         announce: is told what is going on.
         on_axis: is given each axis' curves when they are done.
+        on_report: is given the report of all axes that are done, after each.
         axes: some of AXES.
 
     Raises:
         ContestantError: one cannot be imported.
     """
     trial = replace(trial, device=_device(entrants, trial))
-    curves: list[GrowthCurve] = []
-    for axis in axes:
-        found = _measure_axis(axis, _spots(axis, entrants, trial.dtypes[0]), dataset, trial, announce)
-        on_axis(found)
-        curves += found
-    return ScalingReport(
+    report = ScalingReport(
         command=tuple(command),
         environment=describe_environment(),
         data=dataset.origin,
@@ -167,8 +167,14 @@ def measure_scaling(
         device=trial.device,
         threads=trial.cores,
         rounds=trial.rounds,
-        curves=tuple(curves),
+        curves=(),
     )
+    for axis in axes:
+        found, load = _measure_axis(axis, _spots(axis, entrants, trial.dtypes[0]), dataset, trial, announce)
+        on_axis(found)
+        report = replace(report, curves=(*report.curves, *found), load=max(report.load, load))
+        on_report(report)
+    return report
 
 
 def _device(entrants: Sequence[Entrant], trial: Trial) -> str:
@@ -194,15 +200,16 @@ class _Runner:
         """Give the process its state and data."""
         trial, own = self._trial, self.spot.own_weights
         self._process.ask("open", timeout=trial.timeout)
-        self._process.ask(
-            "start",
-            timeout=trial.timeout,
-            weights=None if own else initial_weights(trial.seed),
-            sgd=trial.sgd,
-            dtype=trial.dtypes[0],
-            device=trial.device,
-            arrays=_resized(self._dataset, self.spot.images),  # the process has it then: no need to keep it here
-        )
+        with shared(*_resized(self._dataset, self.spot.images)) as files:
+            self._process.ask(
+                "start",
+                timeout=trial.timeout,
+                weights=None if own else initial_weights(trial.seed),
+                sgd=trial.sgd,
+                dtype=trial.dtypes[0],
+                device=trial.device,
+                files=files,
+            )
 
     def choose_length(self) -> None:
         """As many steps as the point asks for, or as fill a round; compiled afterwards."""
@@ -210,7 +217,9 @@ class _Runner:
             short = 2
             self.run(short)
             target = self._trial.round_seconds
-            steps = round_steps(self.run, short=short, short_seconds=self.run(short), target=target)
+            again = faster_of_two(self.run, short)
+            fed = self._process.ask("is_fed", timeout=self._trial.timeout)
+            steps = round_steps(self.run, short=short, short_seconds=again, target=target, fed=fed)
         else:
             steps = self.spot.steps
             self.run(steps)
@@ -239,9 +248,10 @@ def _resized(dataset: Dataset, size: int) -> tuple[NDArray[np.uint8], NDArray[np
 
 def _measure_axis(
     axis: str, spots: Sequence[_Spot], dataset: Dataset, trial: Trial, announce: Callable[[str], None]
-) -> list[GrowthCurve]:
-    """All points in turns; a contestant that fails at one point has no curve, and its reason in its place."""
+) -> tuple[list[GrowthCurve], float]:
+    """All points in turns, and the highest load; a contestant that fails at one point has no curve, but its reason."""
     failures: dict[str, str] = {}
+    load = os.getloadavg()[0]
 
     def attempt(runner: _Runner, what: Callable[[], None]) -> None:
         if runner.spot.label not in failures:
@@ -268,17 +278,20 @@ def _measure_axis(
             for place in order:
                 time.sleep(PAUSE)
                 attempt(runners[place], runners[place].turn)
+            load = max(load, os.getloadavg()[0])
     labels = dict.fromkeys(spot.label for spot in spots)
-    return [_curve(axis, label, runners, failures.get(label)) for label in labels]
+    return [_curve(axis, label, runners, failures.get(label)) for label in labels], load
+
+
+def _point(runner: _Runner) -> Point:
+    found = median_interval(runner.seconds)
+    rounds = tuple(runner.seconds)
+    return Point(x=runner.spot.x, work=runner.spot.work, seconds=found.median, interval=found, rounds=rounds)
 
 
 def _curve(axis: str, label: str, runners: Sequence[_Runner], reason: str | None) -> GrowthCurve:
     if reason:
         return GrowthCurve(axis=axis, contestant=label, reason=reason)
-    points = tuple(
-        Point(x=runner.spot.x, work=runner.spot.work, seconds=median_interval(runner.seconds).median)
-        for runner in runners
-        if runner.spot.label == label
-    )
+    points = tuple(_point(runner) for runner in runners if runner.spot.label == label)
     words = sentence(label, AXES[axis], points)
     return GrowthCurve(axis=axis, contestant=label, points=points, line=grow(points), sentence=words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from parity.bench.interval import LEAST_ROUNDS
 from parity.contract import DTYPES, SGD, InputError, nearest_name
 from parity.environment import usable_cores
 
@@ -25,7 +26,7 @@ class Trial:
         dtypes: "float32", "float64" or both.
         device: "auto" is CUDA where every contestant has it.
         threads: that each contestant may use, on as many cores; None for all.
-        rounds: of each cell, at least 2.
+        rounds: of each cell, at least 5.
         round_seconds: about how long a contestant's call takes in each round.
         timeout: seconds that a contestant may take for any one call, up to 2,000,000.
         seed: of weights, images and the order of turns.
@@ -54,7 +55,8 @@ class Trial:
         _require("device", self.device, self.device in DEVICES, fix)
         within = self.threads is None or 1 <= self.threads <= cores
         _require("threads", self.threads, within, f"give 1 to {cores}, the cores that can be used here")
-        _require("rounds", self.rounds, self.rounds >= 2, "give 2 or more: one round has no interval")
+        fix = f"give {LEAST_ROUNDS} or more: fewer have no interval of 95 %"
+        _require("rounds", self.rounds, self.rounds >= LEAST_ROUNDS, fix)
         finite = math.isfinite(self.round_seconds)
         _require("round_seconds", self.round_seconds, finite and self.round_seconds > 0, "give seconds above 0")
         within = 0 < self.timeout <= LONGEST_WAIT

@@ -13,7 +13,7 @@ images' gradients with those weights, which the oracle computes quickly, and the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count as count_from
 
 import numpy as np
@@ -24,7 +24,7 @@ from parity.contract import SGD, InputError, Stream, Weights
 from parity.oracle.layers import Array
 from parity.oracle.model import Arrays, Operations, backward, forward
 
-__all__ = ["DISTINCT", "STEPS", "Truth", "true_run"]
+__all__ = ["DISTINCT", "STEPS", "Probe", "Truth", "probe", "true_run", "update"]
 
 STEPS = 20
 DISTINCT = 32
@@ -42,17 +42,48 @@ TIE = 1e-12
 
 TRIES = 50
 
+PROBES = 10**6
+"""The first order of images that is a probe's; those before are the run's."""
+
 _PURPOSE = 14  # keeps the images that are drawn here apart from other streams
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Truth:
-    """A run: the weights before it, the rows (steps, batch) int32, the true losses (steps,) and weights after it."""
+    """A run: the weights before it, the rows (steps, batch) int32, the true losses (steps,), the weights after each."""
 
     start: Weights
     plan: NDArray[np.int32]
     losses: Array
+    path: tuple[Arrays, ...]
+
+    @property
+    def weights(self) -> Arrays:
+        """Those after the last step."""
+        return self.path[-1]
+
+    def first(self, steps: int) -> Truth:
+        """Its first steps, at least one."""
+        return replace(self, plan=self.plan[:steps], losses=self.losses[:steps], path=self.path[:steps])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Probe:
+    """One batch at given weights, without a choice that hangs on rounding.
+
+    Args:
+        weights: those that it was computed with.
+        rows: (batch,) int32.
+        loss: the true one.
+        gradients: likewise.
+        logits: (n, classes) of its different images; a small loss is a small difference of them.
+    """
+
     weights: Arrays
+    rows: NDArray[np.int32]
+    loss: float
+    gradients: Arrays
+    logits: Array
 
 
 def true_run(
@@ -81,7 +112,7 @@ def true_run(
     """
     parameters: Arrays = {name: value.astype(np.float64) for name, value in weights.items()}
     buffers: Mapping[str, Array | None] = dict.fromkeys(parameters)
-    plan, losses = np.empty((steps, batch_size), np.int32), np.empty(steps)
+    plan, losses, path = np.empty((steps, batch_size), np.int32), np.empty(steps), []
     candidates = _candidates(len(images), seed)
     for step in range(steps):
         drawn = _clear_images(candidates, images, parameters, count=min(batch_size, DISTINCT))
@@ -89,7 +120,45 @@ def true_run(
         plan[step] = drawn.rows[picks]
         losses[step], gradients = _differentiate(parameters, drawn, labels[drawn.rows], picks)
         parameters, buffers = _update(parameters, buffers, gradients, sgd, step)
-    return Truth(start=weights, plan=plan, losses=losses, weights=parameters)
+        path.append(parameters)
+    return Truth(start=weights, plan=plan, losses=losses, path=tuple(path))
+
+
+def probe(
+    weights: Weights,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.integer],
+    *,
+    batch_size: int,
+    seed: int,
+    number: int,
+) -> Probe:
+    """Differentiate in float64, at weights that a program has come to.
+
+    Args:
+        weights: canonical tensors.
+        images: (N, 32, 32, 3) uint8.
+        labels: (N,) class numbers.
+        batch_size: images in the batch.
+        seed: of the images that are drawn.
+        number: of the probe; another one has other images.
+
+    Raises:
+        InputError: hardly any image has clear choices.
+    """
+    parameters: Arrays = {name: value.astype(np.float64) for name, value in weights.items()}
+    candidates = _candidates(len(images), seed, first=PROBES + number)
+    drawn = _clear_images(candidates, images, parameters, count=min(batch_size, DISTINCT))
+    picks = _picks(batch_size, len(drawn.rows), Stream(seed, _PURPOSE, 2, number))
+    loss, gradients = _differentiate(parameters, drawn, labels[drawn.rows], picks)
+    rows, logits = drawn.rows[picks], drawn.outputs["fc3"]
+    return Probe(weights=parameters, rows=rows, loss=loss, gradients=gradients, logits=logits)
+
+
+def update(parameters: Arrays, gradients: Arrays, sgd: SGD, steps: int) -> Arrays:
+    """The parameters after a step from a momentum of zero, so many steps after the first."""
+    buffers = {name: np.zeros_like(value) if sgd.has_buffer else None for name, value in parameters.items()}
+    return _update(parameters, buffers, gradients, sgd, steps)[0]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,12 +173,12 @@ class _Drawn:
 _OPS = Operations()
 
 
-def _candidates(size: int, seed: int) -> Iterator[NDArray[np.int32]]:
+def _candidates(size: int, seed: int, *, first: int = 0) -> Iterator[NDArray[np.int32]]:
     """All rows in random order, again and again, a few at a time."""
-    for round_ in count_from():
+    for round_ in count_from(first):
         order = Stream(seed, _PURPOSE, 0, round_).permutation(size)
-        for first in range(0, size, DISTINCT):
-            yield order[first : first + DISTINCT]
+        for begin in range(0, size, DISTINCT):
+            yield order[begin : begin + DISTINCT]
 
 
 def _clear_images(

@@ -10,7 +10,8 @@ operations: a product and a sum for each. For a convolution s is the number of i
 window that is pooled only the winner has a gradient, so g = s / 4. For a linear layer s = g = 1. Biases, ReLU, pooling,
 the softmax and the update add less than 3 % and are left out: this is a floor, of programs that multiply out every sum.
 Where a ReLU is closed there is no gradient either. How often depends on the weights, so that is not taken off: a
-program that passes closed units over does fewer products than these, and may even be faster than the floor.
+program that passes closed units over does fewer products than these, and may even be faster than the floor: then it
+is not ranked, because its share of the floor says nothing.
 
 Of the bytes those count that no cache can save: each step reads and writes every parameter and its momentum buffer, and
 reads its images (a byte each value) and labels (4 bytes). Activations may never leave a cache.

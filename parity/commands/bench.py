@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from parity.commands.completion import complete_implementations, complete_peers
 from parity.commands.options import FILE, data_options, device_option, json_option
-from parity.commands.output import check_output, conclude, echo, keep, say
+from parity.commands.output import check_output, conclude, echo, keep, keep_so_far, say
 from parity.commands.progress import announced, bars
 from parity.commands.reporting import Reporting, report_options, reporting
 
@@ -45,7 +45,7 @@ UNUSED = {
 @click.option("--dtype", "dtypes", multiple=True, default=("float32",), metavar="float32|float64", help="Repeatable.")
 @device_option
 @click.option("--threads", type=int, help="Of each contestant, on as many cores.  [default: all]")
-@click.option("--rounds", type=int, default=15, help="How often each is timed.")
+@click.option("--rounds", type=int, default=15, help="How often each is timed, at least 5.")
 @click.option("--round-seconds", type=float, default=0.5, help="How long a round takes each.")
 @click.option("--timeout", type=float, default=600.0, help="Seconds that a contestant may take for a call.")
 @click.option("--seed", type=int, default=0, help="Of weights, images and turns.")
@@ -142,7 +142,14 @@ def _is_given(context: click.Context, name: str) -> bool:
 
 def _entrants(names: Sequence[str], arguments: dict[str, Any]) -> Sequence[Entrant]:
     """Who is timed; peers alone, if no implementation is named beside them."""
-    from parity.bench.contestants import INSTALL, absent_peers, chosen_peers, named, with_reference
+    from parity.bench.contestants import (
+        INSTALL,
+        absent_peers,
+        absent_reference,
+        chosen_peers,
+        named,
+        with_reference,
+    )
     from parity.contract import InputError
 
     peers = arguments["peers"]
@@ -150,7 +157,9 @@ def _entrants(names: Sequence[str], arguments: dict[str, Any]) -> Sequence[Entra
     if peers:
         echo(absent_peers(peers))
         entrants += chosen_peers(peers)
-    entrants = with_reference(entrants) if arguments["reference"] else entrants
+    if arguments["reference"]:
+        entrants = with_reference(entrants)
+        echo(absent_reference(peers))
     if not entrants:
         raise InputError("peers", peers, "none of them is installed", INSTALL)
     return entrants
@@ -223,6 +232,7 @@ def _scale(names: Sequence[str], json_file: Path | None, folder: Path | None, ar
                 command=("parity", *sys.argv[1:]),
                 announce=announced,
                 on_axis=lambda curves: echo(axis_lines(curves)),
+                on_report=lambda found: keep_so_far(json_file, found.to_json),
             )
         echo(scaling_lines())
         keep(json_file, report.to_json, "the report")
@@ -289,8 +299,8 @@ def write_figures(folder: Path, figures: Sequence[Figure]) -> None:
 
 
 def _compare(old: BenchReport, new: BenchReport) -> None:
-    from parity.bench.changes import changes, same_machine
+    from parity.bench.changes import changes, differences
     from parity.render.bench import change_lines
 
     say()
-    echo(change_lines(tuple(changes(old, new)), same_machine=same_machine(old, new)))
+    echo(change_lines(tuple(changes(old, new)), differences=tuple(differences(old, new))))

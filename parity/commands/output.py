@@ -22,7 +22,18 @@ import click
 if TYPE_CHECKING:
     from parity.commands.progress import Bars
 
-__all__ = ["STDOUT", "check_output", "conclude", "echo", "is_quiet", "keep", "owner_of", "quiet_option", "say"]
+__all__ = [
+    "STDOUT",
+    "check_output",
+    "conclude",
+    "echo",
+    "is_quiet",
+    "keep",
+    "keep_so_far",
+    "owner_of",
+    "quiet_option",
+    "say",
+]
 
 STDOUT = Path("-")
 """The name of standard output, where a file is asked for."""
@@ -129,6 +140,15 @@ def keep(path: Path | None, text: Callable[[], str], what: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text().rstrip("\n") + "\n")
     say(f"wrote {path}: {what}")
+
+
+def keep_so_far(path: Path | None, text: Callable[[], str]) -> None:
+    """Write what there is already into the file that was asked for, so that it is there if the rest is interrupted."""
+    from parity.data import replacing
+
+    if path is not None and path != STDOUT:
+        with replacing(path) as temporary:
+            temporary.write_text(text().rstrip("\n") + "\n")
 
 
 def owner_of(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:

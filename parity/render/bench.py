@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from parity.bench.changes import Change
+from parity.bench.contestants import PEERS
+from parity.bench.interval import SPREAD, Interval
 from parity.bench.limits import Limits
-from parity.bench.report import DIFFERS, FAILED, TIMED, BenchReport, Cell, Row
+from parity.bench.report import BUSY, DIFFERS, FAILED, TIMED, UNRANKED, BenchReport, Cell, Row
 from parity.study import Curve, Figure, Panel
 
 __all__ = ["cell_lines", "change_lines", "limit_lines", "report_lines", "throughput_figure"]
 
 WIDTH = 80
-BUSY = 0.5
-"""A load of the machine from which on other programs disturb the times."""
-
 TF32 = (
     "on CUDA a framework may compute in TF32, which keeps 10 of float32's 23 bits: NVIDIA_TF32_OVERRIDE=0 and "
     "JAX_DEFAULT_MATMUL_PRECISION=highest forbid it"
 )
 
-_HEADS = ("us/step", "95 %", "images/s", "times", "floor", "compile", "MB")
-_WIDTHS = (9, 16, 9, 7, 7, 8, 6)
+_COLUMNS = {"us/step": 9, "95 %": 16, "images/s": 10, "times": 7, "floor": 7, "compile": 8, "MB": 6}
+"""Heads and widths; on a GPU there is one more."""
+
+_ON_GPU = {"GPU MB": 8}
 MB = 1e6
 
 
@@ -36,12 +37,16 @@ def cell_lines(cell: Cell) -> Iterator[str]:
     """
     yield ""
     yield f"{cell.dtype}, batch {cell.batch_size:,}, {cell.device}: {_floor(cell)}"
-    yield _line("", _HEADS)
+    columns = _COLUMNS | (_ON_GPU if cell.device == "cuda" else {})
+    yield _line("", dict(zip(columns, columns, strict=True)), columns)
     for row in cell.rows:
-        if row.outcome == TIMED:
-            yield _line(row.contestant, _figures(cell, row))
+        if row in cell.timed:
+            yield _line(row.contestant, _figures(cell, row), columns)
         else:
-            yield from _untimed(row)
+            yield from _untimed(cell, row)
+    if disturbed := [row.contestant for row in cell.timed if row.step.disturbed]:
+        text = f"disturbed: the interval is wider than {100 * SPREAD:.0f} % of the median of {', '.join(disturbed)}"
+        yield from _wrapped(text, "  ")
     if cell.device == "cuda" and any(row.outcome == DIFFERS for row in cell.rows):
         yield from _wrapped(TF32, "  ")
 
@@ -53,31 +58,36 @@ def _floor(cell: Cell) -> str:
     return f"floor {cell.floor * 1e6:,.1f} us a step ({cell.bound}){single}"
 
 
-def _figures(cell: Cell, row: Row) -> Sequence[str]:
+def _figures(cell: Cell, row: Row) -> Mapping[str, str]:
+    """By the heads of the columns; that of the GPU's memory too."""
     step = row.step.scaled(1e6)
-    memory = row.memory.host / MB if row.memory else 0
-    return (
-        _micro(step.median),
-        f"{_micro(step.low)}-{_micro(step.high)}",
-        f"{cell.batch_size * 1e6 / step.median:,.0f}",
-        f"{row.times_faster(cell.timed[0]).median:.2f}",
-        f"{100 * cell.floor * 1e6 / step.median:.1f} %" if cell.floor else "-",
-        f"{row.compile_seconds:.1f} s" if row.compile_seconds is not None else "-",
-        f"{memory:,.0f}",
-    )
+    device = row.memory.device if row.memory else None
+    return {
+        "us/step": _micro(step.median),
+        "95 %": f"{_micro(step.low)}-{_micro(step.high)}",
+        "images/s": f"{cell.batch_size * 1e6 / step.median:,.0f}",
+        "times": f"{row.times_faster(cell.timed[0]).median:.2f}",
+        "floor": f"{100 * cell.floor * 1e6 / step.median:.1f} %" if cell.floor else "-",
+        "compile": f"{row.compile_seconds:.1f} s" if row.compile_seconds is not None else "-",
+        "MB": f"{row.memory.host / MB:,.0f}" if row.memory else "-",
+        "GPU MB": "-" if device is None else f"{device / MB:,.0f}",
+    }
 
 
 def _micro(value: float) -> str:
     return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
-def _untimed(row: Row) -> Iterator[str]:
-    yield from _wrapped(f"{row.contestant}: {row.outcome}, not compared: {row.reason}", "  ")
+def _untimed(cell: Cell, row: Row) -> Iterator[str]:
+    yield from _wrapped(f"{row.contestant}: {cell.outcome(row)}, not compared: {cell.reason(row)}", "  ")
 
 
-def _line(name: str, cells: Sequence[str]) -> str:
-    """A long name has a line to itself."""
-    text = "".join(f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
+def _line(name: str, cells: Mapping[str, str], columns: Mapping[str, int]) -> str:
+    """A long name has a line to itself; where a number is too wide for its column, each has the column's head."""
+    if any(len(cells[head]) >= width for head, width in columns.items()):
+        text = f"{name}: {'; '.join(f'{head} {cells[head]}' for head in columns)}"
+        return "\n".join(_wrapped(text, "  "))
+    text = "".join(f"{cells[head]:>{width}}" for head, width in columns.items())
     if len(text) > WIDTH - len(name) and name:
         return f"{name}\n{text:>{WIDTH}}"
     return f"{name:<{WIDTH - len(text)}}{text}".rstrip()
@@ -108,7 +118,8 @@ def report_lines(report: BenchReport) -> Iterator[str]:
     yield from _wrapped(
         f"medians of {report.rounds} rounds, taken in turns, {_threads(report.threads)} each; 95 %: bootstrap of the "
         "median; times: as fast as the first; floor: the share of it that is reached; compile: of the 20 steps that "
-        "each is judged by; MB: of the host, by its process alone",
+        "each is judged by; MB: of the host, by its process alone"
+        + (", GPU MB: of the GPU's memory" if _on_gpu(report) else ""),
         "  ",
     )
     if report.load > BUSY:
@@ -116,25 +127,49 @@ def report_lines(report: BenchReport) -> Iterator[str]:
     yield _verdict(report)
 
 
+def _on_gpu(report: BenchReport) -> bool:
+    return any(cell.device == "cuda" for cell in report.cells)
+
+
 def _verdict(report: BenchReport) -> str:
-    rows = [row for cell in report.cells for row in cell.rows]
-    counts = {outcome: sum(row.outcome == outcome for row in rows) for outcome in (TIMED, DIFFERS, FAILED)}
-    others = "".join(f", {counts[outcome]} {outcome}" for outcome in (DIFFERS, FAILED) if counts[outcome])
-    return f"verdict: {counts[TIMED]} of {len(rows)} compute what they should, and were timed{others}"
+    found = [cell.outcome(row) for cell in report.cells for row in cell.rows]
+    words = {DIFFERS: DIFFERS, FAILED: FAILED, UNRANKED: "not ranked"}
+    others = "".join(f", {found.count(outcome)} {word}" for outcome, word in words.items() if outcome in found)
+    return f"verdict: {found.count(TIMED)} of {len(found)} compute what they should, and were timed{others}"
 
 
-def change_lines(found: Sequence[Change], *, same_machine: bool) -> Iterator[str]:
-    """Each row's change, the words first."""
-    if not same_machine:
-        yield "the two were measured on different machines or with different threads"
+def change_lines(found: Sequence[Change], *, differences: Sequence[str] = ()) -> Iterator[str]:
+    """Under which other conditions they were measured; then each row's change, the words first."""
+    for line in differences:
+        yield from _wrapped(f"not alike: {line}", "    ")
     for change in found:
         place = f"{change.contestant}, {change.dtype}, batch {change.batch_size:,}"
         if change.old and change.new:
-            old, new = change.old.scaled(1e6), change.new.scaled(1e6)
-            times = f"{_micro(old.median)} -> {_micro(new.median)} us ({100 * (new.median / old.median - 1):+.1f} %)"
-            yield from _wrapped(f"{change.word:<8}{place}: {times}", "    ")
+            yield from _wrapped(f"{change.word:<8}{place}: {_change(change.old, change.new)}{_beside(change)}", "    ")
         else:
             yield from _wrapped(f"{'':<8}{place}: {change.word}", "    ")
+    if any(change.word == "drift" for change in found):
+        yield from _wrapped("drift: of the machine's level; beside the contestant that is named it is the same", "    ")
+
+
+def _change(old: Interval, new: Interval) -> str:
+    return f"{_spread(old)} -> {_spread(new)} us, {_percent(new.median / old.median)}"
+
+
+def _spread(seconds: Interval) -> str:
+    step = seconds.scaled(1e6)
+    return f"{_micro(step.median)} ({_micro(step.low)}-{_micro(step.high)})"
+
+
+def _beside(change: Change) -> str:
+    """The change of its time in units of another contestant's."""
+    if not (change.old_ratio and change.new_ratio):
+        return ""
+    return f"; beside {change.beside} {_percent(change.old_ratio.median / change.new_ratio.median)}"
+
+
+def _percent(factor: float) -> str:
+    return f"{100 * (factor - 1):+.1f} %"
 
 
 def _wrapped(text: str, indent: str) -> Iterator[str]:
@@ -156,16 +191,19 @@ def throughput_figure(report: BenchReport) -> Figure:
 def _caption(report: BenchReport) -> str:
     where = report.environment
     return (
-        f"Medians of {report.rounds} rounds taken in turns; {_threads(report.threads)} each. Grey: the "
+        f"Medians of {report.rounds} rounds taken in turns, with their 95 % intervals, a little beside each other at "
+        f"each batch size; {_threads(report.threads)} each. Thin: other ways to train the same network. Dashed: the "
         "floor, a step's products and bytes at the rates of matrix products and of copies measured beside. "
         f"{where.processor}, {where.cores} cores."
     )
 
 
 def _panel(cells: Sequence[Cell]) -> Panel:
-    names = tuple(dict.fromkeys(row.contestant for cell in cells for row in cell.timed))
-    floors = [(cell.batch_size, cell.batch_size / cell.floor) for cell in cells if cell.floor]
-    limit = [_curve(floors, "the floor", -1)] if floors else []
+    found = dict.fromkeys(row.contestant for cell in cells for row in cell.timed)
+    names = sorted(found, key=lambda name: name in PEERS)  # the others have the strong colours
+    floors = sorted((cell.batch_size, cell.batch_size / cell.floor) for cell in cells if cell.floor)
+    x, y = np.array(floors, np.float64).reshape(-1, 2).T
+    limit = [Curve(x=x, y=y, label="the floor", color=-1, dashed=True)] if floors else []
     return Panel(
         title=cells[0].dtype,
         x_label="images in a step",
@@ -173,20 +211,18 @@ def _panel(cells: Sequence[Cell]) -> Panel:
         curves=(*(_contestant(cells, name, number) for number, name in enumerate(names)), *limit),
         log_x=True,
         log_y=True,
-        x_ticks=tuple(float(cell.batch_size) for cell in cells),
+        x_ticks=tuple(sorted(float(cell.batch_size) for cell in cells)),
+        direct=True,
     )
 
 
 def _contestant(cells: Sequence[Cell], name: str, color: int) -> Curve:
+    """Images a second, with the ends of their intervals."""
     points = [
-        (cell.batch_size, cell.batch_size / row.step.median)
+        (cell.batch_size, *(cell.batch_size / seconds for seconds in (row.step.median, row.step.high, row.step.low)))
         for cell in cells
         for row in cell.timed
         if row.contestant == name
     ]
-    return _curve(points, name, color)
-
-
-def _curve(points: Sequence[tuple[float, float]], label: str, color: int) -> Curve:
-    x, y = np.array(sorted(points), np.float64).reshape(-1, 2).T
-    return Curve(x=x, y=y, label=label, color=color, dashed=color < 0)
+    x, y, low, high = np.array(sorted(points), np.float64).T
+    return Curve(x=x, y=y, low=low, high=high, label=name, color=color, thin=name in PEERS)

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from parity.bench.growth import Growth
+from parity.bench.growth import Growth, Point
+from parity.bench.interval import SPREAD
 from parity.bench.own_cost import Cost
 from parity.bench.scaling import AXES, GrowthCurve, ScalingReport
 from parity.study import Curve, Figure, Panel
@@ -34,8 +35,17 @@ def axis_lines(curves: Sequence[GrowthCurve]) -> Iterator[str]:
 def _table(name: str, curves: Sequence[GrowthCurve]) -> Iterator[str]:
     yield f"{name:<{FIRST}}" + "".join(f"{_short(curve.contestant):>{COLUMN}}" for curve in curves)
     for number, point in enumerate(curves[0].points):
-        cells = (f"{curve.points[number].seconds * 1e6:,.0f} us" for curve in curves)
+        cells = (_cell(curve.points[number]) for curve in curves)
         yield f"{point.x:<{FIRST},g}" + "".join(f"{cell:>{COLUMN}}" for cell in cells)
+
+
+def _cell(point: Point) -> str:
+    """The median, and by how much the interval reaches beyond it; "!" where the rounds were disturbed."""
+    text, found = f"{point.seconds * 1e6:,.0f} us", point.interval
+    if found is None:
+        return text
+    reach = max(found.high - found.median, found.median - found.low) / found.median
+    return f"{text} ±{100 * reach:.0f}%{'!' if found.disturbed else ''}"
 
 
 def _short(name: str) -> str:
@@ -46,6 +56,10 @@ def _short(name: str) -> str:
 def scaling_lines() -> Iterator[str]:
     """What belongs to all axes."""
     yield ""
+    yield from _wrapped(
+        "±: how far the bootstrap's 95 % interval of the median reaches, as a share of it; !: it is wider than "
+        f"{100 * SPREAD:.0f} % of the median, the rounds were disturbed"
+    )
     yield from _wrapped("not judged: whether they compute what they should is what parity bench says without --scaling")
 
 

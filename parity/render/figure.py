@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from parity.environment import describe_environment
+from parity.render.line_names import dodged, name_lines
 from parity.result import plain
 from parity.study import Curve, Experiment, Figure, Landscape, Outcome, Panel, Table
 
@@ -45,6 +46,8 @@ FORMAT = "parity.study/1"
 
 PALETTE = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7")
 GREY = "#8C8C8C"
+TONES = ("#5A5A5A", "#9A9A9A", "#787878")
+"""Of thin lines; of more than seven, those of one dash and marker differ in the tone."""
 DASHES = ("-", (0, (6, 1.5)), (0, (3, 1, 1, 1)), (0, (1.5, 1)), (0, (8, 2, 1.5, 2)), (0, (4, 1.2)), (0, (2, 2.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "h")
 CROSSES = ("x", "+", "1", "2", "3", "4", "|")
@@ -54,6 +57,8 @@ FITTED = ((0, (3, 2)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (7, 3)), (0, (2, 4)),
 PANEL = {1: 6.0, 2: 5.0, 3: 4.3}
 """Inches across, by how many stand side by side."""
 HEIGHT = 3.3
+TALL = 4.6
+"""Inches of a row of panels, and of one where names stand at the ends of lines."""
 LINE = 0.19
 LONG_LABEL = 32
 LEVELS = 14
@@ -82,7 +87,8 @@ def draw(figure: Figure, kind: str) -> bytes:
     width = PANEL[columns] * columns
     caption = textwrap.wrap(figure.caption, width=int(width * 14.2))
     foot = LINE * (len(caption) + 0.6)
-    body = HEIGHT * rows + 0.4 + LINE * max(map(_legend_rows, figure.panels))
+    height = TALL if any(panel.direct for panel in figure.panels) else HEIGHT
+    body = height * rows + 0.4 + LINE * max(map(_legend_rows, figure.panels))
     with mpl.rc_context({"svg.hashsalt": "parity", "font.size": 9, "axes.titlesize": 10, "legend.fontsize": 8}):
         canvas = Canvas(figsize=(width, body + foot), layout="constrained")
         FigureCanvasAgg(canvas)
@@ -106,7 +112,8 @@ def saved(canvas: Canvas, kind: str) -> bytes:
     return memory.getvalue()
 
 
-def _draw_panel(axes: Axes, panel: Panel) -> None:
+def _draw_panel(axes: Axes, given: Panel) -> None:
+    panel = dodged(given) if given.direct and given.log_x else given
     axes.set_title(panel.title, parse_math=False)
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
@@ -128,6 +135,8 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     if panel.x_ticks:
         axes.set_xticks(panel.x_ticks, [f"{tick:g}" for tick in panel.x_ticks])
         axes.set_xticks([], minor=True)
+    if panel.direct:
+        name_lines(axes, panel, [_color(curve) for curve in panel.curves])
     if _keys(panel) and panel.landscape:
         axes.legend(framealpha=0.9, handlelength=2.6)
     elif _keys(panel):  # beneath the axes, where it hides nothing
@@ -136,7 +145,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
 
 def _keys(panel: Panel) -> int:
     """Entries in the panel's legend."""
-    return sum(bool(curve.label) for curve in panel.curves) if panel.legend else 0
+    return sum(bool(curve.label) for curve in panel.curves) if panel.legend and not panel.direct else 0
 
 
 def _legend_columns(panel: Panel) -> int:
@@ -150,7 +159,9 @@ def _legend_rows(panel: Panel) -> int:
 
 
 def _draw_curve(axes: Axes, curve: Curve, *, path: bool) -> None:
-    style: dict[str, Any] = {"color": GREY if curve.color < 0 else PALETTE[curve.color % len(PALETTE)]}
+    style: dict[str, Any] = {"color": _color(curve)}
+    if curve.low is not None and curve.high is not None:
+        axes.vlines(curve.x, curve.low, curve.high, color=_color(curve), linewidth=1.0)
     if curve.label:
         style["label"] = curve.label
     if curve.beyond:
@@ -163,6 +174,12 @@ def _draw_curve(axes: Axes, curve: Curve, *, path: bool) -> None:
     axes.plot(curve.x, curve.y, **style)
 
 
+def _color(curve: Curve) -> str:
+    if curve.thin:
+        return TONES[curve.color % len(TONES)]
+    return GREY if curve.color < 0 else PALETTE[curve.color % len(PALETTE)]
+
+
 def _round(curve: Curve) -> int:
     """How often the palette has been used up: curves of one colour differ in this."""
     return max(curve.color, 0) // len(PALETTE) % len(MARKERS)
@@ -170,6 +187,13 @@ def _round(curve: Curve) -> int:
 
 def _line(curve: Curve, *, path: bool) -> dict[str, Any]:
     """A path of few steps has a point for each of them."""
+    if curve.thin:
+        marker, dashes = (
+            MARKERS[curve.color % len(MARKERS)],
+            DASHES[(curve.color + curve.color // len(MARKERS)) % len(DASHES)],
+        )
+        hollow = "none" if curve.color // len(MARKERS) % 2 else None
+        return {"linestyle": dashes, "linewidth": 0.9, "marker": marker, "markersize": 4, "markerfacecolor": hollow}
     if curve.dashed:
         dashes: Any = FITTED[_round(curve)]
     else:

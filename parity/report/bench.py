@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from parity.bench.changes import changes, same_machine
+from parity.bench.changes import Change, changes, differences
 from parity.bench.contestants import REFERENCE
 from parity.bench.interval import Interval
-from parity.bench.report import DIFFERS, TIMED, BenchReport, Cell, Row
-from parity.render.bench import BUSY, TF32, throughput_figure
+from parity.bench.report import BUSY, DIFFERS, FAILED, TIMED, UNRANKED, BenchReport, Cell, Row
+from parity.render.bench import TF32, throughput_figure
 from parity.report import page
 from parity.report.common import environment_section, reproduce_section
 from parity.report.page import Block, Fact, Facts, Headline, Page, Section, Table, Text
@@ -45,11 +45,12 @@ def bench_page(report: BenchReport, old: BenchReport | None = None) -> Page:
 
 
 def _headline(report: BenchReport, cells: Sequence[Cell]) -> Headline:
-    untimed = [row for cell in cells for row in cell.rows if row.outcome != TIMED]
+    untimed = {cell.outcome(row) for cell in cells for row in cell.rows} - {TIMED}
     kind, word = page.TRAINED, "Measured"
     if untimed:
-        differs = any(row.outcome == DIFFERS for row in untimed)
-        kind, word = (page.DIFFERS, "Not all compute the same") if differs else (page.STOPPED, "Not all were timed")
+        kind, word = page.STOPPED, "Not all were timed"
+        if DIFFERS in untimed:
+            kind, word = page.DIFFERS, "Not all compute the same"
     first = [cell for cell in cells if cell.dtype == cells[0].dtype and cell.timed]
     sentence = "; ".join(_sentences(first)) or "Nothing was timed"
     return Headline(kind=kind, word=word, sentence=sentence, detail=" ".join(_details(report, cells)))
@@ -108,11 +109,10 @@ def _details(report: BenchReport, cells: Sequence[Cell]) -> Iterator[str]:
     untimed: dict[tuple[str, str], list[str]] = {}
     for cell in cells:
         for row in cell.rows:
-            if row.outcome != TIMED:
-                untimed.setdefault((row.contestant, row.outcome), []).append(f"{cell.batch_size:,}")
+            if row not in cell.timed:
+                untimed.setdefault((row.contestant, cell.outcome(row)), []).append(f"{cell.batch_size:,}")
     for (name, outcome), batches in untimed.items():
-        word = "does not compute what it should" if outcome == DIFFERS else "failed"
-        yield f"{name} {word} at batch {_listed(list(dict.fromkeys(batches)))}, and was not timed there."
+        yield f"{name} {_WORDS[outcome].format(_listed(list(dict.fromkeys(batches))))}."
     if not untimed:
         yield "Every contestant computes what it should."
     largest = max((cell for cell in cells if cell.timed), key=lambda cell: len(cell.timed), default=None)
@@ -122,6 +122,13 @@ def _details(report: BenchReport, cells: Sequence[Cell]) -> Iterator[str]:
     yield f"Medians of {report.rounds} rounds taken in turns, {cells[0].dtype}, {threads} each."
     if report.load > BUSY:
         yield f"Other programs were running (load {report.load:.1f}): the times are disturbed."
+
+
+_WORDS = {
+    DIFFERS: "does not compute what it should at batch {}, and was not timed there",
+    FAILED: "failed at batch {}, and was not timed there",
+    UNRANKED: "was faster than the floor at batch {}, which no program can be, and is not ranked there",
+}
 
 
 def _extremes(cell: Cell) -> Iterator[str]:
@@ -139,15 +146,15 @@ def _extremes(cell: Cell) -> Iterator[str]:
 
 def _not_timed(cells: Sequence[Cell]) -> tuple[Section, ...]:
     rows = tuple(
-        (row.contestant, cell.dtype, f"{cell.batch_size:,}", row.outcome, row.reason or "")
+        (row.contestant, cell.dtype, f"{cell.batch_size:,}", cell.outcome(row), cell.reason(row))
         for cell in cells
         for row in cell.rows
-        if row.outcome != TIMED
+        if row not in cell.timed
     )
     if not rows:
         return ()
     columns = ("contestant", "precision", "batch", "outcome", "reason")
-    blocks: tuple[Block, ...] = (Table(caption="Not timed, and compared with none", columns=columns, rows=rows),)
+    blocks: tuple[Block, ...] = (Table(caption="Compared with none", columns=columns, rows=rows),)
     if any(cell.device == "cuda" and row.outcome == DIFFERS for cell in cells for row in cell.rows):
         blocks += (Text(lines=(f"{TF32}.",)),)
     return (Section(title="What did not pass", blocks=blocks),)
@@ -222,15 +229,30 @@ def _changes(old: BenchReport | None, new: BenchReport) -> tuple[Section, ...]:
             _spread(change.old),
             _spread(change.new),
             f"{100 * (change.new.median / change.old.median - 1):+.1f} %" if change.old and change.new else "-",
+            change.beside or "-",
+            _ratios(change),
         )
         for change in changes(old, new)
     )
     columns = ("contestant", "precision", "batch", "what", "before, µs a step", "now, µs a step", "change")
-    blocks: tuple[Block, ...] = (Table(caption="Changes beyond the intervals have a word", columns=columns, rows=rows),)
-    if not same_machine(old, new):
-        where = "The two were measured on different machines, or with different threads."
-        blocks = (Text(lines=(where,)), *blocks)
+    columns += ("beside", "times as fast as that, before and now")
+    blocks: tuple[Block, ...] = (
+        Table(
+            caption="Changes beyond the intervals have a word; a drift is one of the machine's level",
+            columns=columns,
+            rows=rows,
+        ),
+    )
+    if lines := tuple(f"Not alike: {line}." for line in differences(old, new)):
+        blocks = (Text(lines=lines), *blocks)
     return (Section(title="What has changed", blocks=blocks),) if rows else ()
+
+
+def _ratios(change: Change) -> str:
+    if not (change.old_ratio and change.new_ratio):
+        return "-"
+    spans = [f"{r.median:.2f} ({r.low:.2f} to {r.high:.2f})" for r in (change.old_ratio, change.new_ratio)]
+    return ", ".join(spans)
 
 
 def _spread(step: Interval | None) -> str:
@@ -282,6 +304,9 @@ def _environment(report: BenchReport) -> Section:
         Fact(name="Rounds", value=f"{report.rounds}, in turns; every contestant in a process of its own"),
         Fact(name="Load before", value=f"{report.load:.2f} programs running"),
         Fact(name="Intervals", value="the bootstrap's, 95 %, of the median over the rounds"),
-        Fact(name="First call", value="of the 20 steps that each is judged by, less the second: mostly compiling"),
+        Fact(
+            name="First call",
+            value="of the 20 steps that each is judged by, less the faster of two more: mostly compiling",
+        ),
     )
     return environment_section(report.environment, facts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parity.bench.growth import Growth
+from parity.bench.growth import Growth, Point
 from parity.bench.own_cost import Cost, CostReport
 from parity.bench.scaling import AXES, GrowthCurve, ScalingReport
 from parity.render.bench_growth import scaling_figure
@@ -71,7 +71,7 @@ def _tables(report: ScalingReport) -> tuple[Section, ...]:
 
 def _axis_section(axis: str, curves: list[GrowthCurve]) -> Section:
     rows = tuple(
-        (f"{point.x:,g}", *(f"{curve.points[number].seconds * 1e6:,.0f}" for curve in curves))
+        (f"{point.x:,g}", *(_shown(curve.points[number]) for curve in curves))
         for number, point in enumerate(curves[0].points)
     )
     columns = (AXES[axis].name, *(f"{curve.contestant}, µs" for curve in curves))
@@ -85,6 +85,15 @@ def _axis_section(axis: str, curves: list[GrowthCurve]) -> Section:
     return Section(title=TITLES[axis], blocks=blocks)
 
 
+def _shown(point: Point) -> str:
+    """Microseconds, with the interval."""
+    text, found = f"{point.seconds * 1e6:,.0f}", point.interval
+    if found is None:
+        return text
+    word = ", disturbed" if found.disturbed else ""
+    return f"{text} ({found.low * 1e6:,.0f} to {found.high * 1e6:,.0f}{word})"
+
+
 def _fit_row(name: str, line: Growth) -> tuple[str, ...]:
     return name, f"{line.fixed * 1e6:,.3g}", f"{line.slope * 1e6:,.3g}", f"{100 * line.residual:.0f} %"
 
@@ -94,7 +103,8 @@ def _conditions(report: ScalingReport) -> Section:
         Fact(name="Data", value=report.data),
         Fact(name="Precision and device", value=f"{report.dtype}, {report.device}"),
         Fact(name="Threads", value=f"{report.threads} for each contestant"),
-        Fact(name="Rounds", value=f"{report.rounds}, in turns"),
+        Fact(name="Rounds", value=f"{report.rounds}, in turns; the bootstrap's 95 % intervals of their medians"),
+        Fact(name="Highest load", value=f"{report.load:.1f}, the contestants' own included"),
     )
     return environment_section(report.environment, facts)
 

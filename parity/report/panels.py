@@ -98,6 +98,7 @@ def _traces(panel: Panel) -> Iterator[Mapping[str, Any]]:
     for curve in panel.curves:
         trace = {
             **_numbers(curve, path=ground is not None),
+            **_intervals(curve),
             "type": "scatter",
             "name": curve.label or labels.get(curve.color, ""),
             "showlegend": bool(curve.label),
@@ -112,6 +113,14 @@ def _traces(panel: Panel) -> Iterator[Mapping[str, Any]]:
             yield trace | _line(curve, pointed=curve.color in pointed)
     if ground:
         yield from _ends(ground, panel.curves[0])
+
+
+def _intervals(curve: Curve) -> dict[str, Any]:
+    """Bars from each point to the ends of its interval."""
+    if curve.low is None or curve.high is None or len(curve.x) > POINTS:
+        return {}
+    ends = {"array": _short(curve.high - curve.y), "arrayminus": _short(curve.y - curve.low)}
+    return {"error_y": {"type": "data", **ends, "color": style(curve.color).color, "thickness": 1.2, "width": 3}}
 
 
 def _next(curve: Curve, symbols: Iterator[str]) -> str:

@@ -33,6 +33,8 @@ class Curve:
         dashed: whether the line is; of marks, whether they are crosses.
         solid: whether the line is, whatever its colour.
         beyond: whether the points are only known to lie higher: drawn as arrows.
+        thin: whether it stands behind the others: a thin line in a tone of grey, told from others by dash and marker.
+        low, high: the ends of each point's interval, (n,); None for none.
     """
 
     x: Array
@@ -43,6 +45,9 @@ class Curve:
     dashed: bool = False
     solid: bool = False
     beyond: bool = False
+    thin: bool = False
+    low: Array | None = None
+    high: Array | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +75,7 @@ class Panel:
         y_limits: None to fit the curves; likewise where one of both is None.
         x_ticks: the only values that the x axis names; () to choose.
         legend: whether there is one.
+        direct: whether each line's name stands at its end instead, for many lines.
     """
 
     title: str
@@ -82,6 +88,7 @@ class Panel:
     y_limits: tuple[float | None, float | None] = (None, None)
     x_ticks: tuple[float, ...] = ()
     legend: bool = True
+    direct: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -77,6 +78,18 @@ class Hangs(Plain):
         time.sleep(600)
 
 
+class Fed(Plain):
+    """With a process beside it, as a loader has workers."""
+
+    child = None
+
+    def run(self, state, data, plan):
+        if self.child is None:
+            self.child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,), daemon=True)
+            self.child.start()
+        return super().run(state, data, plan)
+
+
 class Raises(Plain):
     def run(self, state, data, plan):
         raise RuntimeError("its own\nfault")
@@ -116,6 +129,67 @@ class Unwatched(Plain):
         return state, losses if len(plan) == 20 else self.change(losses)
 
 
+FEW = 3
+"""Steps of the truth that the following are judged by."""
+
+
+class Stops(Plain):
+    """Trains in the first steps of a call, and returns ones for the others."""
+
+    def run(self, state, data, plan):
+        state, losses = super().run(state, data, plan[:FEW])
+        return state, np.concatenate([losses, np.ones(len(plan) - len(losses))])
+
+
+class StopsForGood(Plain):
+    """Trains for FEW steps in all, however many calls they are in; later losses are honest, but nothing is learnt."""
+
+    def start(self, weights, sgd, *, dtype, device):
+        return super().start(weights, sgd, dtype=dtype, device=device), 0
+
+    def describe(self, state):
+        return "stops"
+
+    def place(self, state, *arrays):
+        return super().place(state[0], *arrays)
+
+    def weights(self, state):
+        return super().weights(state[0])
+
+    def run(self, state, data, plan):
+        inner, taken = state
+        learnt, losses = super().run(inner, data, plan[: FEW - taken]) if taken < FEW else (inner, np.empty(0))
+        idle = [super(StopsForGood, self).run(learnt, data, rows[None])[1] for rows in plan[len(losses) :]]
+        return (learnt, taken + len(plan)), np.concatenate([losses, *idle])
+
+
+class Restless(Plain):
+    """Rounds otherwise in every call: as if other weights had been there, by a part of an ulp of float32."""
+
+    calls = 0
+
+    def run(self, state, data, plan):
+        self.calls += 1
+        state = self.oracle.restore(state, _moved(self.weights(state), self.calls), self.oracle.momentum(state))
+        return super().run(state, data, plan)
+
+
+def _moved(weights, seed):
+    rng = np.random.default_rng(seed)
+    return {name: value * (1 + 1e-16 * rng.standard_normal(value.shape)) for name, value in weights.items()}
+
+
+class Tired(Plain):
+    """Skips the second half of a long call, from its sixth call of more than FEW steps on."""
+
+    calls = 0
+
+    def run(self, state, data, plan):
+        self.calls += len(plan) > FEW
+        whole, losses = super().run(state, data, plan)
+        return (whole if self.calls < 6 else super().run(state, data, plan[: len(plan) // 2])[0]), losses
+
+
 class Idle(Plain):
     """Honest losses, but nothing is learnt."""
 
@@ -145,6 +219,17 @@ class Converts(Plain):
 
 def each(function):
     return lambda tensors: {name: function(value) for name, value in tensors.items()}
+
+
+class Keeps(Plain):
+    """Part of the images."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+
+    def place(self, state, images):
+        return images[: self.count].copy()
 
 
 class Late:
@@ -181,10 +266,12 @@ def mean_forgotten(logits, labels):
     return Operations().cross_entropy_backward(logits, labels) * len(labels)
 
 
-honest, on_gpu = Plain(), OnGpu()
+frugal, greedy = Keeps(10), Keeps(None)
+honest, on_gpu, fed = Plain(), OnGpu(), Fed()
 crashes, crashes_later, killed, hangs, raises = Crashes(), CrashesLater(), Killed(), Hangs(), Raises()
 leaves, too_large, not_finite, too_few, idle = Leaves(), TooLarge(), NotFinite(), TooFew(), Idle()
 other_tensors = OtherTensors()
+stops, stops_for_good, restless, tired = Stops(), StopsForGood(), Restless(), Tired()
 guesses = Unwatched(lambda losses: np.full_like(losses, 2.3))
 shortens = Unwatched(lambda losses: losses[:-1])
 diverges = Unwatched(lambda losses: np.append(losses[:-1], np.nan))

@@ -1,13 +1,20 @@
 """Whole benchmarks of contestants in NumPy: every one is a row, whatever it does."""
 
+import gc
+import tracemalloc
 from unittest import mock
 
 import numpy as np
 import pytest
 
 from parity.bench.benchmark import benchmark
+from parity.bench.contender import shared
 from parity.bench.contestants import Entrant, named
+from parity.bench.limits import Limits
 from parity.bench.own_cost import (
+    ENSEMBLE,
+    FLAT_BAR,
+    KEPT,
     _command_seconds,
     command_seconds,
     lockstep_seconds,
@@ -19,11 +26,17 @@ from parity.bench.race import Course, race
 from parity.bench.scaling import _spots, measure_scaling
 from parity.bench.trial import Trial
 from parity.bench.truth import true_run
+from parity.bench.work import step_work
+from parity.cli import cli
 from parity.contract import SGD, InputError, initial_weights
+from parity.registry import resolve
+from parity.running.lockstep import train
+from parity.settings import Settings, Side
+from tests.bench.contestants import FEW
 
 PLACE = "tests.bench.contestants"
 QUICK = Trial(
-    batch_sizes=(2,), dtypes=("float64",), device="cpu", threads=1, rounds=2, round_seconds=0.02, timeout=120.0
+    batch_sizes=(2,), dtypes=("float64",), device="cpu", threads=1, rounds=5, round_seconds=0.02, timeout=120.0
 )
 
 
@@ -31,7 +44,7 @@ def test_what_fails_or_differs_is_a_row_and_the_others_are_timed(small):
     names = ("honest", "faster", "crashes", "raises", "crashes_later", "nobody", "on_gpu")
     cells = []
     report = benchmark(named([f"{PLACE}:{name}" for name in names]), small, QUICK, on_cell=cells.append)
-    assert tuple(cells) == report.cells
+    assert [cell.rows for cell in cells] == [cell.rows for cell in report.cells]
     rows = {row.contestant.partition(":")[2]: row for row in report.cells[0].rows}
     assert {name: row.outcome for name, row in rows.items()} == {
         "honest": "timed",
@@ -55,6 +68,32 @@ def test_what_fails_or_differs_is_a_row_and_the_others_are_timed(small):
     assert [limits.threads for limits in report.limits] == [1]
 
 
+def test_limits_are_measured_before_between_and_after_the_cells(small, monkeypatch):
+    """The fastest counts, in every cell of the report; one that fails takes nothing from the others."""
+    rates, happened = iter([3e9, None, 5e9, 4e9]), []
+
+    def limits(trial, device, _announce):
+        happened.append(device)
+        rate = next(rates)
+        fields = {"threads": trial.cores, "bandwidth": 1e20, "memory_bandwidth": 1e20, "latency": 1e-6}
+        return [Limits(operations={"float64": rate}, **fields)] if rate else ()
+
+    monkeypatch.setattr("parity.bench.benchmark.measure_limits", limits)
+    trial = Trial(**{**_fields(QUICK), "batch_sizes": (1, 2)})
+    cells = []
+
+    def done(cell):
+        happened.append("cell")
+        cells.append(cell)
+
+    report = benchmark(named([f"{PLACE}:honest"]), small, trial, on_cell=done)
+    assert happened == ["cpu", "cpu", "cell", "cpu", "cpu", "cell"]
+    assert report.limits[0].operations == {"float64": 5e9}
+    operations = [step_work(size, "float64").operations for size in (1, 2)]
+    assert [cell.floor for cell in cells] == [operations[0] / 3e9, operations[1] / 5e9]
+    assert [cell.floor for cell in report.cells] == [count / 5e9 for count in operations]
+
+
 def test_what_is_timed_is_judged_too(small):
     """These pass the 20 steps, and compute something else in the calls that count."""
     names = ("guesses", "shortens", "diverges")
@@ -65,6 +104,38 @@ def test_what_is_timed_is_judged_too(small):
     assert shortens.startswith("run() returned losses of shape (")
     assert diverges.startswith("run() returned nan as the loss of step ")
     assert all(row.seconds == () for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("stops", "differs: "),
+        ("stops_for_good", " after "),
+        ("tired", "differs: "),
+    ],
+)
+def test_who_stops_training_is_no_row_of_times(name, reason, long_course):
+    """Each passes the steps that have a truth, and has nothing to do in the others, in all calls or in some."""
+    _, (row,) = race(named([f"{PLACE}:{name}"]), long_course, lambda _: None)
+    assert (row.outcome, row.seconds) == ("differs", ())
+    assert reason in row.reason
+
+
+@pytest.mark.parametrize("name", ["honest", "restless"])
+def test_who_trains_to_the_end_is_timed(name, long_course):
+    """Also who rounds otherwise in each call."""
+    _, (row,) = race(named([f"{PLACE}:{name}"]), long_course, lambda _: None)
+    assert row.outcome == "timed", row.reason
+    assert row.steps > FEW
+
+
+@pytest.fixture
+def long_course(small):
+    """Whose timed calls have more steps than the truth."""
+    truth = true_run(initial_weights(0), SGD(), small.train_images, small.train_labels, batch_size=1, seed=0, steps=FEW)
+    trial = Trial(**{**_fields(QUICK), "batch_sizes": (1,), "round_seconds": 0.3})
+    with shared(small.train_images, small.train_labels) as files:
+        yield Course(trial=trial, dataset=small, files=files, truth=truth, dtype="float64", place="")
 
 
 @pytest.mark.parametrize(
@@ -81,8 +152,9 @@ def test_what_is_timed_is_judged_too(small):
 )
 def test_a_malformed_answer_is_its_row(name, part, small):
     truth = true_run(initial_weights(0), SGD(), small.train_images, small.train_labels, batch_size=2, seed=0)
-    course = Course(trial=QUICK, dataset=small, truth=truth, dtype="float64", place="")
-    _, (row,) = race(named([f"{PLACE}:{name}"]), course, lambda _: None)
+    with shared(small.train_images, small.train_labels) as files:
+        course = Course(trial=QUICK, dataset=small, files=files, truth=truth, dtype="float64", place="")
+        _, (row,) = race(named([f"{PLACE}:{name}"]), course, lambda _: None)
     assert row.outcome == "failed"
     assert part in row.reason
     assert "\n" not in row.reason
@@ -136,7 +208,12 @@ def _only_of_two(*_, batch_size, **__):
 
 
 def test_growth_is_measured_with_what_fails_beside(small):
-    found = measure_scaling(named([f"{PLACE}:honest", f"{PLACE}:raises"]), small, QUICK, axes=("data",))
+    so_far = []
+    entrants = named([f"{PLACE}:honest", f"{PLACE}:raises"])
+    found = measure_scaling(entrants, small, QUICK, axes=("data",), on_report=so_far.append)
+    assert so_far == [found]
+    assert [len(point.rounds) for point in found.curves[0].points] == [QUICK.rounds] * 4
+    assert found.load > 0
     honest, raises = found.curves
     assert [point.x for point in honest.points] == [100, 1_000, 10_000, 40_000]
     assert all(point.seconds > 0 for point in honest.points)
@@ -157,6 +234,41 @@ def test_both_ways_are_timed_in_every_round(measure, small):
     found = measure(names=names, dataset=small, rounds=3, device="cpu", steps=60)
     assert {name: len(values) for name, values in found.items()} == {"with": 3, "alone": 3}
     assert min(min(values) for values in found.values()) > 0
+
+
+def test_the_ensemble_is_trained_beside_where_its_cost_is_asked_for(small, monkeypatch):
+    asked = []
+    monkeypatch.setattr("parity.bench.own_cost.train", lambda *_, ensemble, **__: asked.append(ensemble))
+    names = ("tests.fakes:honest", "tests.fakes:honest")
+    for ensemble in (0, ENSEMBLE):
+        lockstep_seconds(names=names, dataset=small, rounds=1, device="cpu", steps=50, ensemble=ensemble)
+    assert asked == [0, 0, ENSEMBLE, ENSEMBLE]  # one call of each compiles
+
+
+def test_the_ensemble_is_the_one_of_parity_run():
+    (option,) = [p for p in cli.commands["run"].params if p.name == "ensemble"]
+    assert option.default == ENSEMBLE
+
+
+def test_a_run_holds_as_much_for_each_step_as_the_bar_counts(small):
+    """Of the CNN, by the oracle, whose losses have 8 bytes each; beyond the 200 steps that float64 is judged by."""
+    sides = tuple(Side(name=name, implementation=resolve("parity.oracle")) for name in "ab")
+
+    def held(steps):
+        settings = Settings(epochs=5, batch_size=1, steps=steps, dtype="float64", device="cpu")
+        before = tracemalloc.get_traced_memory()[0]
+        run = train(sides, small, settings, initial_weights(0), evaluate=False)
+        assert run.steps == steps
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] - before
+
+    tracemalloc.start()
+    try:
+        each = (held(400) - held(250)) / 150
+    finally:
+        tracemalloc.stop()
+    assert 0.5 * KEPT < each < 2 * (KEPT + 8)
+    assert FLAT_BAR < 300
 
 
 def test_the_peaks_of_runs_are_read(small):

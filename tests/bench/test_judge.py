@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from parity.bench.judge import judge, judge_call
-from parity.bench.truth import true_run
+from parity.bench.judge import judge, judge_call, judge_steps, worst
+from parity.bench.truth import probe, true_run
 from parity.contract import SGD, initial_weights
 from parity.registry import resolve
 from tests.bench import contestants
@@ -74,6 +74,33 @@ def test_a_call_is_judged_by_the_steps_that_it_shares_with_the_truth(truth):
     assert not judge_call(truth, "float64", longer[:-1], len(longer)).passed
     endless = _times(longer, -1, np.inf)
     assert judge_call(truth, "float64", endless, len(longer)).line.endswith("inf as the loss of step 21")
+
+
+@pytest.mark.parametrize("sgd", [SGD(), SGD(lr=0.01, momentum=0.5, nesterov=True, weight_decay=0.1)])
+@pytest.mark.parametrize(("name", "passed"), [("honest", True), ("faster", False), ("idle", False)])
+def test_two_steps_from_a_later_state_are_judged_without_its_momentum(name, passed, sgd, truth, small):
+    """The state has one, after all the steps of the truth."""
+    contestant = getattr(contestants, name)
+    state = contestant.start(WEIGHTS, sgd, dtype="float64", device="cpu")
+    data = contestant.place(state, small.train_images, small.train_labels)
+    state, _ = contestants.honest.run(state, data, truth.plan)
+    arguments = {"batch_size": truth.plan.shape[1], "seed": 0}
+    weights, arrays = contestant.weights(state), (small.train_images, small.train_labels)
+    pair = [probe(weights, *arrays, number=number, **arguments) for number in (0, 1)]
+    ran = []
+    for each in pair:
+        after, losses = contestant.run(state, data, each.rows[None])
+        ran.append((losses, contestant.weights(after)))
+    found = worst(judge_steps(pair, ran, sgd, "float64", steps=len(truth.plan)))
+    assert found.passed is passed, found.line
+    other = [(losses * (1 + 1e-9), moved) for losses, moved in ran]
+    assert worst(judge_steps(pair, other, sgd, "float64", steps=20)).passed is False
+
+
+def test_the_first_steps_of_a_truth_are_a_truth(truth, small):
+    few = truth.first(3)
+    assert judged(contestants.honest, few, small, "float64").passed
+    assert not judged(contestants.idle, few, small, "float64").passed
 
 
 def _times(losses, step, factor):

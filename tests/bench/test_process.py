@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from parity.bench.process import ContestantError, Process, thread_settings
+from parity.bench.contender import shared
+from parity.bench.process import ContestantError, Process, thread_settings, with_memory
 from parity.contract import SGD, initial_weights
 from tests.bench.contestants import CHILD, LATE
 
@@ -19,10 +20,9 @@ PLAN = np.zeros((1, 1), np.int32)
 
 def started(process, small):
     process.ask("open", timeout=LONG)
-    arrays = (small.train_images, small.train_labels)
-    process.ask(
-        "start", timeout=LONG, weights=initial_weights(0), sgd=SGD(), dtype="float64", device="cpu", arrays=arrays
-    )
+    how = {"weights": initial_weights(0), "sgd": SGD(), "dtype": "float64", "device": "cpu"}
+    with shared(small.train_images, small.train_labels) as files:
+        process.ask("start", timeout=LONG, files=files, **how)
 
 
 def reason(name, small, timeout=LONG):
@@ -47,6 +47,27 @@ def reason(name, small, timeout=LONG):
 )
 def test_each_ending_is_a_line(name, line, small):
     assert reason(name, small) == line
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "it ended by signal 6 (SIGABRT): terminate called after throwing an instance of 'std::bad_alloc'",
+        "run() raised RuntimeError: bad allocation",
+        "run() raised RuntimeError: [enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: not enough memory",
+        "run() raised RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "run() raised RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "run() raised OutOfMemoryError: CUDA out of memory.",
+        "run() raised XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 bytes.",
+    ],
+)
+def test_a_lack_of_memory_is_known_by_its_words(reason):
+    assert with_memory(reason) == f"too little memory: {reason}"
+
+
+@pytest.mark.parametrize("reason", ["it ended by signal 11 (SIGSEGV)", "run() raised RuntimeError: allocated twice"])
+def test_another_fault_is_no_lack_of_memory(reason):
+    assert with_memory(reason) == reason
 
 
 def test_a_signal_is_named(small):
@@ -133,6 +154,21 @@ def test_memory_is_the_processes_own():
     assert 1e7 < found < 3e8
 
 
+def test_a_contestants_peak_holds_no_copy_of_the_data_but_its_own():
+    """Of 200 MB of images, of which the contestant keeps those that it looks at."""
+    images, peaks = np.ones((200_000, 1000), np.uint8), []
+    for name in ("frugal", "greedy"):
+        with Process(f"tests.bench.contestants:{name}", threads=1) as process:
+            how = {"weights": initial_weights(0), "sgd": SGD(), "dtype": "float64", "device": "cpu"}
+            process.ask("open", timeout=LONG)
+            with shared(images) as files:
+                process.ask("start", timeout=LONG, files=files, **how)
+            peaks.append(process.ask("memory", timeout=LONG).host)
+    frugal, greedy = peaks
+    assert frugal < 150e6
+    assert 150e6 < greedy - frugal < 410e6  # its copy, and the pages of the file that it was copied from
+
+
 def surroundings():
     variables = ("OMP_NUM_THREADS", "XLA_PYTHON_CLIENT_PREALLOCATE")
     return len(os.sched_getaffinity(0)), *map(os.environ.get, variables)
@@ -157,6 +193,14 @@ class Unreadable:
 
 def refuse():
     raise LookupError("not\nhere")
+
+
+def test_a_loaders_workers_are_seen(small):
+    for name, fed in (("fed", True), ("honest", False)):
+        with Process(f"tests.bench.contestants:{name}", threads=1) as process:
+            started(process, small)
+            process.ask("run", timeout=LONG, plan=PLAN)
+            assert process.ask("is_fed", timeout=LONG) is fed
 
 
 def test_losses_are_waited_for_within_the_time(small):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from parity.bench.changes import changes, same_machine
+from parity.bench.changes import changes, differences
 from parity.bench.contender import Memory
 from parity.bench.growth import Point, grow, sentence
 from parity.bench.interval import median_interval
@@ -26,9 +26,9 @@ ROUNDS = 5
 def row(name, step, **more):
     seconds = tuple(100 * step * (1 + 0.01 * number) for number in range(ROUNDS))
     judged = Judged(place="loss", difference=1e-8, allowed=1e-5)
-    memory = Memory(host=500_000_000, device=None)
     fields = {"compile_seconds": 1.5, "steps": 100, "seconds": seconds, "cpu_seconds": seconds, "description": name}
-    return Row(contestant=name, outcome="timed", judged=judged, memory=memory, **{**fields, **more})
+    fields["memory"] = Memory(host=500_000_000, device=None)
+    return Row(contestant=name, outcome="timed", judged=judged, **{**fields, **more})
 
 
 def differing(name):
@@ -160,19 +160,52 @@ def test_rows_that_come_and_go_are_listed():
     assert len(tuple(changes(old, report(1e-3, 2e-3, batch_size=8)))) == 2 * len(tuple(changes(old, old)))
 
 
-def test_another_machine_is_said():
+def test_other_conditions_are_said():
     one = report(1e-3)
-    two = replace(one, environment=replace(one.environment, processor="another"))
-    assert same_machine(one, one)
-    assert not same_machine(one, two)
-    assert not same_machine(one, replace(one, limits=tuple(replace(each, name="a GPU") for each in one.limits)))
-    lines = list(change_lines(tuple(changes(one, two)), same_machine=False))
-    assert lines[0] == "the two were measured on different machines or with different threads"
-    assert lines[1].startswith("same    a, float32, batch 4: 1,020 -> 1,020 us (+0.0 %)")
+    where = one.environment
+    assert list(differences(one, one)) == []
+    others = {
+        "different machines": replace(one, environment=replace(where, processor="another")),
+        "a load of 0.1, now 3.0": replace(one, load=3.0),
+        "other versions: numpy 1.0 -> 2.0": replace(one, environment=replace(where, packages={"numpy": "2.0"})),
+        "other environment variables: XLA_FLAGS none -> x": replace(
+            one, environment=replace(where, variables={**where.variables, "XLA_FLAGS": "x"})
+        ),
+        "data then: images; now: others": replace(one, data="others"),
+        "rounds then: 5, now 7": replace(one, rounds=7),
+    }
+    known = replace(one, environment=replace(where, packages={"numpy": "1.0"}))
+    for words, other in others.items():
+        (line,) = differences(known if "versions" in words else one, other)
+        assert words in line
+    gpu = replace(one, limits=tuple(replace(each, name="a GPU") for each in one.limits))
+    assert "different machines" in next(differences(one, gpu))
+
+
+def test_changes_fit_a_terminal_with_both_intervals():
+    old, new = report(1e-3, 2e-3, 3e-3), report(1.5e-3, 2e-3, 3e-3)
+    lines = list(change_lines(tuple(changes(old, new)), differences=("data then: " + "x " * 60, "rounds")))
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    assert (
+        "slower a, float32, batch 4: 1,020 (1,000-1,040) -> 1,530 (1,500-1,560) us, +50.0 %; beside b +50.0 %" in text
+    )
+    assert "same b, float32, batch 4: 2,040 (2,000-2,080) -> 2,040 (2,000-2,080) us, +0.0 %; beside " in text
+    assert "drift" not in text
+
+
+def test_a_machine_that_is_slower_as_a_whole_has_changed_no_contestant():
+    """All but one are slower by half; where that one is slower by twice, it has changed."""
+    old, new = report(1e-3, 2e-3, 3e-3, 4e-3, 5e-3), report(1.5e-3, 3e-3, 4.5e-3, 6e-3, 5e-3)
+    found = {c.contestant: c.word for c in changes(old, new) if c.dtype == "float32" and c.new}
+    assert found == {"a": "drift", "b": "drift", "c": "drift", "d": "drift", "e": "same"}
+    new = report(1.5e-3, 3e-3, 4.5e-3, 6e-3, 10e-3)
+    assert {c.contestant: c.word for c in changes(old, new)}["e"] == "slower"
+    assert "drift: of the machine's level" in " ".join(change_lines(tuple(changes(old, new))))
 
 
 def test_the_tables_fit_a_terminal():
-    shown = report(1e-3, 3.3333e-1, 1e-5)
+    shown = report(1e-3, 3.3333e-1, 1e-4)
     shown = replace(shown, load=3.0)
     lines = [line for cell in shown.cells for line in cell_lines(cell)] + list(report_lines(shown))
     text = "\n".join(lines)
@@ -181,6 +214,43 @@ def test_the_tables_fit_a_terminal():
     assert "gone: failed, not compared: it ended by signal 11 (SIGSEGV)" in text
     assert "other programs were running (load 3.0)" in text
     assert "no floor was measured" in text
+
+
+def test_what_is_faster_than_the_floor_is_not_ranked(tmp_path):
+    shown = report(1e-5, 1e-3, 2e-3)
+    cell, without_floor = shown.cells
+    assert [row.contestant for row in cell.timed] == ["b", "c"]
+    assert [row.contestant for row in without_floor.timed] == ["a", "b", "c"]
+    text = " ".join(" ".join([*cell_lines(cell), *report_lines(shown)]).split())
+    assert "a: faster than the floor, not compared: 10.2 us a step, where 85 are the least: not ranked" in text
+    assert "verdict: 5 of 10 compute what they should, and were timed, 2 differs, 2 failed, 1 not ranked" in text
+    assert [curve.label for curve in throughput_figure(shown).panels[0].curves][:2] == ["b", "c"]
+    found = {c.contestant: c.word for c in changes(shown, report(1e-3, 1e-3)) if c.dtype == "float32"}
+    assert found["a"] == "faster than the floor, now timed"
+    (tmp_path / "r.json").write_text(shown.to_json())
+    assert read_report(tmp_path / "r.json", argument="compare") == shown
+
+
+def test_numbers_that_are_too_wide_for_their_columns_are_named():
+    cell = replace(report(1e-3).cells[0], floor=None, batch_size=4096)
+    fast = row("a", 3.3e-7, compile_seconds=137_333.3, memory=Memory(host=335_326_000_000, device=None))
+    lines = "\n".join(cell_lines(replace(cell, rows=(fast, row("b", 1e-3))))).splitlines()
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines[3:5]).split())
+    assert text.startswith("a: us/step 0.3; 95 % 0.3-0.3; images/s 12,168,746,286; times 1.00; floor -; compile 137")
+    assert text.endswith("MB 335,326")
+    assert lines[5].split()[:2] == ["b", "1,020"]
+
+
+def test_a_gpus_memory_is_a_column_where_there_is_one():
+    cell = report(1e-3).cells[0]
+    rows = (row("a", 1e-3, memory=Memory(host=500_000_000, device=1_234_000_000)), row("b", 2e-3))
+    on_gpu, on_cpu = (list(cell_lines(replace(cell, rows=rows, device=device))) for device in ("cuda", "cpu"))
+    assert on_gpu[2].endswith("MB  GPU MB")
+    assert on_gpu[3].split()[-2:] == ["500", "1,234"]
+    assert on_gpu[4].split()[-2:] == ["500", "-"]
+    assert not any("GPU" in line for line in on_cpu)
+    assert max(map(len, "\n".join(on_gpu).splitlines())) <= 80
 
 
 def test_a_long_name_has_its_own_line():
@@ -202,7 +272,18 @@ def test_figures_are_drawn():
     assert [panel.title for panel in figure.panels] == ["float32", "float64"]
     assert [curve.label for curve in figure.panels[0].curves][:2] == ["a", "b"]
     assert figure.panels[0].curves[-1].label == "the floor"
+    first = figure.panels[0].curves[0]
+    assert first.low[0] < first.y[0] < first.high[0]
     assert draw(figure, "png").startswith(b"\x89PNG")
+
+
+def test_peers_stand_behind_who_was_named():
+    cell = report().cells[0]
+    rows = tuple(row(name, 1e-3) for name in ("nnx", "torch_impl", "tutorial", "jax_impl"))
+    figure = throughput_figure(replace(report(), cells=(replace(cell, rows=rows),)))
+    looks = [(curve.label, curve.thin, curve.color) for curve in figure.panels[0].curves[:-1]]
+    own, peers = [("torch_impl", False, 0), ("jax_impl", False, 1)], [("nnx", True, 2), ("tutorial", True, 3)]
+    assert looks == own + peers
 
 
 def growth(axis, name):
@@ -231,6 +312,28 @@ def test_growth_is_a_table_sentences_and_a_figure():
     assert whole.exit_code == 2
     assert json.loads(whole.to_json())["curves"][0]["points"][0]["x"] == 1
     assert draw(scaling_figure(whole), "svg").startswith(b"<?xml")
+
+
+def test_growth_shows_its_intervals_and_what_was_disturbed():
+    def point(x, *rounds):
+        found = median_interval(rounds)
+        return Point(x=x, work=x, seconds=found.median, interval=found, rounds=rounds)
+
+    calm, rough = point(1, *[1e-3] * 4, 1.02e-3), point(4, 1e-3, 1e-3, 2e-3, 3e-3, 3e-3)
+    curve = replace(growth("batch", "a"), points=(calm, rough))
+    lines = list(axis_lines([curve]))
+    assert lines[2].split() == ["1", "1,000", "us", "±2%"]
+    assert lines[3].split() == ["4", "2,000", "us", "±50%!"]
+    assert max(map(len, [*lines, *scaling_lines()])) <= 80
+
+
+def test_a_cell_whose_rounds_spread_says_so():
+    cell = report(1e-3).cells[0]
+    rough = row("rough", 1e-3, seconds=(0.1, 0.1, 0.12, 0.14, 0.15))
+    mixed = replace(cell, rows=(*cell.timed, rough))
+    assert "disturbed: the interval is wider than 25 % of the median of rough" in list(cell_lines(mixed))[-1]
+    assert not any("disturbed" in line for line in cell_lines(replace(cell, rows=cell.timed)))
+    assert [mixed.derived(each)["disturbed"] for each in mixed.timed] == [False, True]
 
 
 def test_growth_of_many_with_long_names_fits_a_terminal():

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 HONEST, FASTER = "tests.bench.contestants:honest", "tests.bench.contestants:faster"
 WITH = ("--compare", "old.json", "--with", "new.json")
 QUICK = (
-    *("--data", "small.npz", "--dtype", "float64", "--batch-sizes", "2", "--rounds", "2", "--round-seconds", "0.02"),
+    *("--data", "small.npz", "--dtype", "float64", "--batch-sizes", "2", "--rounds", "5", "--round-seconds", "0.02"),
     *("--threads", "1", "--no-reference"),
 )
 
@@ -69,7 +69,7 @@ def test_what_computes_something_else_is_exit_code_1(folder):
         (("--batch-sizes", "4,x"), "--batch-sizes 4,x: it is no list of numbers; give them as 4,32,128"),
         (("--batch-sizes", "0"), "--batch-sizes 0: it is out of range; give sizes from 1 on, with commas between them"),
         (("--dtype", "half"), "--dtype half: it is out of range; give one of: float32, float64"),
-        (("--rounds", "1"), "--rounds 1: it is out of range; give 2 or more: one round has no interval"),
+        (("--rounds", "4"), "--rounds 4: it is out of range; give 5 or more: fewer have no interval of 95 %"),
         (("--with", "new.json"), "--with new.json: there is nothing to compare it with; give --compare too"),
         (("--compare", "none.json"), "--compare none.json: No such file or directory"),
         (("--judge", "--scaling"), "--judge True: --scaling measures something else; give one of them"),
@@ -133,14 +133,26 @@ def test_a_batch_larger_than_the_set_is_one_line(folder):
     assert err == "parity: --batch-sizes 1000: the training set has 102 images; give 1 to 102\n"
 
 
-def test_all_peers_where_none_is_installed(folder):
+def _without(package, folder, *arguments):
+    """A benchmark where a package is not installed."""
     code = (
         "import importlib.util as u; found = u.find_spec\n"
-        "u.find_spec = lambda name, *rest: None if name == 'parity_peers' else found(name, *rest)\n"
+        f"u.find_spec = lambda name, *rest: None if name == '{package}' else found(name, *rest)\n"
         "from parity.cli import main; main()"
     )
-    command = [sys.executable, "-c", code, "bench", "--peers", "all", "--data", "small.npz"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code, "bench", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_reference_that_is_not_installed_is_a_line(folder):
+    arguments = [argument for argument in QUICK if argument != "--no-reference"]
+    done = _without("numba", folder, HONEST, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == "reference: left out, numba is not installed: pip install '.[bench]'"
+
+
+def test_all_peers_where_none_is_installed(folder):
+    done = _without("parity_peers", folder, "--peers", "all", "--data", "small.npz")
     assert done.returncode == 2
     assert "tutorial: left out, parity_peers is not installed: pip install '.[bench]'" in done.stdout
     assert done.stderr == "parity: --peers all: none of them is installed; pip install '.[bench]'\n"

@@ -112,7 +112,7 @@ def test_pictures_are_png_or_svg(tmp_path, name):
         kind_of(tmp_path / name, argument="out")
 
 
-@pytest.mark.parametrize("style", [{}, {"marks": True}, {"marks": True, "dashed": True}])
+@pytest.mark.parametrize("style", [{}, {"thin": True}, {"marks": True}, {"marks": True, "dashed": True}])
 @pytest.mark.parametrize("points", [2, 50])
 def test_no_two_curves_look_alike(style, points, monkeypatch):
     """Of as many contestants as a benchmark may have; twice the palette and more."""
