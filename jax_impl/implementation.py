@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from jax_impl.convolutions import PLAIN
+from jax_impl.convolutions import PLAIN, WINDOWED
 from jax_impl.device import available_cores, available_devices, exact, resolve, to_device
 from jax_impl.formulation import Formulation
 from jax_impl.observe import observed_step
@@ -53,11 +53,14 @@ class JaxImplementation:
     """The CNN trained by optax.sgd, many steps in one compiled scan.
 
     Args:
-        formulation: PLAIN or FAST; None to choose by device, before the first step: FAST on the CPU, PLAIN on a GPU.
+        formulation: PLAIN or FAST; None to choose by device: FAST on the CPU, on a GPU what PLAIN is there, WINDOWED.
+            Neither has been measured on a GPU.
 
-    FAST takes half a second longer to compile, which some 200 steps of batch 4 or 10 of batch 128 give back. That it is
-    chosen for fewer steps too costs no more than that, and has the same steps round alike in whatever chunks they are
-    taken.
+    Why the number of steps has no say: FAST takes half a second longer to compile, which some 200 steps of batch 4 or
+    10 of batch 128 give back, so a shorter run would be done sooner with PLAIN. But nobody knows a run's length before
+    its end: `run` sees one chunk of it. A choice by the first chunk would have the same steps round otherwise in other
+    chunks, a choice in `restore` or after `observe` would have to be carried along, and members of an ensemble could
+    differ in it. What is lost is at most that half second.
     """
 
     formulation: Formulation | None = None
@@ -69,7 +72,7 @@ class JaxImplementation:
     def start(self, weights: Weights, sgd: SGD, *, dtype: str, device: str) -> State:
         """A state with these weights and no momentum; dtype is "float32" or "float64"."""
         where = resolve(device)
-        formulation = self.formulation or (FAST if where.platform == "cpu" else PLAIN)
+        formulation = chosen_formulation(self.formulation, where.platform)
         with exact(dtype, where):
             params = formulation.from_canonical(weights, dtype=dtype)
             return State(
@@ -156,6 +159,13 @@ class JaxImplementation:
         """Copies of the buffers; zeros before the first step, {} when there is none."""
         trace = momentum_trace(state.carry[1])
         return {} if trace is None else state.formulation.to_canonical(trace)
+
+
+def chosen_formulation(wanted: Formulation | None, platform: str) -> Formulation:
+    """What is computed on a platform, "cpu" or "gpu": pooling.py says what a GPU refuses in PLAIN."""
+    if platform == "cpu":
+        return wanted or FAST
+    return WINDOWED if wanted in (None, PLAIN) else wanted
 
 
 def _call(
