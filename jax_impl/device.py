@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 
 from parity.contract import InputError
 
-__all__ = ["available_cores", "available_devices", "exact", "prepare_environment", "resolve", "to_device"]
+__all__ = [
+    "available_cores",
+    "available_devices",
+    "exact",
+    "peak_memory",
+    "prepare_environment",
+    "resolve",
+    "to_device",
+]
 
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
@@ -62,6 +70,13 @@ def _find(device: str) -> jax.Device | None:
         return jax.devices(device)[0]
     except RuntimeError:  # how JAX says that a platform is unknown or has no device
         return None
+
+
+def peak_memory() -> int | None:
+    """The most bytes of the GPU that JAX's arrays have taken at once in this process; None where it has used none."""
+    gpu = _find("cuda")
+    statistics = gpu.memory_stats() if gpu else None
+    return (statistics or {}).get("peak_bytes_in_use") or None
 
 
 def to_device(array: NDArray[np.generic], dtype: str | None = None) -> Array:

@@ -15,7 +15,7 @@ from jax import Array
 from numpy.typing import NDArray
 
 from jax_impl.convolutions import PLAIN, WINDOWED
-from jax_impl.device import available_cores, available_devices, exact, resolve, to_device
+from jax_impl.device import available_cores, available_devices, exact, peak_memory, resolve, to_device
 from jax_impl.formulation import Formulation
 from jax_impl.observe import observed_step
 from jax_impl.products import FAST
@@ -68,6 +68,10 @@ class JaxImplementation:
     def devices(self) -> tuple[str, ...]:
         """See `parity.contract.Implementation`; so for all methods."""
         return available_devices()
+
+    def peak_memory(self) -> int | None:
+        """See `parity.contract.Metered`."""
+        return peak_memory()
 
     def start(self, weights: Weights, sgd: SGD, *, dtype: str, device: str) -> State:
         """A state with these weights and no momentum; dtype is "float32" or "float64"."""

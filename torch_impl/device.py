@@ -19,7 +19,7 @@ import torch
 
 from parity.contract import InputError
 
-__all__ = ["available_devices", "exact", "require_compiler", "resolve", "threads", "threads_for"]
+__all__ = ["available_devices", "exact", "peak_memory", "require_compiler", "resolve", "threads", "threads_for"]
 
 SMALL_BATCH = 8
 
@@ -52,6 +52,14 @@ def resolve(device: str) -> torch.device:
         # cuBLAS is deterministic only with a fixed workspace, and reads this when it starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return torch.device(device)
+
+
+def peak_memory() -> int | None:
+    """The most bytes of the GPU that torch's tensors have taken at once in this process; None where it has used none.
+
+    What a captured graph reads and writes is in it: it is taken while the graph is captured.
+    """
+    return torch.cuda.max_memory_allocated() or None if torch.cuda.is_initialized() else None
 
 
 @contextmanager

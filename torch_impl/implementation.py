@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from parity.contract import SGD, StepTrace, Weights, check_images, normalisation_table
-from torch_impl.device import available_devices, exact, require_compiler, resolve, threads_for
+from torch_impl.device import available_devices, exact, peak_memory, require_compiler, resolve, threads_for
 from torch_impl.layout import from_canonical, images_from_canonical, to_canonical
 from torch_impl.model import CNN
 from torch_impl.observe import activations, recording, to_batch
@@ -108,6 +108,10 @@ class TorchImplementation:
     def devices(self) -> tuple[str, ...]:
         """See `parity.contract.Implementation`; so for all methods."""
         return available_devices()
+
+    def peak_memory(self) -> int | None:
+        """See `parity.contract.Metered`."""
+        return peak_memory()
 
     def start(self, weights: Weights, sgd: SGD, *, dtype: str, device: str) -> State:
         """A state with these weights and no momentum; dtype is "float32" or "float64"."""
