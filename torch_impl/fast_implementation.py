@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from parity.contract import check_images
 from torch_impl.device import exact, threads
 from torch_impl.implementation import Resident, State, TorchImplementation
-from torch_impl.program import Pixels, Training, program, replays
+from torch_impl.program import Pixels, Training, program
 from torch_impl.schedule import Rates
 
 __all__ = ["FastTorch"]
@@ -31,8 +31,10 @@ class FastTorch(TorchImplementation):
         """Framework, path and device."""
         device = state.bench.device
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-        graphs = "CUDA graphs, " if replays(state.bench.sgd, device) else ""
-        return f"torch {torch.__version__}, unfolded convolutions, gradients by hand, {graphs}{where}"
+        graphs = program(state.bench.dtype, device).graphs
+        return ", ".join(
+            filter(None, (f"torch {torch.__version__}, unfolded convolutions, gradients by hand", graphs, where))
+        )
 
     def place(self, state: State, *arrays: NDArray[np.generic]) -> Resident:
         """Copy images and labels to the device; the images lie there as they come, channels last."""
