@@ -251,6 +251,10 @@ def replays(device: torch.device) -> bool:
 
 
 @lru_cache(maxsize=4)
-def program(dtype: torch.dtype, device: torch.device) -> Program:
-    """The program that all runs of this kind use, one after the other: see its lock."""
+def program(dtype: torch.dtype, device: torch.device, *, tf32: bool) -> Program:  # noqa: ARG001  see below
+    """The program that all runs of this kind use, one after the other: see its lock.
+
+    One for each kind of products, though it computes in whatever kind torch is set to: a graph keeps that of its
+    capture.
+    """
     return Program(dtype, device)
