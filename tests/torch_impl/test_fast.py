@@ -24,7 +24,7 @@ from torch_impl.device import threads
 from torch_impl.flat import Flat
 from torch_impl.flat_sgd import decayed, update
 from torch_impl.layout import from_canonical
-from torch_impl.program import BLOCK, PASSES, PIECE, Pixels, Program, Training
+from torch_impl.program import BLOCK, PASSES, PIECE, Pixels, Program, Training, program
 from torch_impl.replay import STEPS, Replay
 from torch_impl.schedule import Rates
 from torch_impl.sgd import make_optimizer
@@ -221,7 +221,7 @@ def in_graphs(monkeypatch):
     monkeypatch.setattr(PlainReplay, "captured", 0)
     monkeypatch.setattr("torch_impl.program.Replay", PlainReplay)
     monkeypatch.setattr("torch_impl.program.replays", lambda _: True)
-    monkeypatch.setattr("torch_impl.fast_implementation.program", lambda *_: working)
+    monkeypatch.setattr("torch_impl.fast_implementation.program", lambda *_, **__: working)
     return working
 
 
@@ -329,6 +329,13 @@ def test_a_capture_minds_its_own_thread_alone(monkeypatch):
     monkeypatch.setattr(torch.cuda, "graph", graph)
     Replay(lambda _plan, _rates: torch.zeros(STEPS), torch.zeros(STEPS, 3, dtype=torch.int64), torch.zeros(2, STEPS))
     assert asked == [{"capture_error_mode": "thread_local"}]
+
+
+def test_a_graph_of_full_products_serves_no_run_in_tf32():
+    """It keeps the kind of its capture."""
+    full, coarse = (program(torch.float64, CPU, tf32=tf32) for tf32 in (False, True))
+    assert full is not coarse
+    assert full is program(torch.float64, CPU, tf32=False)
 
 
 def test_there_is_nothing_to_compile():
