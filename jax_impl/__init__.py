@@ -1,7 +1,8 @@
 """The CIFAR-10 CNN in JAX: flax.nnx, optax.sgd, one compiled scan; and `adapt`, for any other function.
 
-Name it `jax_impl` (chooses), `jax_impl:plain` (XLA's convolutions) or `jax_impl:fast` (convolutions as products). Start
-reading at model.py and train.py; the same file names in torch_impl hold the same things in PyTorch.
+Name it `jax_impl` (chooses), `jax_impl:plain` (XLA's convolutions; on a GPU with the pooling of pooling.py) or
+`jax_impl:fast` (convolutions as products). No path has been measured on a GPU.
+Start reading at model.py and train.py; the same file names in torch_impl hold the same things in PyTorch.
 """
 
 from jax_impl.device import prepare_environment

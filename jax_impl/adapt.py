@@ -19,7 +19,7 @@ from jax import Array, lax
 from numpy.typing import NDArray
 
 from jax_impl.capture import Recorded, check_precision, order_of_use, record
-from jax_impl.device import available_devices, exact, resolve, to_device
+from jax_impl.device import available_devices, exact, peak_memory, resolve, to_device
 from jax_impl.slots import check_slots, leaf_name, named_leaves, read_slots, write_slots
 from parity.contract import SGD, InputError, StepTrace, Weights
 from parity.contract.programs import (
@@ -135,6 +135,10 @@ class AdaptedFunction:
     def devices(self) -> tuple[str, ...]:
         """See `parity.contract.Implementation`; so for all methods."""
         return available_devices()
+
+    def peak_memory(self) -> int | None:
+        """See `parity.contract.Metered`."""
+        return peak_memory()
 
     def start(self, weights: Weights, sgd: SGD, *, dtype: str, device: str) -> State:
         """A state with these weights, and the optimizer's as it makes it for them."""

@@ -4,7 +4,7 @@ On the CPU, XLA fuses an elementwise operation, a slice or a concatenation into 
 computes it again there: a window of pixels once for each element of the product that it enters. It drops
 `lax.optimization_barrier` before it fuses, but fuses nothing across a call, and leaves a call alone whose attribute
 `inlineable` is false. Should it ever ignore that, results stay the same and only time is lost. All of this is said of
-the CPU; it has not been tried elsewhere.
+the CPU: elsewhere the functions are left as they are, since what XLA makes of such a call on a GPU has not been tried.
 
 Source: xla/service/call_inliner.cc
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
@@ -37,11 +37,21 @@ def apart(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not _on_cpu():
+            return function(*args, **kwargs)
         with _inlineable("false"):
             result: R = compiled(*args, **kwargs)
         return result
 
     return call
+
+
+def _on_cpu() -> bool:
+    """Whether what is being traced is for the CPU: `jax_impl.device.exact` says so by the default device."""
+    config: Any = jax.config  # its attributes are made when JAX runs, where a type checker does not see them
+    device = config.jax_default_device
+    platform: str = getattr(device, "platform", device) or jax.default_backend()
+    return platform == "cpu"
 
 
 def _inlineable(value: str) -> AbstractContextManager[None]:

@@ -1,4 +1,7 @@
-"""The plain formulation: the nnx.Module of model.py, with XLA's own convolutions and pooling."""
+"""The plain formulation: the nnx.Module of model.py, with XLA's own convolutions and pooling.
+
+On a GPU it is `WINDOWED`: the same module, but for the pooling, which is written as choices (pooling.py says why).
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,11 @@ from numpy.typing import NDArray
 
 from jax_impl import layout
 from jax_impl.formulation import Params
-from jax_impl.model import CNN, apply, merge
+from jax_impl.model import CNN, Pool, apply, max_pool, merge
+from jax_impl.pooling import max_pool_by_choice
 from parity.contract import Weights
 
-__all__ = ["PLAIN", "Plain"]
+__all__ = ["PLAIN", "WINDOWED", "Plain"]
 
 INPUTS = {"conv2": "pool1", "fc1": "pool2", "fc2": "relu3", "fc3": "relu4"}
 """Layer -> what its input is called."""
@@ -26,10 +30,17 @@ INPUTS = {"conv2": "pool1", "fc1": "pool2", "fc2": "relu3", "fc3": "relu4"}
 
 @dataclass(frozen=True)
 class Plain:
-    """See `jax_impl.formulation.Formulation`; so for all methods."""
+    """See `jax_impl.formulation.Formulation`; so for all methods.
+
+    Args:
+        name: see there.
+        at_once: see there.
+        pool: how the model pools.
+    """
 
     name: str = "XLA convolutions"
     at_once: int | None = None
+    pool: Pool = max_pool
 
     def from_canonical(self, weights: Weights, *, dtype: str) -> Params:
         """HWIO kernels and (in, out) weights, layer by layer."""
@@ -61,7 +72,7 @@ class Plain:
 
     def logits(self, params: Params, batch: Float[Array, "batch 32 32 3"]) -> Float[Array, "batch 10"]:
         """The model's."""
-        return apply(params, batch)
+        return apply(params, batch, self.pool)
 
     def recorded(
         self, params: Params, batch: Float[Array, "batch 32 32 3"]
@@ -85,7 +96,8 @@ class Plain:
 
         # The model's own __call__, with these in place of its layers.
         layers = SimpleNamespace(**{name: recording(name, getattr(model, name)) for name in params})
-        return CNN.__call__(layers, batch), seen  # type: ignore[arg-type]
+        return CNN.__call__(layers, batch, self.pool), seen  # type: ignore[arg-type]
 
 
 PLAIN = Plain()
+WINDOWED = Plain(name="XLA convolutions, pooling by choice", pool=max_pool_by_choice)

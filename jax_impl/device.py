@@ -1,7 +1,8 @@
 """Which device, and how exactly it computes: full float32, deterministic kernels, a fair share of the GPU's memory.
 
 By default JAX multiplies float32 matrices and convolves in TF32 (10-bit mantissa) on NVIDIA GPUs, and takes 75 % of
-their memory. Both are set otherwise here, without touching what the user has set.
+their memory. Both are set otherwise here, without touching what the user has set. TF32 is off unless it is what `parity
+bench` asks for.
 
 Source: https://docs.jax.dev/en/latest/gpu_memory_allocation.html
 """
@@ -20,7 +21,18 @@ from numpy.typing import NDArray
 
 from parity.contract import InputError
 
-__all__ = ["available_cores", "available_devices", "exact", "prepare_environment", "resolve", "to_device"]
+__all__ = [
+    "available_cores",
+    "available_devices",
+    "exact",
+    "peak_memory",
+    "prepare_environment",
+    "resolve",
+    "to_device",
+]
+
+TF32_SINCE = 8.0
+"""The compute capability of the first GPUs that have it."""
 
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
@@ -57,11 +69,28 @@ def resolve(device: str) -> jax.Device:
     return found
 
 
+def require_precision(name: str, device: jax.Device) -> None:
+    """Refuse TF32 where there is none.
+
+    Raises:
+        InputError: the device has none.
+    """
+    if name == "tf32" and (device.platform == "cpu" or float(device.compute_capability) < TF32_SINCE):
+        raise InputError("dtype", name, f"this {device.platform} has no TF32", "use float32, or a GPU from Ampere on")
+
+
 def _find(device: str) -> jax.Device | None:
     try:
         return jax.devices(device)[0]
     except RuntimeError:  # how JAX says that a platform is unknown or has no device
         return None
+
+
+def peak_memory() -> int | None:
+    """The most bytes of the GPU that JAX's arrays have taken at once in this process; None where it has used none."""
+    gpu = _find("cuda")
+    statistics = gpu.memory_stats() if gpu else None
+    return (statistics or {}).get("peak_bytes_in_use") or None
 
 
 def to_device(array: NDArray[np.generic], dtype: str | None = None) -> Array:
@@ -78,12 +107,13 @@ def to_device(array: NDArray[np.generic], dtype: str | None = None) -> Array:
 def exact(dtype: str, device: jax.Device) -> Iterator[None]:
     """Within it, JAX computes on this device in this dtype exactly; the caller's settings return afterwards.
 
-    64-bit types are on for float64 alone, mixed types are an error, and float32 products are full float32.
+    64-bit types are on for float64 alone, mixed types are an error, and float32 products are full float32, unless the
+    dtype is "tf32": that is float32 whose products may be TF32's.
     """
     with (
         jax.enable_x64(dtype == "float64"),
         jax.numpy_dtype_promotion("strict"),
-        jax.default_matmul_precision("highest"),
+        jax.default_matmul_precision("tensorfloat32" if dtype == "tf32" else "highest"),
         jax.default_device(device),
     ):
         yield

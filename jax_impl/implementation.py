@@ -14,15 +14,23 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from jax_impl.convolutions import PLAIN
-from jax_impl.device import available_cores, available_devices, exact, resolve, to_device
+from jax_impl.convolutions import PLAIN, WINDOWED
+from jax_impl.device import (
+    available_cores,
+    available_devices,
+    exact,
+    peak_memory,
+    require_precision,
+    resolve,
+    to_device,
+)
 from jax_impl.formulation import Formulation
 from jax_impl.observe import observed_step
 from jax_impl.products import FAST
 from jax_impl.schedule import rates_of
 from jax_impl.sgd import make_optimizer, momentum_trace, unscheduled, with_momentum
 from jax_impl.train import Carry, evaluate, train_many, train_steps
-from parity.contract import CNN_ACTIVATIONS, SGD, StepTrace, Weights, check_images, normalisation_table
+from parity.contract import CNN_ACTIVATIONS, SGD, StepTrace, Weights, check_images, normalisation_table, storage
 
 __all__ = ["JaxImplementation", "Resident", "State"]
 
@@ -34,10 +42,15 @@ class State:
     carry: Carry
     steps: int
     sgd: SGD
-    dtype: str
+    precision: str
     device: jax.Device
     formulation: Formulation
     table: Array
+
+    @property
+    def dtype(self) -> str:
+        """Of its arrays."""
+        return storage(self.precision)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +66,14 @@ class JaxImplementation:
     """The CNN trained by optax.sgd, many steps in one compiled scan.
 
     Args:
-        formulation: PLAIN or FAST; None to choose by device, before the first step: FAST on the CPU, PLAIN on a GPU.
+        formulation: PLAIN or FAST; None to choose by device: FAST on the CPU, on a GPU what PLAIN is there, WINDOWED.
+            Neither has been measured on a GPU.
 
-    FAST takes half a second longer to compile, which some 200 steps of batch 4 or 10 of batch 128 give back. That it is
-    chosen for fewer steps too costs no more than that, and has the same steps round alike in whatever chunks they are
-    taken.
+    Why the number of steps has no say: FAST takes half a second longer to compile, which some 200 steps of batch 4 or
+    10 of batch 128 give back, so a shorter run would be done sooner with PLAIN. But nobody knows a run's length before
+    its end: `run` sees one chunk of it. A choice by the first chunk would have the same steps round otherwise in other
+    chunks, a choice in `restore` or after `observe` would have to be carried along, and members of an ensemble could
+    differ in it. What is lost is at most that half second.
     """
 
     formulation: Formulation | None = None
@@ -66,30 +82,36 @@ class JaxImplementation:
         """See `parity.contract.Implementation`; so for all methods."""
         return available_devices()
 
+    def peak_memory(self) -> int | None:
+        """See `parity.contract.Metered`."""
+        return peak_memory()
+
     def start(self, weights: Weights, sgd: SGD, *, dtype: str, device: str) -> State:
-        """A state with these weights and no momentum; dtype is "float32" or "float64"."""
+        """A state with these weights and no momentum; dtype is "float32", "float64" or, on a GPU, "tf32"."""
         where = resolve(device)
-        formulation = self.formulation or (FAST if where.platform == "cpu" else PLAIN)
+        require_precision(dtype, where)
+        formulation = chosen_formulation(self.formulation, where.platform)
         with exact(dtype, where):
-            params = formulation.from_canonical(weights, dtype=dtype)
+            params = formulation.from_canonical(weights, dtype=storage(dtype))
             return State(
                 carry=(params, make_optimizer(unscheduled(sgd)).init(params)),
                 steps=0,
                 sgd=sgd,
-                dtype=dtype,
+                precision=dtype,
                 device=where,
                 formulation=formulation,
-                table=jnp.array(normalisation_table(dtype)),
+                table=jnp.array(normalisation_table(storage(dtype))),
             )
 
     def describe(self, state: State) -> str:
         """Framework, path and device."""
         name = "CPU" if state.device.platform == "cpu" else state.device.device_kind
-        return f"jax {jax.__version__}, compiled scan, {state.formulation.name}, {name}"
+        products = "TF32 products, " if state.precision == "tf32" else ""
+        return f"jax {jax.__version__}, compiled scan, {state.formulation.name}, {products}{name}"
 
     def restore(self, state: State, weights: Weights, momentum: Weights) -> State:
         """The state with these tensors in place of its own; momentum may be {}: then it is a first step's."""
-        with exact(state.dtype, state.device):
+        with exact(state.precision, state.device):
             params = state.formulation.from_canonical(weights, dtype=state.dtype)
             if not momentum:
                 return replace(state, carry=(params, make_optimizer(unscheduled(state.sgd)).init(params)))
@@ -100,12 +122,12 @@ class JaxImplementation:
         """Copy images and labels to the device."""
         images, labels = arrays
         check_images(images)
-        with exact(state.dtype, state.device):
+        with exact(state.precision, state.device):
             return Resident(to_device(state.formulation.resident(images)), to_device(labels, "int32"))
 
     def run(self, state: State, data: Resident, plan: NDArray[np.int32]) -> tuple[State, NDArray[np.floating]]:
         """Train on the plan's rows; the given state stays as it was."""
-        with exact(state.dtype, state.device):
+        with exact(state.precision, state.device):
             carry, losses = _call(train_steps, state.carry, state, data, plan)
             return replace(state, carry=carry, steps=state.steps + len(plan)), np.array(losses)
 
@@ -127,7 +149,7 @@ class JaxImplementation:
     def observe(self, state: State, data: Resident, rows: NDArray[np.int32]) -> tuple[State, StepTrace]:
         """One step with every stage recorded."""
         form = state.formulation
-        with exact(state.dtype, state.device):
+        with exact(state.precision, state.device):
             carry, seen = _call(observed_step, state.carry, state, data, rows)
             after = replace(state, carry=carry, steps=state.steps + 1)
             return after, StepTrace(
@@ -145,7 +167,7 @@ class JaxImplementation:
 
     def logits(self, state: State, data: Resident) -> NDArray[np.floating]:
         """(N, 10) outputs, in order."""
-        with exact(state.dtype, state.device):
+        with exact(state.precision, state.device):
             return np.array(evaluate(state.carry[0], state.table, data.images, formulation=state.formulation))
 
     def weights(self, state: State) -> dict[str, NDArray[np.floating]]:
@@ -156,6 +178,13 @@ class JaxImplementation:
         """Copies of the buffers; zeros before the first step, {} when there is none."""
         trace = momentum_trace(state.carry[1])
         return {} if trace is None else state.formulation.to_canonical(trace)
+
+
+def chosen_formulation(wanted: Formulation | None, platform: str) -> Formulation:
+    """What is computed on a platform, "cpu" or "gpu": pooling.py says what a GPU refuses in PLAIN."""
+    if platform == "cpu":
+        return wanted or FAST
+    return WINDOWED if wanted in (None, PLAIN) else wanted
 
 
 def _call(
@@ -177,7 +206,7 @@ def _run_vectorised(
 ) -> tuple[tuple[State, ...], NDArray[np.floating]]:
     """Train all states in one program."""
     first = states[0]
-    with exact(first.dtype, first.device):
+    with exact(first.precision, first.device):
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state.carry for state in states))
         carries, losses = _call(train_many, stacked, first, data, plan)
         members = [jax.tree.map(itemgetter(number), carries) for number in range(len(states))]

@@ -7,7 +7,7 @@ Source: https://docs.pytorch.org/tutorials/beginner/blitz/cifar10_tutorial.html
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -17,10 +17,19 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-__all__ = ["CNN", "ModelParams", "apply", "max_pool", "merge", "parameter_shapes"]
+__all__ = ["CNN", "ModelParams", "Pool", "apply", "max_pool", "merge", "parameter_shapes"]
 
 ModelParams = Mapping[str, Mapping[str, Array]]
 """Layer -> "kernel" or "bias" -> array: the pytree that training differentiates."""
+
+Pool = Callable[[Array], Array]
+"""(B, H, W, C) features -> the largest of every 2x2 window."""
+
+
+def max_pool(features: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
+    """The largest of every 2x2 window, by XLA's window reduction; the gradient goes to the first of equals."""
+    pooled: Array = nnx.max_pool(features, (2, 2), strides=(2, 2))
+    return pooled
 
 
 class CNN(nnx.Module):
@@ -43,25 +52,21 @@ class CNN(nnx.Module):
         self.fc2 = nnx.Linear(120, 84, param_dtype=dtype, rngs=rngs)
         self.fc3 = nnx.Linear(84, 10, param_dtype=dtype, rngs=rngs)
 
-    def __call__(self, images: Float[Array, "batch 32 32 3"]) -> Float[Array, "batch 10"]:
-        """Normalised NHWC images -> logits."""
-        x = max_pool(nnx.relu(self.conv1(images)))
-        x = max_pool(nnx.relu(self.conv2(x)))
+    def __call__(self, images: Float[Array, "batch 32 32 3"], pool: Pool = max_pool) -> Float[Array, "batch 10"]:
+        """Normalised NHWC images -> logits; `pool` is another way to compute `max_pool`, where a device needs one."""
+        x = pool(nnx.relu(self.conv1(images)))
+        x = pool(nnx.relu(self.conv2(x)))
         x = x.reshape(x.shape[0], -1)
         x = nnx.relu(self.fc1(x))
         x = nnx.relu(self.fc2(x))
         return self.fc3(x)
 
 
-def max_pool(features: Float[Array, "batch height width channels"]) -> Float[Array, "batch rows columns channels"]:
-    """The largest of every 2x2 window, by XLA's window reduction; the gradient goes to the first of equals."""
-    pooled: Array = nnx.max_pool(features, (2, 2), strides=(2, 2))
-    return pooled
-
-
-def apply(params: ModelParams, images: Float[Array, "batch 32 32 3"]) -> Float[Array, "batch 10"]:
+def apply(
+    params: ModelParams, images: Float[Array, "batch 32 32 3"], pool: Pool = max_pool
+) -> Float[Array, "batch 10"]:
     """The model as a pure function: logits of normalised images under these parameters."""
-    return merge(params, images.dtype)(images)
+    return merge(params, images.dtype)(images, pool)
 
 
 def merge(params: ModelParams, dtype: jnp.dtype) -> CNN:

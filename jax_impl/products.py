@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from jax_impl.apart import apart
 from jax_impl.device import to_device
 from jax_impl.formulation import Params
+from jax_impl.pooling import chosen_of_four
 from jax_impl.windows import image_windows, pack, unfold, unpacked
 from parity.contract import CNN_ACTIVATIONS, CNN_PARAMETERS, Weights, check_weights
 
@@ -104,12 +105,7 @@ def _pool(
     products: Float[Array, "4 filters positions"], bias: Float[Array, " filters"]
 ) -> tuple[Float[Array, "filters positions"], UInt8[Array, "filters positions"]]:
     """M, and the number of every window's chosen element."""
-    a, b, c, d = products + bias[:, jnp.newaxis]
-    right_above, right_below = b > a, d > c
-    above, below = jnp.where(right_above, b, a), jnp.where(right_below, d, c)
-    is_below = below > above
-    largest = jnp.where(is_below, below, above)
-    chosen = jnp.where(is_below, jnp.where(right_below, 3, 2), jnp.where(right_above, 1, 0))
+    largest, chosen = chosen_of_four(*(products + bias[:, jnp.newaxis]))
     return jnp.maximum(largest, 0), jnp.where(largest > 0, chosen, NOT_CHOSEN).astype(jnp.uint8)
 
 

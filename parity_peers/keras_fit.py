@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.contract import SGD, InputError, Weights, check_weights, normalisation_table
+from parity.contract import SGD, InputError, Weights, check_weights, normalisation_table, storage
 from parity_peers.channels_last import LAYERS, from_canonical, to_canonical
 from parity_peers.sgd import require_only
 
@@ -81,6 +81,9 @@ class KerasFit:
             raise InputError("dtype", dtype, problem, "use float32, or Keras on JAX")
         if device not in self.devices():
             raise InputError("device", device, "Keras does not choose it here", f"use {self.devices()[0]}")
+        if (dtype, device) == ("tf32", "cpu"):
+            raise InputError("dtype", dtype, "the CPU has no TF32", "use float32, or a GPU")
+        dtype = storage(dtype)  # Keras has no switch: in both its backend uses TF32 where it does so by default
         _bind(self.backend)
         with _in_dtype(dtype, self.backend):
             model = _model(sgd)
@@ -92,7 +95,8 @@ class KerasFit:
         """Framework, backend and device."""
         import keras
 
-        return f"keras {keras.__version__} on {self.backend}, model.fit, {'GPU' if _has_gpu(self.backend) else 'CPU'}"
+        where = "GPU, kernels need not be deterministic" if _has_gpu(self.backend) else "CPU"
+        return f"keras {keras.__version__} on {self.backend}, model.fit, {where}"
 
     def place(self, state: State, images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Resident:
         """Copy the data set; it stays in the host's memory."""

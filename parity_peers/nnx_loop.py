@@ -8,6 +8,7 @@ Source: https://flax.readthedocs.io/en/latest/mnist_tutorial.html
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,11 +20,15 @@ from flax import nnx
 from jax import Array
 from numpy.typing import NDArray
 
-from parity.contract import SGD, InputError, Weights, check_weights, normalisation_table
+from parity.contract import SGD, InputError, Weights, check_weights, normalisation_table, storage
 from parity_peers.channels_last import from_canonical, to_canonical
 from parity_peers.sgd import require_only
 
 __all__ = ["NnxLoop", "Resident", "State", "impl"]
+
+
+NOT_DETERMINISTIC = "kernels need not be deterministic"
+"""On a GPU jax_impl asks XLA for such, and XLA then refuses the gradient of nnx.max_pool: this peer cannot."""
 
 
 class CNN(nnx.Module):
@@ -70,6 +75,7 @@ class State:
     arrays: Any  # nnx.State of the two
     dtype: str
     device: jax.Device
+    tf32: bool
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,17 +100,20 @@ class NnxLoop:
         require_only(sgd, ("lr", "momentum", "nesterov"))
         if device not in self.devices():
             raise InputError("device", device, "JAX has no such device here", f"use {' or '.join(self.devices())}")
-        where = jax.devices(device)[0]
+        where, precision, dtype = jax.devices(device)[0], dtype, storage(dtype)
+        if (device, precision) == ("cpu", "tf32"):
+            raise InputError("dtype", precision, "the CPU has no TF32", "use float32, or a GPU")
         with jax.enable_x64(dtype == "float64"), jax.default_device(where):
             model = CNN(dtype, nnx.Rngs(0))
             nnx.update(model, from_canonical(weights, dtype))
             tx = optax.sgd(sgd.lr, momentum=sgd.momentum or None, nesterov=sgd.nesterov)
             graph, arrays = nnx.split((model, nnx.Optimizer(model, tx, wrt=nnx.Param)))
-        return State(graph=graph, arrays=arrays, dtype=dtype, device=where)
+        return State(graph=graph, arrays=arrays, dtype=dtype, device=where, tf32=precision == "tf32")
 
     def describe(self, state: State) -> str:
         """Framework, loop and device."""
-        name = "CPU" if state.device.platform == "cpu" else state.device.device_kind
+        gpu = state.device.platform != "cpu"
+        name = f"{state.device.device_kind}, {NOT_DETERMINISTIC}" if gpu else "CPU"
         return f"jax {jax.__version__}, flax.nnx's own loop, a jitted call a step, {name}"
 
     def place(self, state: State, images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Resident:
@@ -113,7 +122,8 @@ class NnxLoop:
 
     def run(self, state: State, data: Resident, plan: NDArray[np.int32]) -> tuple[State, NDArray[np.floating]]:
         """Train on the plan's rows."""
-        with jax.enable_x64(state.dtype == "float64"), jax.default_device(state.device):
+        products = jax.default_matmul_precision("tensorfloat32") if state.tf32 else nullcontext()
+        with jax.enable_x64(state.dtype == "float64"), jax.default_device(state.device), products:
             model, optimizer = nnx.merge(state.graph, state.arrays, copy=True)
             losses = [train_step(model, optimizer, data.table[data.images[rows]], data.labels[rows]) for rows in plan]
             after = replace(state, arrays=nnx.state((model, optimizer)))

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from parity.contract import SGD, InputError, Weights, check_weights
+from parity.contract import SGD, InputError, Weights, check_weights, storage
 from parity_peers.sgd import TORCH_SGD, require_only
 
 __all__ = ["Net", "Resident", "State", "TorchPeer", "batch_of"]
@@ -71,6 +71,18 @@ def batch_of(state: State, data: Resident, rows: Tensor) -> tuple[Tensor, Tensor
     return data.images[rows].to(state.dtype).div(255).sub(0.5).div(0.5), data.labels[rows]
 
 
+def _allow_tf32(device: str) -> None:
+    """In all products, for the rest of this process; by default torch allows it in convolutions.
+
+    Raises:
+        InputError: the device has none.
+    """
+    if device == "cpu":
+        raise InputError("dtype", "tf32", "the CPU has no TF32", "use float32, or a GPU")
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+
+
 class TorchPeer:
     """All of a peer but `run`."""
 
@@ -84,7 +96,9 @@ class TorchPeer:
         require_only(sgd, TORCH_SGD)
         if device not in self.devices():
             raise InputError("device", device, "torch has no such device here", f"use {' or '.join(self.devices())}")
-        kind, where = getattr(torch, dtype), torch.device(device)
+        kind, where = getattr(torch, storage(dtype)), torch.device(device)
+        if dtype == "tf32":
+            _allow_tf32(device)
         net = Net().to(where, kind)
         net.load_state_dict({name: torch.tensor(value, dtype=kind) for name, value in weights.items()})
         optimizer = torch.optim.SGD(net.parameters(), **{name: getattr(sgd, name) for name in TORCH_SGD})
@@ -106,5 +120,6 @@ class TorchPeer:
         return torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else None
 
     def _describe(self, loop: str, state: State) -> str:
-        name = torch.cuda.get_device_name(state.device) if state.device.type == "cuda" else "CPU"
+        gpu = state.device.type == "cuda"
+        name = f"{torch.cuda.get_device_name(state.device)}, kernels need not be deterministic" if gpu else "CPU"
         return f"torch {torch.__version__}, {loop}, {name}"

@@ -27,7 +27,7 @@ from parity.contract.programs import (
     require_default_sgd,
 )
 from torch_impl.capture import Capture, PrecisionCheck, scoped, type_name
-from torch_impl.device import available_devices, exact, resolve, threads_for
+from torch_impl.device import available_devices, exact, peak_memory, resolve, threads_for
 from torch_impl.layout import to_canonical
 from torch_impl.slots import OptimizerState, cast_slots, check_slots, load, read_slots, snapshot, write_slots
 
@@ -176,6 +176,10 @@ class AdaptedModule:
     def devices(self) -> tuple[str, ...]:
         """See `parity.contract.Implementation`; so for all methods."""
         return available_devices()
+
+    def peak_memory(self) -> int | None:
+        """See `parity.contract.Metered`."""
+        return peak_memory()
 
     def start(self, weights: Weights, sgd: SGD, *, dtype: str, device: str) -> State:
         """A state with these weights, and the optimizer as it was given."""

@@ -1,7 +1,8 @@
 """Which device, and how exactly it computes: full float32 and deterministic kernels.
 
 By default torch multiplies float32 matrices in full but runs cuDNN's convolutions in TF32 (10-bit mantissa), which
-would look like a difference between the two programs.
+would look like a difference between the two programs. So TF32 is off, unless it is what `parity bench` asks for: then
+both may use it.
 
 Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
 """
@@ -19,9 +20,21 @@ import torch
 
 from parity.contract import InputError
 
-__all__ = ["available_devices", "exact", "require_compiler", "resolve", "threads", "threads_for"]
+__all__ = [
+    "available_devices",
+    "exact",
+    "peak_memory",
+    "precision",
+    "require_compiler",
+    "resolve",
+    "threads",
+    "threads_for",
+]
 
 SMALL_BATCH = 8
+ON_GPU = 3
+TF32_SINCE = (8, 0)
+"""The compute capability of the first GPUs that have it."""
 
 
 def available_devices() -> tuple[str, ...]:
@@ -54,6 +67,27 @@ def resolve(device: str) -> torch.device:
     return torch.device(device)
 
 
+def peak_memory() -> int | None:
+    """The most bytes of the GPU that torch's tensors have taken at once in this process; None where it has used none.
+
+    What a captured graph reads and writes is in it: it is taken while the graph is captured.
+    """
+    return torch.cuda.max_memory_allocated() or None if torch.cuda.is_initialized() else None
+
+
+def precision(name: str, device: torch.device) -> tuple[torch.dtype, bool]:
+    """The dtype of tensors, and whether their products may be TF32's.
+
+    Raises:
+        InputError: the device has no TF32.
+    """
+    if name != "tf32":
+        return getattr(torch, name), False
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < TF32_SINCE:
+        raise InputError("dtype", name, f"this {device.type} has no TF32", "use float32, or a GPU from Ampere on")
+    return torch.float32, True
+
+
 @contextmanager
 def threads_for(batch_size: int) -> Iterator[None]:
     """Within it, a small batch is computed by one CPU thread; the caller's setting returns afterwards.
@@ -78,15 +112,19 @@ def threads(number: int) -> Iterator[None]:
 
 
 @contextmanager
-def exact() -> Iterator[None]:
-    """Within it, float32 means float32 and kernels are deterministic; the caller's settings return afterwards."""
-    with _full_float32(), _deterministic():
+def exact(*, tf32: bool = False) -> Iterator[None]:
+    """Within it, float32 means float32 and kernels are deterministic; the caller's settings return afterwards.
+
+    Args:
+        tf32: whether a GPU's float32 products, and convolutions, may be TF32's all the same.
+    """
+    with _float32_products("tf32" if tf32 else "ieee"), _deterministic():
         yield
 
 
 @contextmanager
-def _full_float32() -> Iterator[None]:
-    """No TF32 and no bfloat16 inside float32 products.
+def _float32_products(on_gpu: str) -> Iterator[None]:
+    """Full products, "ieee", or TF32's, "tf32"; never bfloat16's, and on the CPU always full.
 
     torch has two ways to say so, and complains where they contradict each other: the older one (whole program) first,
     then the newer one (by operation), which the older one does not cover entirely.
@@ -95,10 +133,12 @@ def _full_float32() -> Iterator[None]:
     precisions = [operation.fp32_precision for operation in operations]
     matmul, cudnn = torch.get_float32_matmul_precision(), _cudnn_allows_tf32()
     try:
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = False
+        torch.set_float32_matmul_precision("high" if on_gpu == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = on_gpu == "tf32"
         for operation in operations:
             operation.fp32_precision = "ieee"
+        for operation in operations[:ON_GPU]:
+            operation.fp32_precision = on_gpu
         yield
     finally:
         torch.set_float32_matmul_precision(matmul)
@@ -108,7 +148,7 @@ def _full_float32() -> Iterator[None]:
 
 
 def _operations() -> tuple[Any, ...]:
-    """The operations that have a precision of their own."""
+    """The operations that have a precision of their own, the GPU's first."""
     # Any: torch makes these attributes when it runs, where a type checker does not see them.
     cuda: Any = torch.backends.cuda
     cudnn: Any = torch.backends.cudnn

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from parity.contract import check_images
 from torch_impl.device import exact, threads
 from torch_impl.implementation import Resident, State, TorchImplementation
-from torch_impl.program import Pixels, Training, program, replays
+from torch_impl.program import Pixels, Program, Training, program
 from torch_impl.schedule import Rates
 
 __all__ = ["FastTorch"]
@@ -29,10 +29,8 @@ class FastTorch(TorchImplementation):
 
     def describe(self, state: State) -> str:
         """Framework, path and device."""
-        device = state.bench.device
-        where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-        graphs = "CUDA graphs, " if replays(state.bench.sgd, device) else ""
-        return f"torch {torch.__version__}, unfolded convolutions, gradients by hand, {graphs}{where}"
+        path = f"torch {torch.__version__}, unfolded convolutions, gradients by hand"
+        return ", ".join(filter(None, (path, _working(state).graphs, state.bench.where)))
 
     def place(self, state: State, *arrays: NDArray[np.generic]) -> Resident:
         """Copy images and labels to the device; the images lie there as they come, channels last."""
@@ -51,16 +49,20 @@ class FastTorch(TorchImplementation):
             return replace(state), torch.empty(0, dtype=bench.dtype).numpy()
         constant = Rates(lr=sgd.lr, momentum=sgd.momentum)
         rates = [current or constant for current in bench.rates(state, len(plan))]
-        working, rows = program(bench.dtype, bench.device), torch.tensor(plan, dtype=torch.int64, device=bench.device)
+        working, rows = _working(state), torch.tensor(plan, dtype=torch.int64, device=bench.device)
         with working.lock:
             workers = torch.get_num_threads() if bench.device.type == "cpu" else 1
             training = Training(sgd=sgd, first=not state.buffers, workers=workers)
-            with exact(), threads(1):
+            with exact(tf32=bench.tf32), threads(1):
                 working.load(state.parameters, state.buffers)
                 losses = working.train(_pixels(data), rows, rates, training)
             buffers = working.momentum.copies() if sgd.has_buffer else {}
             after = State(bench, working.weights.copies(), buffers, state.steps + len(plan))
         return after, np.array(losses.cpu().numpy())
+
+
+def _working(state: State) -> Program:
+    return program(state.bench.dtype, state.bench.device, tf32=state.bench.tf32)
 
 
 def _pixels(data: Resident) -> Pixels:

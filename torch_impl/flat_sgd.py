@@ -2,9 +2,14 @@
 
 Every operation on every element is the one of torch.optim.SGD and torch.nn.utils, in their order, so that the same
 gradients give the same weights; only the norm of all gradients is summed in another order.
+
+A CUDA graph repeats the numbers that it was captured with, so that there rates are read from the device's memory. A
+product with one of them may be rounded once more than torch.optim.SGD's, which passes its rates as numbers.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -14,10 +19,22 @@ from parity.contract import SGD
 from torch_impl.flat import Flat
 from torch_impl.schedule import Rates
 
-__all__ = ["decayed", "update"]
+__all__ = ["DeviceRates", "decayed", "on_device", "update"]
 
 NORM_EPSILON = 1e-6
 """What torch.nn.utils.clip_grad_norm_ adds to the norm."""
+
+
+class DeviceRates(NamedTuple):
+    """`Rates` as scalars in the device's memory; momentum is None where there is none, which no kernel can ask."""
+
+    lr: Float[Tensor, ""]
+    momentum: Float[Tensor, ""] | None
+
+
+def on_device(rates: Float[Tensor, "2 steps"], sgd: SGD) -> list[DeviceRates]:
+    """Each step's, of learning rates and momenta; no schedule takes a momentum to 0, or away from it."""
+    return [DeviceRates(lr, m if sgd.has_buffer else None) for lr, m in zip(*rates.unbind(), strict=True)]
 
 
 def update(
@@ -26,7 +43,7 @@ def update(
     buffer: Float[Tensor, " parameters"],
     *,
     sgd: SGD,
-    rates: Rates,
+    rates: Rates | DeviceRates,
     is_decayed: Float[Tensor, " parameters"],
     first: bool,
 ) -> None:
@@ -46,15 +63,23 @@ def update(
         gradient.neg_()
     if sgd.weight_decay:
         _decay(gradient, weights, sgd, is_decayed)
-    if not rates.momentum:
-        weights.add_(gradient, alpha=-rates.lr)
+    momentum = rates.momentum if isinstance(rates, DeviceRates) else rates.momentum or None
+    if momentum is None:
+        _add(weights, gradient, rates.lr, sign=-1)
         return
     if first:
         buffer.copy_(gradient)
     else:
-        buffer.mul_(rates.momentum).add_(gradient, alpha=1 - sgd.dampening)
-    direction = gradient.add_(buffer, alpha=rates.momentum) if sgd.nesterov else buffer
-    weights.add_(direction, alpha=-rates.lr)
+        buffer.mul_(momentum).add_(gradient, alpha=1 - sgd.dampening)
+    direction = _add(gradient, buffer, momentum, sign=1) if sgd.nesterov else buffer
+    _add(weights, direction, rates.lr, sign=-1)
+
+
+def _add(total: Tensor, term: Tensor, factor: float | Tensor, *, sign: int) -> Tensor:
+    """Total + sign * factor * term, in place."""
+    if isinstance(factor, Tensor):
+        return total.addcmul_(term, factor, value=sign)
+    return total.add_(term, alpha=sign * factor)
 
 
 def decayed(*, dtype: torch.dtype, device: torch.device) -> Float[Tensor, " parameters"]:

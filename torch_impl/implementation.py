@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from parity.contract import SGD, StepTrace, Weights, check_images, normalisation_table
-from torch_impl.device import available_devices, exact, require_compiler, resolve, threads_for
+from torch_impl.device import available_devices, exact, peak_memory, precision, require_compiler, resolve, threads_for
 from torch_impl.layout import from_canonical, images_from_canonical, to_canonical
 from torch_impl.model import CNN
 from torch_impl.observe import activations, recording, to_batch
@@ -31,8 +31,8 @@ __all__ = ["Resident", "State", "TorchImplementation"]
 class Workbench:
     """The model and the optimizer that runs of one kind share; compiled code lives as long as it does."""
 
-    def __init__(self, sgd: SGD, dtype: torch.dtype, device: torch.device, *, compiled: bool) -> None:
-        self.sgd, self.dtype, self.device, self.compiled = sgd, dtype, device, compiled
+    def __init__(self, sgd: SGD, dtype: torch.dtype, device: torch.device, *, tf32: bool, compiled: bool) -> None:
+        self.sgd, self.dtype, self.device, self.tf32, self.compiled = sgd, dtype, device, tf32, compiled
         self.model = CNN(dtype=dtype, device=device)
         self.named = dict(self.model.named_parameters())
         self.optimizer = make_optimizer(self.named.values(), sgd)
@@ -46,6 +46,12 @@ class Workbench:
             # Compiled code is made for one learning rate: with a schedule it would be compiled anew for each.
             update=torch.compile(update) if compiled and not sgd.schedule else update,
         )
+
+    @property
+    def where(self) -> str:
+        """For people: the device, and whether its products may be TF32's."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+        return f"TF32 products, {name}" if self.tf32 else name
 
     def rates(self, state: State, steps: int) -> Sequence[Rates | None]:
         """What each of the next steps changes in the optimizer."""
@@ -69,9 +75,9 @@ class Workbench:
 
 
 @lru_cache(maxsize=16)
-def workbench(sgd: SGD, dtype: torch.dtype, device: torch.device, *, compiled: bool) -> Workbench:
+def workbench(sgd: SGD, dtype: torch.dtype, device: torch.device, *, tf32: bool, compiled: bool) -> Workbench:
     """The workbench for these settings; made once, so that what was compiled for one state serves the next."""
-    return Workbench(sgd, dtype, device, compiled=compiled)
+    return Workbench(sgd, dtype, device, tf32=tf32, compiled=compiled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +106,8 @@ class TorchImplementation:
     """The CNN trained by torch.optim.SGD.
 
     Args:
-        compiled: True for torch.compile, False for eager.
+        compiled: True for torch.compile, False for eager. Loss and update are compiled apart, with the backward pass of
+            autograd between them, and with a schedule the update is not: see `Workbench`.
     """
 
     compiled: bool = False
@@ -109,19 +116,23 @@ class TorchImplementation:
         """See `parity.contract.Implementation`; so for all methods."""
         return available_devices()
 
+    def peak_memory(self) -> int | None:
+        """See `parity.contract.Metered`."""
+        return peak_memory()
+
     def start(self, weights: Weights, sgd: SGD, *, dtype: str, device: str) -> State:
-        """A state with these weights and no momentum; dtype is "float32" or "float64"."""
-        where, kind = resolve(device), getattr(torch, dtype)
+        """A state with these weights and no momentum; dtype is "float32", "float64" or, on a GPU, "tf32"."""
+        where = resolve(device)
+        kind, tf32 = precision(dtype, where)
         if self.compiled:
             require_compiler(where)
-        bench = workbench(sgd, kind, where, compiled=self.compiled)
+        bench = workbench(sgd, kind, where, tf32=tf32, compiled=self.compiled)
         return State(bench=bench, parameters=from_canonical(weights, dtype=kind, device=where), buffers={})
 
     def describe(self, state: State) -> str:
         """Framework, path and device."""
         bench = state.bench
-        name = torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else "CPU"
-        return f"torch {torch.__version__}, {'compiled' if bench.compiled else 'eager'}, {name}"
+        return f"torch {torch.__version__}, {'compiled' if bench.compiled else 'eager'}, {bench.where}"
 
     def restore(self, state: State, weights: Weights, momentum: Weights) -> State:
         """The state with these tensors in place of its own; momentum may be {}."""
@@ -145,7 +156,7 @@ class TorchImplementation:
         bench = state.bench
         rows, rates = torch.tensor(plan, dtype=torch.int64, device=bench.device), bench.rates(state, len(plan))
         bench.load(state)
-        with exact(), threads_for(rows.shape[1]):
+        with exact(tf32=bench.tf32), threads_for(rows.shape[1]):
             losses = train_steps(
                 bench.step, table=bench.table, images=data.images, labels=data.labels, plan=rows, rates=rates
             )
@@ -158,7 +169,7 @@ class TorchImplementation:
         images, labels = normalise(bench.table, data.images[index]), data.labels[index]
         (rates,) = bench.rates(state, 1)
         bench.load(state)
-        with exact(), threads_for(len(rows)), recording(bench.model) as seen:
+        with exact(tf32=bench.tf32), threads_for(len(rows)), recording(bench.model) as seen:
             loss = Step(model=bench.model, optimizer=bench.optimizer, sgd=bench.sgd)(images, labels, rates)
         after = bench.snapshot(state.steps + 1)
         return after, StepTrace(
@@ -176,7 +187,7 @@ class TorchImplementation:
         """(N, 10) outputs, in order."""
         bench = state.bench
         bench.load(state)
-        with exact():
+        with exact(tf32=bench.tf32):
             return np.array(evaluate(bench.model, bench.table, data.images).cpu().numpy())
 
     def weights(self, state: State) -> dict[str, NDArray[np.floating]]:

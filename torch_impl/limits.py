@@ -1,7 +1,7 @@
 """What the GPU can do, measured through torch: see `parity bench`, which finds `cuda` by its name.
 
-Operations by a product of two square matrices in full float32 or float64 (no TF32, as everywhere in torch_impl), bytes
-by copies inside the device's memory, latency by kernels that do nothing, launched one after the other.
+Operations by a product of two square matrices in full float32, float64 or TF32, as the run's products are, bytes by
+copies inside the device's memory, latency by kernels that do nothing, launched one after the other.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from torch_impl.device import exact
+from torch_impl.device import exact, precision
 
 __all__ = ["cuda"]
 
@@ -26,16 +26,21 @@ def cuda(*, threads: int, dtypes: tuple[str, ...]) -> dict[str, Any]:
     """The rates of the GPU, as the fields of `parity.bench.limits.Limits`."""
     rates = {size: 2 * size / _seconds(_copy(size), together=CALLS) for size in COPIES}
     one = torch.zeros(1, device="cuda")
-    with exact():
-        operations = {dtype: 2 * MATRIX**3 / _seconds(_product(getattr(torch, dtype))) for dtype in dtypes}
     return {
         "threads": threads,
-        "operations": operations,
+        "operations": {dtype: _operations(dtype) for dtype in dtypes},
         "bandwidth": max(rates.values()),
         "memory_bandwidth": rates[COPIES[-1]],
         "latency": _seconds(lambda: one.add_(1), together=LAUNCHES),
         "name": torch.cuda.get_device_name(),
     }
+
+
+def _operations(name: str) -> float:
+    """Per second, in this precision."""
+    dtype, tf32 = precision(name, torch.device("cuda"))
+    with exact(tf32=tf32):
+        return 2 * MATRIX**3 / _seconds(_product(dtype))
 
 
 def _seconds(call: Callable[[], object], together: int = 1) -> float:

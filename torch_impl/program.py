@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from threading import Lock
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from parity.contract import SGD, normalisation_table
 from torch_impl.by_hand import Kernels, Pass
 from torch_impl.flat import Flat
-from torch_impl.flat_sgd import decayed, update
+from torch_impl.flat_sgd import DeviceRates, decayed, on_device, update
 from torch_impl.replay import STEPS, Replay
 from torch_impl.schedule import Rates
 
@@ -123,10 +124,19 @@ class Program:
         self.weights, self.momentum = Flat(dtype=dtype, device=device), Flat(dtype=dtype, device=device)
         self._device = device
         self._table = torch.tensor(normalisation_table(str(dtype).removeprefix("torch.")), device=device)
+        self._classes = torch.arange(10, device=device)
         self._decayed = decayed(dtype=dtype, device=device)
         self._lanes: list[Lane] = []
         self._captured: Captured | None = None
+        self._refused = ""
         self.lock = Lock()
+
+    @property
+    def graphs(self) -> str:
+        """For people: whether steps are replayed as CUDA graphs, or why not; "" on the CPU."""
+        if not replays(self._device):
+            return ""
+        return f"no CUDA graphs ({self._refused})" if self._refused else "CUDA graphs"
 
     @torch.inference_mode()
     def load(self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> None:
@@ -140,29 +150,52 @@ class Program:
         self, data: Pixels, plan: Int[Tensor, "steps batch"], rates: Sequence[Rates], training: Training
     ) -> Float[Tensor, " steps"]:
         """One step for each row of the plan, with its rates; the losses before each."""
-        if not replays(training.sgd, self._device):
+        if not replays(self._device):
             return self._steps(data, plan, rates, training)
+        # Whatever is captured: the same steps are to round alike, in a graph or one by one.
+        numbers = torch.tensor(list(zip(*rates, strict=True)), dtype=self._table.dtype, device=self._device)
+        return self._in_graphs(data, plan, numbers, training)
+
+    def _in_graphs(self, data: Pixels, plan: Tensor, rates: Tensor, training: Training) -> Tensor:
+        """Steps with rates that lie on the device, (2, steps), replayed where they fill a graph."""
         captured, batch = self._captured, plan.shape[1]
         if captured is not None and not captured.serves(training.sgd, batch, data):
             captured = None
         # The steps that do not fill a graph; or, before there is one, those that make what it will use.
         alone = len(plan) % STEPS or (0 if captured and not training.first else STEPS)
-        losses = [self._steps(data, plan[:alone], rates[:alone], training)]
-        if alone < len(plan):
-            if captured is None:  # only the last is kept, for it keeps its data
-                captured = self._captured = self._capture(data, batch, rates[:STEPS], training.sgd)
-            losses += map(captured.replay, plan[alone:].split(STEPS))
+        losses = [self._one_by_one(data, plan[:alone], rates[:, :alone], training=training)]
+        if alone == len(plan):
+            return losses[0]
+        plan, rates = plan[alone:], rates[:, alone:]
+        later = replace(training, first=False)
+        captured = captured or self._capture(data, plan[:STEPS], rates[:, :STEPS], later)
+        if captured is None:
+            losses.append(self._one_by_one(data, plan, rates, training=later))
+        else:
+            losses += map(captured.replay, plan.split(STEPS), rates.split(STEPS, 1))
         return torch.cat(losses)
 
-    def _capture(self, data: Pixels, batch: int, rates: Sequence[Rates], sgd: SGD) -> Captured:
-        """A graph of steps on this data, which are none's first."""
+    def _capture(self, data: Pixels, plan: Tensor, rates: Tensor, training: Training) -> Captured | None:
+        """A graph of such steps on this data; None where torch cannot make one, which `graphs` then says."""
         self._captured = None  # frees what the one before keeps, before this one takes memory of its own
-        training = Training(sgd=sgd, first=False, workers=1)
-        replay = Replay(partial(self._steps, data, rates=rates, training=training), batch, self._device)
+        if self._refused:
+            return None
+        train = partial(self._one_by_one, data, training=training)
+        try:
+            replay = Replay(train, plan, rates)
+        except RuntimeError as error:  # what torch raises where CUDA cannot capture; nothing has been computed
+            self._refused = " ".join(str(error).split()).partition(". ")[0]
+            warnings.warn(f"no CUDA graph, the steps are launched one by one: {self._refused}", stacklevel=2)
+            return None
         passes = [one for lane in self._lanes for one in lane.passes.values()]
-        return Captured(replay=replay, sgd=sgd, batch=batch, data=data, passes=passes)
+        self._captured = Captured(replay=replay, sgd=training.sgd, batch=plan.shape[1], data=data, passes=passes)
+        return self._captured
 
-    def _steps(self, data: Pixels, plan: Tensor, rates: Sequence[Rates], training: Training) -> Tensor:
+    def _one_by_one(self, data: Pixels, plan: Tensor, rates: Tensor, *, training: Training) -> Tensor:
+        """As `_steps`, with rates that lie on the device, (2, steps)."""
+        return self._steps(data, plan, on_device(rates, training.sgd), training)
+
+    def _steps(self, data: Pixels, plan: Tensor, rates: Sequence[Rates | DeviceRates], training: Training) -> Tensor:
         """As `train`, one kernel after the other."""
         number = -(-plan.shape[1] // PIECE[self._device.type])
         lanes, losses = self._some_lanes(min(training.workers, number)), self._table.new_empty(len(plan), number)
@@ -184,7 +217,9 @@ class Program:
         """Each step's pieces, of equal size but for one image; the losses are (steps, pieces)."""
         (_, batch), number = plan.shape, losses.shape[1]
         for rows, block in zip(plan.split(BLOCK), losses.split(BLOCK), strict=True):
-            targets = self._table.new_zeros(len(rows), batch, 10).scatter_(2, labels[rows].unsqueeze(2), -1 / batch)
+            # Not scatter_, whose like torch warns of on CUDA where kernels are to be deterministic.
+            is_label = labels[rows].unsqueeze(2) == self._classes
+            targets = self._table.new_zeros(len(rows), batch, 10).masked_fill_(is_label, -1 / batch)
             split = zip(rows.tensor_split(number, 1), targets.tensor_split(number, 1), block.unbind(1), strict=True)
             yield from zip(*(zip(*map(torch.unbind, tensors), strict=True) for tensors in split), strict=True)
 
@@ -210,12 +245,16 @@ def _differentiate(
     return first.gradient
 
 
-def replays(sgd: SGD, device: torch.device) -> bool:
-    """Whether steps are replayed as CUDA graphs: these hold one learning rate for ever."""
-    return device.type == "cuda" and sgd.schedule is None
+def replays(device: torch.device) -> bool:
+    """Whether steps are to be replayed as CUDA graphs."""
+    return device.type == "cuda"
 
 
 @lru_cache(maxsize=4)
-def program(dtype: torch.dtype, device: torch.device) -> Program:
-    """The program that all runs of this kind use, one after the other: see its lock."""
+def program(dtype: torch.dtype, device: torch.device, *, tf32: bool) -> Program:  # noqa: ARG001  see below
+    """The program that all runs of this kind use, one after the other: see its lock.
+
+    One for each kind of products, though it computes in whatever kind torch is set to: a graph keeps that of its
+    capture.
+    """
     return Program(dtype, device)

@@ -24,20 +24,26 @@ class Replay:
     """`STEPS` steps, captured when this is made, and taken whenever it is called.
 
     Args:
-        train: takes the steps of a plan, (STEPS, batch), and returns their losses. It has run before, so that the
-            libraries that it calls have made what they need.
-        batch: how many rows a step of the plan has.
-        device: a CUDA device.
+        train: takes the steps of a plan, (STEPS, batch), with its rates, (2, STEPS), and returns their losses. It has
+            run before, so that the libraries that it calls have made what they need.
+        plan: of any such steps; says how many rows a step has, on which CUDA device.
+        rates: theirs.
+
+    Raises:
+        RuntimeError: something that `train` does cannot be captured; nothing has been computed then.
     """
 
-    def __init__(self, train: Callable[[Tensor], Tensor], batch: int, device: torch.device) -> None:
-        self._plan = torch.zeros(STEPS, batch, dtype=torch.int64, device=device)
+    def __init__(self, train: Callable[[Tensor, Tensor], Tensor], plan: Tensor, rates: Tensor) -> None:
+        self._plan, self._rates = plan.clone(), rates.clone()
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._losses = train(self._plan)
+        # "thread_local": what other threads ask of CUDA meanwhile, as the other side's framework may in this process,
+        # does not disturb the capture. By default it would end it.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            self._losses = train(self._plan, self._rates)
 
-    def __call__(self, plan: Int[Tensor, "steps batch"]) -> Float[Tensor, " steps"]:
-        """Take the steps of this plan."""
+    def __call__(self, plan: Int[Tensor, "steps batch"], rates: Float[Tensor, "2 steps"]) -> Float[Tensor, " steps"]:
+        """Take the steps of this plan, with these rates."""
         self._plan.copy_(plan)
+        self._rates.copy_(rates)
         self._graph.replay()
         return self._losses.clone()

@@ -37,7 +37,7 @@ from parity.bench.truth import Truth, probe
 from parity.compare.formula import NULL_FACTOR
 from parity.compare.measure import frobenius, ratio
 from parity.compare.rounding import CAP
-from parity.contract import SGD, InputError, Stream, Weights
+from parity.contract import SGD, InputError, Stream, Weights, storage
 
 __all__ = ["Ending", "Ran"]
 
@@ -134,7 +134,7 @@ class Ending:
 
     def _allowed(self, pieces: Ran) -> dict[str, float]:
         """What rounding makes where it decides nothing."""
-        weights, eps = _vector(pieces.weights), float(np.finfo(self._dtype).eps)
+        weights, eps = _vector(pieces.weights), float(np.finfo(storage(self._dtype)).eps)
         moved = frobenius(weights - _vector(self._truth.start))
         stored = math.sqrt(len(self._plan)) * eps / 2 * ratio(frobenius(weights), moved)
         allowed = CAP * (summed(self._plan.shape[1], self._dtype) + stored)
@@ -161,7 +161,7 @@ def _vector(weights: Weights) -> NDArray[np.float64]:
 
 def _nudged(weights: Weights, steps: int, dtype: str) -> dict[str, NDArray[np.floating]]:
     """Each element moved up or down by what so many steps round it by."""
-    size = math.sqrt(steps) * float(np.finfo(dtype).eps)
+    size = math.sqrt(steps) * float(np.finfo(storage(dtype)).eps)
     nudged = {}
     for number, (name, value) in enumerate(weights.items()):
         signs = np.where(Stream(steps, _PURPOSE, number).uniform(value.size) < 0.5, -1.0, 1.0).reshape(value.shape)

@@ -13,7 +13,7 @@ from parity.bench.contender import Memory
 from parity.bench.interval import Interval, median_interval
 from parity.bench.judge import Judged
 from parity.bench.limits import Limits
-from parity.contract import DTYPES, InputError, nearest_file
+from parity.contract import PRECISIONS, InputError, nearest_file
 from parity.environment import Environment
 from parity.result import plain
 
@@ -75,7 +75,7 @@ class Cell:
     """All contestants at one batch size in one precision.
 
     Args:
-        dtype: "float32" or "float64".
+        dtype: "float32", "float64" or "tf32".
         batch_size: images in a step.
         device: "cpu" or "cuda".
         floor: the least seconds that a step can take; None where the device was not measured.
@@ -200,7 +200,7 @@ def _report(content: Mapping[str, Any]) -> BenchReport:
 
 def _cell(content: Mapping[str, Any], *, rounds: int) -> Cell:
     cell = Cell(**{**content, "rows": tuple(map(_row, content["rows"]))})
-    _require(cell.dtype in DTYPES, f"a cell of dtype {cell.dtype}")
+    _require(cell.dtype in PRECISIONS, f"a cell of dtype {cell.dtype}")
     _require(isinstance(cell.device, str), f"a cell of device {cell.device}")
     _require(isinstance(cell.batch_size, int) and cell.batch_size >= 1, f"a cell of batch size {cell.batch_size}")
     for row in cell.rows:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from parity.bench.interval import LEAST_ROUNDS
-from parity.contract import DTYPES, SGD, InputError, nearest_name
+from parity.contract import PRECISIONS, SGD, InputError, nearest_name
 from parity.environment import usable_cores
 
 __all__ = ["DEVICES", "Trial"]
@@ -23,7 +23,7 @@ class Trial:
     Args:
         sgd: hyper-parameters.
         batch_sizes: each is a cell of its own, in every precision.
-        dtypes: "float32", "float64" or both.
+        dtypes: "float32", "float64", or "tf32" where the device is "cuda".
         device: "auto" is CUDA where every contestant has it.
         threads: that each contestant may use, on as many cores; None for all.
         rounds: of each cell, at least 5.
@@ -50,9 +50,12 @@ class Trial:
         for size in self.batch_sizes or (0,):
             _require("batch_sizes", size, size >= 1, "give sizes from 1 on, with commas between them")
         for dtype in self.dtypes:
-            _require("dtype", dtype, dtype in DTYPES, nearest_name(dtype, DTYPES, f"give one of: {', '.join(DTYPES)}"))
+            known = nearest_name(dtype, PRECISIONS, f"give one of: {', '.join(PRECISIONS)}")
+            _require("dtype", dtype, dtype in PRECISIONS, known)
         fix = nearest_name(self.device, DEVICES, f"give one of: {', '.join(DEVICES)}")
         _require("device", self.device, self.device in DEVICES, fix)
+        if "tf32" in self.dtypes and self.device != "cuda":
+            raise InputError("dtype", "tf32", "only a GPU has it", "give --device cuda too, or float32")
         within = self.threads is None or 1 <= self.threads <= cores
         _require("threads", self.threads, within, f"give 1 to {cores}, the cores that can be used here")
         fix = f"give {LEAST_ROUNDS} or more: fewer have no interval of 95 %"

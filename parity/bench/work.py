@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from parity.contract import CNN_PARAMETERS
+from parity.contract import CNN_PARAMETERS, storage
 
 __all__ = ["Work", "step_work"]
 
@@ -48,7 +48,7 @@ def step_work(batch_size: int, dtype: str, parameters: Mapping[str, tuple[int, .
 
     Args:
         batch_size: images in it.
-        dtype: of parameters and momentum, "float32" or "float64".
+        dtype: the precision; parameters and momentum are kept as its `storage` says.
         parameters: the CNN's shapes by canonical name, or those of one with other widths.
 
     >>> step_work(4, "float32")
@@ -57,7 +57,7 @@ def step_work(batch_size: int, dtype: str, parameters: Mapping[str, tuple[int, .
     products = forward_products(parameters)
     first = next(iter(products))
     passes = {layer: 1 + (1 if layer == first else 2) / _places_a_gradient(parameters, layer) for layer in products}
-    tensors = 4 * sum(map(math.prod, parameters.values())) * np.dtype(dtype).itemsize
+    tensors = 4 * sum(map(math.prod, parameters.values())) * np.dtype(storage(dtype)).itemsize
     image = IMAGE_SIDE**2 * parameters[f"{first}.weight"][1]
     return Work(
         operations=2 * batch_size * round(sum(passes[layer] * count for layer, count in products.items())),

@@ -42,7 +42,14 @@ UNUSED = {
 )
 @click.option("--reference/--no-reference", default=True, help="The compiled reference step too, if it is installed.")
 @click.option("--batch-sizes", default="4,32,128", metavar="N,...", help="Images in a step.")
-@click.option("--dtype", "dtypes", multiple=True, default=("float32",), metavar="float32|float64", help="Repeatable.")
+@click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    default=("float32",),
+    metavar="float32|float64|tf32",
+    help="Repeatable. tf32: float32 whose products may be TF32's, with --device cuda.",
+)
 @device_option
 @click.option("--threads", type=int, help="Of each contestant, on as many cores.  [default: all]")
 @click.option("--rounds", type=int, default=15, help="How often each is timed, at least 5.")
@@ -218,6 +225,8 @@ def _scale(names: Sequence[str], json_file: Path | None, folder: Path | None, ar
     from parity.report import html
 
     trial = _trial(arguments)
+    if "tf32" in trial.dtypes:
+        raise InputError("dtype", "tf32", "programs of other widths have no such switch", "give float32 or float64")
     if len(trial.dtypes) > 1:
         raise InputError("dtype", ", ".join(trial.dtypes), "--scaling measures in one precision", "give one of them")
     entrants = named(names or TWINS)

@@ -13,6 +13,7 @@ from parity.contract.draws import Stream
 from parity.contract.errors import InputError, NonFiniteLossError, ParityError, SideError
 from parity.contract.implementation import (
     DTYPES,
+    PRECISIONS,
     AnyImplementation,
     Contestant,
     Ensemble,
@@ -20,6 +21,7 @@ from parity.contract.implementation import (
     Metered,
     Scored,
     SelfContained,
+    storage,
 )
 from parity.contract.nearest import nearest_file, nearest_name
 from parity.contract.normalisation import normalisation_table
@@ -43,6 +45,7 @@ __all__ = [
     "CNN_PARAMETERS",
     "DTYPES",
     "NUM_CLASSES",
+    "PRECISIONS",
     "SGD",
     "STAGES",
     "AnyImplementation",
@@ -76,4 +79,5 @@ __all__ = [
     "nearest_name",
     "normalisation_table",
     "schedule_from",
+    "storage",
 ]

@@ -19,6 +19,7 @@ from parity.contract.step_trace import StepTrace
 
 __all__ = [
     "DTYPES",
+    "PRECISIONS",
     "AnyImplementation",
     "Contestant",
     "Ensemble",
@@ -26,14 +27,27 @@ __all__ = [
     "Metered",
     "Scored",
     "SelfContained",
+    "storage",
 ]
 
 DTYPES = ("float32", "float64")
+
+PRECISIONS = (*DTYPES, "tf32")
+"""What `parity bench` times: "tf32" is float32 whose products may be TF32's, on a GPU that has them."""
 
 StateT = TypeVar("StateT")
 ResidentT = TypeVar("ResidentT")
 StateT_contra = TypeVar("StateT_contra", contravariant=True)
 ResidentT_contra = TypeVar("ResidentT_contra", contravariant=True)
+
+
+def storage(precision: str) -> str:
+    """The dtype in which tensors are kept.
+
+    >>> [storage(precision) for precision in PRECISIONS]
+    ['float32', 'float64', 'float32']
+    """
+    return "float32" if precision == "tf32" else precision
 
 
 @runtime_checkable
@@ -54,12 +68,14 @@ class Implementation(Protocol[StateT, ResidentT]):
         Args:
             weights: canonical tensors; copied.
             sgd: hyper-parameters.
-            dtype: "float32" or "float64", for parameters, activations and updates alike.
+            dtype: "float32" or "float64", for parameters, activations and updates alike. `parity bench` alone may ask
+                for "tf32" too: float32, but operands of products may be rounded to TF32's 11 significant bits.
             device: one of `devices()`.
 
         Raises:
-            InputError: the weights are not the model's, the device cannot be used, or a schedule, clipping or
-                decay_biases=False is asked for and not offered. Whatever else `sgd` says is to be done.
+            InputError: the weights are not the model's, the device cannot be used, it has no TF32 and that is asked
+                for, or a schedule, clipping or decay_biases=False is asked for and not offered. Whatever else `sgd`
+                says is to be done.
         """
         ...
 

@@ -60,6 +60,28 @@ def test_half_precision_inside_float32_shows(truth, small):
     assert not judge(truth, "float32", losses, impl.weights(after)).passed
 
 
+@pytest.mark.parametrize("name", ["torch_impl:eager", "torch_impl.emulated:tf32"])
+def test_in_tf32_the_twins_pass_with_its_products_and_without(name, truth, small):
+    """As the CPU emulates them; in float32 they would show."""
+    side = resolve(name)
+    state = side.start(WEIGHTS, SGD(), dtype="float32", device="cpu")
+    placed = side.place(state, small.train_images, small.train_labels)
+    after, losses = side.run(state, placed, truth.plan)
+    found = judge(truth, "tf32", losses, side.weights(after))
+    assert found.passed, found.line
+    assert judge_call(truth, "tf32", losses, len(losses)).passed
+    assert judge(truth, "float32", losses, side.weights(after)).passed == (name == "torch_impl:eager")
+
+
+def test_a_fifth_of_the_learning_rate_shows_in_tf32(truth, small):
+    impl = resolve("torch_impl:eager")
+    state = impl.start(WEIGHTS, SGD(lr=0.0012), dtype="float32", device="cpu")
+    after, losses = impl.run(state, impl.place(state, small.train_images, small.train_labels), truth.plan)
+    found = judge(truth, "tf32", losses, impl.weights(after))
+    assert not found.passed
+    assert not judge_call(truth, "tf32", 1.01 * losses, len(losses)).passed
+
+
 def _bfloat16(values):
     return (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 

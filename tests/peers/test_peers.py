@@ -7,9 +7,11 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from parity.compare import largest_gap, loss_differences
 from parity.contract import CNN_PARAMETERS, SGD, InputError, StepLR, initial_weights
@@ -210,3 +212,24 @@ def test_a_state_is_described_by_what_computes_it():
         assert words in side.describe(state)
         assert side.describe(state).endswith("CPU")
         assert side.peak_memory() is None or "cuda" in side.devices()
+
+
+def test_a_row_on_a_gpu_says_that_its_kernels_need_not_repeat(monkeypatch):
+    """The project's own are held to that; XLA refuses this peer's max-pooling under the flag that would hold it too."""
+    require("parity_peers.nnx_loop")
+    from parity_peers import nnx_loop, torch_peer
+
+    gpu = SimpleNamespace(platform="gpu", device_kind="a GPU")
+    state = nnx_loop.State(graph=None, arrays=None, dtype="float32", device=gpu, tf32=False)
+    assert nnx_loop.impl.describe(state).endswith(", a GPU, kernels need not be deterministic")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    state = torch_peer.State(net=None, optimizer=None, dtype=torch.float32, device=torch.device("cuda"))
+    assert resolve("parity_peers.eager:impl").describe(state).endswith(", a GPU, kernels need not be deterministic")
+
+
+@pytest.mark.parametrize("name", ["eager:impl", "nnx_loop:impl", "keras_fit:on_jax"])
+def test_the_cpu_has_no_tf32(name):
+    require(f"parity_peers.{name}")
+    side = resolve(f"parity_peers.{name}")
+    with pytest.raises(InputError, match="dtype tf32: the CPU has no TF32; use float32, or a GPU"):
+        side.start(initial_weights(0), SGD(), dtype="tf32", device="cpu")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from threading import Barrier
 
@@ -23,7 +24,7 @@ from torch_impl.device import threads
 from torch_impl.flat import Flat
 from torch_impl.flat_sgd import decayed, update
 from torch_impl.layout import from_canonical
-from torch_impl.program import BLOCK, PASSES, PIECE, Pixels, Program, Training
+from torch_impl.program import BLOCK, PASSES, PIECE, Pixels, Program, Training, program
 from torch_impl.replay import STEPS, Replay
 from torch_impl.schedule import Rates
 from torch_impl.sgd import make_optimizer
@@ -192,18 +193,25 @@ def test_it_keeps_the_contract():
 
 
 class PlainReplay(Replay):
-    """Without CUDA: a graph's steps, taken one by one, from the same fixed place; it keeps no data alive either."""
+    """Without CUDA: a graph's steps, taken one by one, from the same fixed places; it keeps no data alive either."""
 
     captured = 0
 
-    def __init__(self, train, batch, device):
+    def __init__(self, train, plan, rates):
         type(self).captured += 1
         self.steps, self.data = partial(train.func, **train.keywords), weakref.ref(*train.args)
-        self.plan = torch.zeros(STEPS, batch, dtype=torch.int64)
+        self.plan, self.rates = torch.zeros_like(plan), torch.zeros_like(rates)
 
-    def __call__(self, plan):
+    def __call__(self, plan, rates):
         self.plan.copy_(plan)
-        return self.steps(self.data(), self.plan).clone()
+        self.rates.copy_(rates)
+        return self.steps(self.data(), self.plan, self.rates).clone()
+
+
+class Uncapturable(Replay):
+    def __init__(self, train, plan, rates):
+        message = "operation not permitted when stream is capturing. Compile with TORCH_USE_CUDA_DSA"
+        raise RuntimeError(message)
 
 
 @pytest.fixture
@@ -212,18 +220,51 @@ def in_graphs(monkeypatch):
     working = Program(torch.float64, CPU)
     monkeypatch.setattr(PlainReplay, "captured", 0)
     monkeypatch.setattr("torch_impl.program.Replay", PlainReplay)
-    monkeypatch.setattr("torch_impl.program.replays", lambda *_: True)
-    monkeypatch.setattr("torch_impl.fast_implementation.program", lambda *_: working)
+    monkeypatch.setattr("torch_impl.program.replays", lambda _: True)
+    monkeypatch.setattr("torch_impl.fast_implementation.program", lambda *_, **__: working)
+    return working
 
 
+SCHEDULED = SGD(lr=0.002, dampening=0.3, weight_decay=0.05, schedule=StepLR(step_size=7))
+CYCLED = SGD(lr=0.002, nesterov=True, schedule=OneCycleLR(max_lr=0.01, total_steps=60))
+PLAINEST = SGD(lr=0.002, momentum=0.0, schedule=StepLR(step_size=3))
+
+
+@pytest.mark.parametrize("sgd", [SGD(), SCHEDULED, CYCLED, PLAINEST])
 @pytest.mark.parametrize("steps", [1, 2, STEPS, STEPS + 1, 3 * STEPS, 3 * STEPS + 4])
-def test_steps_in_graphs_are_the_plans_steps(steps, small, request):
-    """All but the graphs themselves, which tests/test_cuda.py runs where there is a GPU."""
+def test_steps_in_graphs_are_the_plans_steps(steps, sgd, small, in_graphs):
+    """All but the graphs themselves, which tests/test_cuda.py runs where there is a GPU.
+
+    Rates that change from step to step are read anew by each: a graph that kept its own would repeat the first ones.
+    """
     plan = plan_of(steps, 3)
-    expected = trained(torch_impl.fast, SGD(), small, plan)
-    request.getfixturevalue("in_graphs")
-    assert_same_bits(trained(torch_impl.fast, SGD(), small, plan), expected)
+    assert_close(trained(torch_impl.fast, sgd, small, plan), trained(torch_impl.eager, sgd, small, plan))
     assert PlainReplay.captured == (steps - 1 > STEPS)
+
+
+def test_the_same_steps_round_alike_in_whatever_chunks_they_are_taken(small, in_graphs):
+    """In graphs and alone: rates that come as numbers would be rounded once less."""
+    side, plan, found = torch_impl.fast, plan_of(50, 3), []
+    for parts in (1, 3, 50):
+        state = side.start(initial_weights(0), SCHEDULED, dtype="float64", device="cpu")
+        data = side.place(state, small.train_images, small.train_labels)
+        for part in np.array_split(plan, parts):
+            state, _ = side.run(state, data, part)
+        found.append((np.empty(0), side.weights(state), side.momentum(state)))
+    assert PlainReplay.captured == 2
+    assert_same_bits(found[1], found[0])
+    assert_same_bits(found[2], found[0])
+
+
+def test_where_nothing_can_be_captured_the_steps_are_launched_one_by_one(small, in_graphs, monkeypatch):
+    expected = trained(torch_impl.fast, SGD(), small, plan_of(3 * STEPS, 3))
+    in_graphs._captured = None
+    monkeypatch.setattr("torch_impl.program.Replay", Uncapturable)
+    with pytest.warns(UserWarning, match="launched one by one: operation not permitted when stream is capturing$"):
+        assert_same_bits(trained(torch_impl.fast, SGD(), small, plan_of(3 * STEPS, 3)), expected)
+    assert in_graphs.graphs == "no CUDA graphs (operation not permitted when stream is capturing)"
+    # It is said once.
+    assert_same_bits(trained(torch_impl.fast, SGD(), small, plan_of(3 * STEPS, 3)), expected)
 
 
 def runs_of_whole_graphs(dataset):
@@ -251,7 +292,7 @@ def test_a_graph_serves_later_runs_on_its_data_alone(small, request):
     request.getfixturevalue("in_graphs")
     found, captured = runs_of_whole_graphs(small)
     for ours, theirs in zip(found, expected, strict=True):
-        assert_same_bits(ours, theirs)
+        assert_close(ours, theirs)
     assert (captured, PlainReplay.captured) == (1, 2)
 
 
@@ -268,17 +309,33 @@ def test_a_graph_keeps_the_data_that_it_reads(small):
     assert address not in [other.images.data_ptr() for other in others]
 
 
-def test_where_it_takes_graphs_it_says_so(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+def test_where_it_takes_graphs_it_says_so(monkeypatch, request):
+    state = torch_impl.fast.start(initial_weights(0), SCHEDULED, dtype="float64", device="cpu")
+    assert torch_impl.fast.describe(state).endswith("by hand, CPU")
+    request.getfixturevalue("in_graphs")
+    assert torch_impl.fast.describe(state).endswith("by hand, CUDA graphs, CPU")
 
-    def described(sgd, device):
-        state = torch_impl.fast.start(initial_weights(0), sgd, dtype="float32", device="cpu")
-        monkeypatch.setattr(state.bench, "device", torch.device(device))
-        return torch_impl.fast.describe(state)
 
-    assert described(SGD(), "cuda").endswith("by hand, CUDA graphs, a GPU")
-    assert described(SGD(schedule=StepLR(step_size=7)), "cuda").endswith("by hand, a GPU")
-    assert described(SGD(), "cpu").endswith("by hand, CPU")
+def test_a_capture_minds_its_own_thread_alone(monkeypatch):
+    """The other side may call CUDA from a thread of its own meanwhile."""
+    asked = []
+
+    @contextmanager
+    def graph(_, **arguments):
+        asked.append(arguments)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    Replay(lambda _plan, _rates: torch.zeros(STEPS), torch.zeros(STEPS, 3, dtype=torch.int64), torch.zeros(2, STEPS))
+    assert asked == [{"capture_error_mode": "thread_local"}]
+
+
+def test_a_graph_of_full_products_serves_no_run_in_tf32():
+    """It keeps the kind of its capture."""
+    full, coarse = (program(torch.float64, CPU, tf32=tf32) for tf32 in (False, True))
+    assert full is not coarse
+    assert full is program(torch.float64, CPU, tf32=False)
 
 
 def test_there_is_nothing_to_compile():
