@@ -12,12 +12,14 @@ from numpy.typing import ArrayLike
 from parity.contract import InputError
 from parity.identify.accumulation import accumulated, steps_to_an_update
 from parity.identify.advice import advice, notes
-from parity.identify.constructors import optax_line, torch_line
+from parity.identify.constructors import Made
 from parity.identify.equation import equation
 from parity.identify.fit import UNSEEN
+from parity.identify.optax_code import optax_code
 from parity.identify.rule import DECAY
 from parity.identify.run import RecordedRun, recorded_run
 from parity.identify.search import Found, search
+from parity.identify.torch_code import torch_code, torch_steps
 
 __all__ = ["FORMAT", "Identification", "Member", "identify"]
 
@@ -39,8 +41,10 @@ class Member:
         schedule: name of the learning rate's schedule, "free" where no schedule fits.
         lr: one learning rate for each update; one standard error each in `lr_errors`, None where it is not known.
         residual: the largest root mean square of any tensor in any step, in units of rounding.
-        torch: one line that makes this optimizer in torch, or why there is none.
-        optax: the same in optax.
+        torch: one line that makes `optimizer` in torch from a dictionary `params` of all tensors, and `scheduler` where
+            lr changes; or why there is none.
+        torch_steps: what a step does with the gradients in `p.grad`, line by line.
+        optax: the transformation in optax, or why there is none.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Member:
     lr_errors: tuple[float | None, ...]
     residual: float
     torch: str
+    torch_steps: tuple[str, ...]
     optax: str
 
 
@@ -189,7 +194,7 @@ def _member(found: Found, run: RecordedRun) -> Member:
         # Each step tells of the rate by itself; what the constants' errors make of it is the same in all.
         precise = np.hypot(1 / np.sqrt(np.sum(told)), np.sum(told * found.lr_pull) / np.sum(told))
         errors["schedule.lr"] = _error(float(precise), schedule.rates[0], run.eps)
-    text = equation(rule, decays, names)
+    text, made = equation(rule, decays, names), Made(found, run)
     return Member(
         name=rule.name,
         form=asdict(rule),
@@ -203,8 +208,9 @@ def _member(found: Found, run: RecordedRun) -> Member:
         lr=tuple(map(float, found.lr)),
         lr_errors=tuple(float(value) if np.isfinite(value) else None for value in lr_error),
         residual=found.level,
-        torch=torch_line(found, names, run.every),
-        optax=optax_line(found, names, run.every),
+        torch=torch_code(made),
+        torch_steps=torch_steps(made),
+        optax=optax_code(made),
     )
 
 

@@ -53,6 +53,9 @@ def _member(member: Member) -> Iterator[str]:
     yield from _schedule(member)
     yield f"  residual: {member.residual:.2f} units of rounding at most, root mean square of a tensor in a step"
     yield f"  torch: {member.torch}"
+    if member.torch_steps and member.torch_steps != ("optimizer.step()",):
+        yield "    at each step, the gradients in p.grad:"
+        yield from (f"      {line}" for line in member.torch_steps)
     yield f"  optax: {member.optax}"
 
 
