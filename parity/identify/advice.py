@@ -36,7 +36,10 @@ def _notes(found: Sequence[Found], run: RecordedRun) -> Iterator[str]:
         if rule.initial or (rule.scaling == "adagrad" and rule.epsilon == "inside"):
             yield "an initial accumulator and an epsilon inside the root are known only by their sum"
         if rule.scaling == "lion":
-            yield "b1 and b2 are seen through signs alone: the errors are half the width of what all signs leave"
+            yield (
+                "b1 and b2 are seen through signs alone, and known to an interval: the errors are how far it reaches, "
+                "not standard errors"
+            )
         if rule.decay in ("decoupled", "constant") and run.eps > 1e-10:
             yield "a factor 1 - lr weight_decay, rounded to float32, is off by up to 6e-8: weight_decay by 6e-8 / lr"
 
