@@ -21,8 +21,12 @@ from parity.identify.fit import LIMIT, Fit, constants_on, explaining, fit
 from parity.identify.replay import Observed, replay
 from parity.identify.rule import Constants, Rule
 from parity.identify.variables import always_clipped, in_range, released
+from parity.progress import Progress, tell
 
-__all__ = ["Exploration"]
+__all__ = ["RULES", "Exploration"]
+
+RULES = "rules tried"
+"""What is told of the search: a run that none explains takes all of them, some more than once."""
 
 PROMISING = 1e-2
 """A fit that leaves more of the updates than this share after a few iterations is not continued, nor one at a
@@ -149,6 +153,7 @@ class Exploration:
                     break
         assert best is not None  # noqa: S101  there is always a start; for the type checker
         self.fits[rule] = best
+        tell(Progress(what=RULES, done=min(len(self.fits), len(self.rules) - 1), total=len(self.rules), unit="rules"))
         return best is not before
 
     def _refined(self, rule: Rule, start: Constants) -> Fit:

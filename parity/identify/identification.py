@@ -14,12 +14,14 @@ from parity.identify.accumulation import accumulated, steps_to_an_update
 from parity.identify.advice import advice, notes
 from parity.identify.constructors import Made
 from parity.identify.equation import equation
+from parity.identify.explore import RULES
 from parity.identify.fit import UNSEEN
 from parity.identify.optax_code import optax_code
 from parity.identify.rule import DECAY
 from parity.identify.run import RecordedRun, recorded_run
 from parity.identify.search import Found, search
 from parity.identify.torch_code import torch_code, torch_steps
+from parity.progress import Progress, tell
 
 __all__ = ["FORMAT", "Identification", "Member", "identify"]
 
@@ -134,6 +136,7 @@ def identify(
     moving, frozen = _moving(used)
     _require_elements(used)
     found, nearest = search(used, moving)
+    tell(Progress(what=RULES, done=1, total=1, unit="rules"))
     members = tuple(_member(each, used) for each in found)
     return Identification(
         steps=run.steps,

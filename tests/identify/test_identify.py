@@ -9,6 +9,7 @@ import pytest
 from parity.contract import InputError
 from parity.identify import identify, load_run, save_run
 from parity.measurements.optimizers import Optimizer, Truth
+from parity.progress import watching
 from tests.identify.runs import recorded
 
 
@@ -36,6 +37,17 @@ def test_a_constant_rate_cannot_tell_torch_from_keras_and_a_change_of_it_can():
 
     assert names(identify(*run_of(sgd(), halved))) == {"torch"}
     assert names(identify(*run_of(sgd("keras"), halved))) == {"keras"}
+
+
+def test_whoever_listens_is_told_how_many_rules_were_tried():
+    told = []
+    with watching(told.append):
+        identify(*run_of(sgd(), steps=8))
+    *going_on, last = told
+    assert {each.what for each in told} == {"rules tried"}
+    assert going_on
+    assert all(0 < each.done < each.total for each in going_on)
+    assert last.done == last.total
 
 
 def test_a_mask_and_a_frozen_tensor():
