@@ -80,8 +80,11 @@ class Exploration:
         return list(self._reached({rule: self.confirmed[rule]}, lambda known: alike(known, self.rules)).values())
 
     def nearest(self) -> list[Fit]:
-        """The fit that leaves least."""
-        return sorted(self.fits.values(), key=lambda each: each.chi2)[:1]
+        """Of each family the fit that leaves least."""
+        best: dict[str, Fit] = {}
+        for each in sorted(self.fits.values(), key=lambda each: each.chi2):
+            best.setdefault(each.rule.scaling, each)
+        return list(best.values())
 
     def _passing(self) -> Iterator[Fit]:
         """Rules that explain the run, one at a time."""

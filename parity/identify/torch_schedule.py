@@ -130,7 +130,8 @@ def _step(c: _Numbers, t: Array) -> list[_Written]:
 def _multi_step(c: _Numbers, t: Array) -> list[_Written]:
     milestones = list(cast(tuple[int, ...], c["milestones"]))
     text = f"{_L}MultiStepLR(optimizer, milestones={milestones}, gamma={c['gamma']!r})"
-    values: Array = c["lr"] * c["gamma"] ** np.searchsorted(milestones, t, side="right")
+    passed = np.searchsorted(milestones, t, side="right").astype(np.float64)
+    values: Array = c["lr"] * c["gamma"] ** passed
     return [(c["lr"], text, values)]
 
 

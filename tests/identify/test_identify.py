@@ -8,8 +8,11 @@ import pytest
 
 from parity.contract import InputError
 from parity.identify import identify, load_run, save_run
+from parity.identify.advice import advice
+from parity.identify.run import recorded_run
 from parity.measurements.optimizers import Optimizer, Truth
 from parity.progress import watching
+from parity.render.identify import identification_lines
 from tests.identify.runs import recorded
 
 
@@ -84,6 +87,25 @@ def test_a_rule_that_is_none_is_unknown_and_not_guessed():
     assert not found.known
     assert found.rule == "unknown"
     assert found.nearest.residual > 1e6
+    assert 1e-8 < found.nearest.residual_share < 1e-1
+    assert set(found.tried) == {"SGD", "Adam", "RMSprop", "Adagrad"}
+    assert min(found.tried.values()) == found.tried[found.nearest.name.partition(" ")[0].rstrip(",")]
+    lines = " ".join(" ".join(identification_lines(found)).split())
+    assert "units of rounding, " in lines
+    assert "tried: " in lines
+    assert "Lion (the updates are no signs)" in lines
+
+
+def test_a_float32_run_that_was_kept_in_float64_is_told_of_its_dtype():
+    states, gradients = run_of(Truth(family="sgd", constants={}), steps=4, dtype="float32")
+    kept = [
+        [{name: value.astype("float64") for name, value in each.items()} for each in rows]
+        for rows in (states, gradients)
+    ]
+    run = recorded_run(*kept)
+    assert any("float32 numbers: if the run" in line for line in advice([], run))
+    moved = recorded_run([{name: value * 1.1 for name, value in state.items()} for state in kept[0]], kept[1])
+    assert any("all gradients are float32 numbers" in line for line in advice([], moved))
 
 
 def test_a_tensor_without_a_gradient_keeps_its_buffer():
