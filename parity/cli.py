@@ -1,4 +1,4 @@
-"""The command line. Exit codes: 0 match, 1 differs or a loss is not finite, 2 bad input, 130 interrupted."""
+"""The command line. Exit codes: 0 match, 1 differs, unknown or a loss is not finite, 2 bad input, 130 interrupted."""
 
 from __future__ import annotations
 
@@ -89,8 +89,18 @@ def _fail(line: str, exit_code: int) -> NoReturn:
 def _spelling(error: InputError) -> str:
     """The command line's name for an argument, --batch-size for batch_size; what is no option keeps its own."""
     option = _RENAMED.get(error.argument, f"--{error.argument.replace('_', '-')}")
-    known = {name for command in cli.commands.values() for parameter in command.params for name in parameter.opts}
+    known = {name for parameter in _running(sys.argv[1:]).params for name in parameter.opts}
     return option if option in known else error.argument
+
+
+def _running(arguments: Sequence[str]) -> click.Command:
+    """The command that these arguments name: another's option may mean something else."""
+    command: click.Command = cli
+    for argument in arguments:
+        if not isinstance(command, click.Group):
+            break
+        command = command.commands.get(argument, command)
+    return command
 
 
 _RENAMED = {"mapping": "--map"}

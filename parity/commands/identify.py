@@ -9,6 +9,7 @@ import click
 
 from parity.commands.options import FILE, json_option
 from parity.commands.output import check_output, conclude, echo, is_quiet, keep
+from parity.commands.progress import bars
 
 __all__ = ["identify"]
 
@@ -39,7 +40,8 @@ def identify(trace: Path, dtype: str | None, json_file: Path | None) -> None:
 
     check_output(json_file, argument="json")
     parameters, gradients, steps = read_gradients(trace) if (trace / MANIFEST).exists() else load_run(trace)
-    found = identify_run(parameters, gradients, dtype=dtype, steps=steps)
+    with bars():
+        found = identify_run(parameters, gradients, dtype=dtype, steps=steps)
     exit_code = 0 if found.known else UNKNOWN
     if is_quiet():
         conclude([f"rule: {found.rule}"], exit_code)

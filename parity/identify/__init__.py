@@ -7,11 +7,11 @@ simulate.py        its parts, as recursions
 replay.py          a rule held against a run, in units of rounding
 fit.py             its constants, by least squares
 candidates.py      which rules are tried, and from where
-lion.py            the rule whose constants are seen through signs
+lion.py            the rule whose constants are seen through signs; lion_region.py what these leave
 masks.py           which tensors decay
 schedules.py       the name of a sequence of learning rates
 search.py          the simplest rule that explains every step
-equation.py        a rule as text; constructors.py as a line of torch and of optax
+equation.py        a rule as text; torch_code.py and optax_code.py as code, from constructors.py; torch_schedule.py
 advice.py          what cannot be told apart, and what to record
 identification.py  `identify`
 files.py           runs as .npz files

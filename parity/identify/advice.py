@@ -29,14 +29,18 @@ def _notes(found: Sequence[Found], run: RecordedRun) -> Iterator[str]:
         if rule.scaling == "none" and rule.buffer == "torch" and not rule.nesterov and not rule.dampened:
             yield (
                 "the averaged form, b = mu b + (1 - mu) g, and dampening on every step, the first too, are this rule "
-                "with lr multiplied by 1 / (1 - mu) and 1 / (1 - dampening)"
+                "with lr multiplied by 1 / (1 - mu) and 1 / (1 - dampening): the lr that was set tells them apart, or "
+                "the optimizer's buffers, which are smaller by that factor"
             )
         if rule.scaling in ("adam", "rms", "adagrad") and rule.epsilon == "none":
             yield "no epsilon is visible: it is far below the root of every squared gradient"
         if rule.initial or (rule.scaling == "adagrad" and rule.epsilon == "inside"):
             yield "an initial accumulator and an epsilon inside the root are known only by their sum"
         if rule.scaling == "lion":
-            yield "b1 and b2 are seen through signs alone: the errors are half the width of what all signs leave"
+            yield (
+                "b1 and b2 are seen through signs alone, and known to an interval: the errors are how far it reaches, "
+                "not standard errors"
+            )
         if rule.decay in ("decoupled", "constant") and run.eps > 1e-10:
             yield "a factor 1 - lr weight_decay, rounded to float32, is off by up to 6e-8: weight_decay by 6e-8 / lr"
 
@@ -51,6 +55,8 @@ def _advice(found: Sequence[Found], run: RecordedRun) -> Iterator[str]:
         yield "start the recording at the first step, and record the gradients that the optimizer is given"
         if run.eps > 1e-10:
             yield "record in float64: rounding hides less there"
+        else:
+            yield from _float32_advice(run)
         return
     rules = [each.rule for each in found]
     if len({rule.buffer for rule in rules}) > 1:
@@ -74,6 +80,15 @@ def _advice(found: Sequence[Found], run: RecordedRun) -> Iterator[str]:
         yield "all gradients are parallel: a buffer cannot be told from a schedule; record gradients that turn"
     if any(each.schedule.name == "free" for each in found):
         yield "no schedule fits the learning rates; in plain SGD, clipping that is always at work looks like that too"
+
+
+def _float32_advice(run: RecordedRun) -> Iterator[str]:
+    """Arrays that were converted after the run tell more digits than it had."""
+    gradients, parameters = (np.array_equal(x, x.astype(np.float32)) for x in (run.gradients, run.parameters))
+    if parameters:
+        yield "all parameters are float32 numbers: if the run was computed in float32, say so with the dtype"
+    elif gradients:
+        yield "all gradients are float32 numbers, and the parameters are not: record the gradients that were used"
 
 
 def _parallel(run: RecordedRun) -> bool:

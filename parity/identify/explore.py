@@ -21,8 +21,12 @@ from parity.identify.fit import LIMIT, Fit, constants_on, explaining, fit
 from parity.identify.replay import Observed, replay
 from parity.identify.rule import Constants, Rule
 from parity.identify.variables import always_clipped, in_range, released
+from parity.progress import Progress, tell
 
-__all__ = ["Exploration"]
+__all__ = ["RULES", "Exploration"]
+
+RULES = "rules tried"
+"""What is told of the search: a run that none explains takes all of them, some more than once."""
 
 PROMISING = 1e-2
 """A fit that leaves more of the updates than this share after a few iterations is not continued, nor one at a
@@ -76,8 +80,11 @@ class Exploration:
         return list(self._reached({rule: self.confirmed[rule]}, lambda known: alike(known, self.rules)).values())
 
     def nearest(self) -> list[Fit]:
-        """The fit that leaves least."""
-        return sorted(self.fits.values(), key=lambda each: each.chi2)[:1]
+        """Of each family the fit that leaves least."""
+        best: dict[str, Fit] = {}
+        for each in sorted(self.fits.values(), key=lambda each: each.chi2):
+            best.setdefault(each.rule.scaling, each)
+        return list(best.values())
 
     def _passing(self) -> Iterator[Fit]:
         """Rules that explain the run, one at a time."""
@@ -149,6 +156,7 @@ class Exploration:
                     break
         assert best is not None  # noqa: S101  there is always a start; for the type checker
         self.fits[rule] = best
+        tell(Progress(what=RULES, done=min(len(self.fits), len(self.rules) - 1), total=len(self.rules), unit="rules"))
         return best is not before
 
     def _refined(self, rule: Rule, start: Constants) -> Fit:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from parity.contract import InputError, nearest_file
+from parity.identify.run import step_numbers
 
 __all__ = ["Recorded", "load_run", "save_run"]
 
@@ -61,13 +62,15 @@ def load_run(path: Path, *, argument: str = "trace") -> Recorded:
         InputError: missing, damaged, or not such a file.
     """
     arrays = _folder(path, argument) if path.is_dir() else _archive(path, argument)
+    if single := [name for name, a in arrays.items() if a.ndim == 0 and name.startswith((_PARAMETERS, _GRADIENTS))]:
+        raise InputError(argument, path, f"{single[0]} is a single number, with no row for each step", _FIX)
     parameters = {name.removeprefix(_PARAMETERS): a for name, a in arrays.items() if name.startswith(_PARAMETERS)}
     gradients = {name.removeprefix(_GRADIENTS): a for name, a in arrays.items() if name.startswith(_GRADIENTS)}
     if not parameters or not gradients:
         missing = "parameters" if not parameters else "gradients"
         raise InputError(argument, path, f"it holds no {missing}", _FIX)
     states, steps = _length(path, argument, parameters), _length(path, argument, gradients)
-    numbers = [int(number) for number in arrays[_STEPS].ravel()] if _STEPS in arrays else None
+    numbers = step_numbers(arrays[_STEPS].ravel().tolist()) if _STEPS in arrays else None
     return (
         [{name: array[t] for name, array in parameters.items()} for t in range(states)],
         [{name: array[t] for name, array in gradients.items() if not _absent(array[t])} for t in range(steps)],
@@ -81,7 +84,7 @@ def _absent(row: NDArray[np.generic]) -> bool:
 
 
 def _length(path: Path, argument: str, arrays: Mapping[str, NDArray[np.generic]]) -> int:
-    lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    lengths = {name: len(array) for name, array in arrays.items()}
     name, length = next(iter(lengths.items()))
     if other := next(((key, value) for key, value in lengths.items() if value != length), None):
         problem = f"{other[0]} has {other[1]} rows, {name} {length}"
@@ -93,11 +96,22 @@ def _archive(path: Path, argument: str) -> dict[str, NDArray[np.generic]]:
     try:
         # Opened here, because np.load leaves its own file open when the archive turns out to be damaged.
         with path.open("rb") as file, np.load(_require_zip(file), allow_pickle=False) as archive:
-            return {name: np.asarray(archive[name]) for name in archive.files}
+            names = archive.files
+            arrays = {name: np.asarray(archive[name]) for name in names}
     except OSError as error:
         raise InputError(argument, path, error.strerror or str(error), nearest_file(path, _FIX)) from error
     except Exception as error:  # a damaged header or member makes NumPy and zipfile raise almost anything
-        raise InputError(argument, path, f"truncated, or not an .npz file ({error})", _FIX) from error
+        raise InputError(argument, path, *_unreadable(error, ".npz")) from error
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(argument, path, f"it holds {twice[0]} more than once", "store each array once")
+    return arrays
+
+
+def _unreadable(error: Exception, kind: str) -> tuple[str, str]:
+    """What is wrong with a file that NumPy cannot read, and what to do."""
+    if "allow_pickle" in str(error):  # NumPy's own words for arrays of Python objects
+        return "it holds an array of Python objects", "store numbers, all rows of one shape, as numpy.stack makes them"
+    return f"truncated, or not an {kind} file ({error})", _FIX
 
 
 def _require_zip(file: BinaryIO) -> BinaryIO:
@@ -114,5 +128,5 @@ def _folder(path: Path, argument: str) -> dict[str, NDArray[np.generic]]:
         try:
             arrays[file.relative_to(path).with_suffix("").as_posix()] = np.load(file, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise InputError(argument, file, f"damaged, or not an .npy file ({error})", _FIX) from error
+            raise InputError(argument, file, *_unreadable(error, ".npy")) from error
     return arrays

@@ -12,12 +12,16 @@ from numpy.typing import ArrayLike
 from parity.contract import InputError
 from parity.identify.accumulation import accumulated, steps_to_an_update
 from parity.identify.advice import advice, notes
-from parity.identify.constructors import optax_line, torch_line
+from parity.identify.constructors import Made
 from parity.identify.equation import equation
+from parity.identify.explore import RULES
 from parity.identify.fit import UNSEEN
-from parity.identify.rule import DECAY
+from parity.identify.optax_code import optax_code
+from parity.identify.rule import DECAY, FAMILIES
 from parity.identify.run import RecordedRun, recorded_run
 from parity.identify.search import Found, search
+from parity.identify.torch_code import torch_code, torch_steps
+from parity.progress import Progress, tell
 
 __all__ = ["FORMAT", "Identification", "Member", "identify"]
 
@@ -39,8 +43,11 @@ class Member:
         schedule: name of the learning rate's schedule, "free" where no schedule fits.
         lr: one learning rate for each update; one standard error each in `lr_errors`, None where it is not known.
         residual: the largest root mean square of any tensor in any step, in units of rounding.
-        torch: one line that makes this optimizer in torch, or why there is none.
-        optax: the same in optax.
+        residual_share: the same as a share of that tensor's parameters.
+        torch: one line that makes `optimizer` in torch from a dictionary `params` of all tensors, and `scheduler` where
+            lr changes; or why there is none.
+        torch_steps: what a step does with the gradients in `p.grad`, line by line.
+        optax: the transformation in optax, or why there is none.
     """
 
     name: str
@@ -55,7 +62,9 @@ class Member:
     lr: tuple[float, ...]
     lr_errors: tuple[float | None, ...]
     residual: float
+    residual_share: float
     torch: str
+    torch_steps: tuple[str, ...]
     optax: str
 
 
@@ -72,6 +81,7 @@ class Identification:
             apart. Empty if none does: the rule is unknown.
         nearest: where it is unknown, the rule that comes nearest; it is not an answer.
         nearest_place: where that leaves most: tensor and update.
+        tried: where it is unknown, the families that were fitted, with the residual of the nearest of each.
         notes: what holds for all members, and forms that are the same rule under other constants.
         advice: what to record to tell more.
     """
@@ -84,6 +94,7 @@ class Identification:
     members: tuple[Member, ...]
     nearest: Member | None
     nearest_place: tuple[str, int] | None
+    tried: Mapping[str, float]
     notes: tuple[str, ...]
     advice: tuple[str, ...]
 
@@ -129,6 +140,7 @@ def identify(
     moving, frozen = _moving(used)
     _require_elements(used)
     found, nearest = search(used, moving)
+    tell(Progress(what=RULES, done=1, total=1, unit="rules"))
     members = tuple(_member(each, used) for each in found)
     return Identification(
         steps=run.steps,
@@ -139,6 +151,7 @@ def identify(
         members=members,
         nearest=_member(nearest[0], used) if nearest else None,
         nearest_place=nearest[0].worst if nearest else None,
+        tried={FAMILIES[each.rule.scaling]: each.level for each in nearest},
         notes=notes(found, used),
         advice=advice(found, used),
     )
@@ -189,7 +202,7 @@ def _member(found: Found, run: RecordedRun) -> Member:
         # Each step tells of the rate by itself; what the constants' errors make of it is the same in all.
         precise = np.hypot(1 / np.sqrt(np.sum(told)), np.sum(told * found.lr_pull) / np.sum(told))
         errors["schedule.lr"] = _error(float(precise), schedule.rates[0], run.eps)
-    text = equation(rule, decays, names)
+    text, made = equation(rule, decays, names), Made(found, run)
     return Member(
         name=rule.name,
         form=asdict(rule),
@@ -203,8 +216,10 @@ def _member(found: Found, run: RecordedRun) -> Member:
         lr=tuple(map(float, found.lr)),
         lr_errors=tuple(float(value) if np.isfinite(value) else None for value in lr_error),
         residual=found.level,
-        torch=torch_line(found, names, run.every),
-        optax=optax_line(found, names, run.every),
+        residual_share=found.share,
+        torch=torch_code(made),
+        torch_steps=torch_steps(made),
+        optax=optax_code(made),
     )
 
 

@@ -2,8 +2,9 @@
 
     -u_t = lr_t (s_t + decay p_t),  s_t = sign(b1 m + (1 - b1) g_t),  then m = b2 m + (1 - b2) g_t
 
-Every sign is an inequality for b1 and b2. What satisfies all of them is a small region of the plane; its centre is
-given as the constants, half its width as their errors. No run says more. The region is looked for on a few elements
+Every sign is an inequality for b1 and b2. What satisfies all of them is a region of the plane, long and bent where a
+run is short. A point in its middle is given as the constants, and as their errors how far the region reaches from there
+(lion_region.py): it is an interval, and no run says more. The region is looked for on a few elements
 first, whose own is wide enough for a grid to hit its neighbourhood, then on more of them.
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.identify.fit import Fit
+from parity.identify.lion_region import NEAREST_ONE, region_ends
 from parity.identify.replay import Observed
 from parity.identify.rule import Constants
 from parity.identify.run import Array
@@ -42,7 +44,7 @@ It is halved every time."""
 
 HALVINGS = 5
 END = 1e-9
-"""How near to 0 or 1 a rate is at the end of its range."""
+"""How near to 0 a rate is at the end of its range."""
 
 FEW = 160
 """Elements that are looked at first."""
@@ -66,7 +68,7 @@ def lion_betas(observed: Observed, lead: Observed) -> Constants | None:
         for zoom in range(ZOOMS):
             points = sorted(points, key=partial(_violated, signs=signs, g=g))[:STARTS]
             centres = (_centred(np.array(betas), signs, g) for betas in points)
-            centre = next((found[0] for found in centres if found is not None), None)
+            centre = next((found for found in centres if found is not None), None)
             if centre is not None:
                 break
             points = [*points, *_around(points, SPACING / 2**zoom)]
@@ -112,14 +114,21 @@ def follows_gradient(observed: Observed) -> bool:
 
 
 def beta_errors(found: Fit, observed: Observed) -> Fit:
-    """The fit with the centre and the half widths of what these elements leave of both rates."""
+    """The fit with the middle of what these elements leave of both rates, and how far that reaches from there."""
     start = np.array([found.constants["b1"], found.constants["b2"]], np.float64)
-    centred = _centred(start, _signs(observed), observed.run.gradients)
-    if centred is None:
+    signs, g = _signs(observed), observed.run.gradients
+    centre = _centred(start, signs, g)
+    if centre is None:
         return found
-    (b1, b2), (e1, e2) = centred
-    constants = {**found.constants, "b1": float(b1), "b2": float(b2)}
-    return replace(found, constants=constants, errors={**found.errors, "b1": float(e1), "b2": float(e2)})
+    ends, middle = region_ends(float(centre[0]), float(centre[1]), signs, g)
+    centre = middle if _wrong(middle, signs, g) == 0 else centre
+    reach = np.max(np.abs(ends - centre[:, None]), axis=1)
+    everything = (ends[:, 0] < END) & (ends[:, 1] > 1 - 2 * NEAREST_ONE)
+    b1, b2 = map(float, centre)
+    e1, e2 = map(float, np.where(everything, np.inf, reach))
+    return replace(
+        found, constants={**found.constants, "b1": b1, "b2": b2}, errors={**found.errors, "b1": e1, "b2": e2}
+    )
 
 
 def _are_signs(observed: Observed) -> bool:
@@ -162,8 +171,8 @@ def _wrong(betas: Array, signs: Array, g: Array) -> int:
     return int(np.count_nonzero((np.sign(blend) != signs) & (signs != 0) & (np.abs(blend) > SIGN_EPS * size)))
 
 
-def _centred(betas: Array, signs: Array, g: Array) -> tuple[Array, Array] | None:
-    """The centre of the region around here where every sign is right, and its half widths; None if there is none.
+def _centred(betas: Array, signs: Array, g: Array) -> Array | None:
+    """The centre of the region around here where every sign is right; None if there is none.
 
     The inequalities are linearised, and solved by linear programs, a few times over. A step that leads out of the
     region, which is long and bent where a run is short, is halved.
@@ -191,19 +200,4 @@ def _centred(betas: Array, signs: Array, g: Array) -> tuple[Array, Array] | None
         betas, wrong = step, _wrong(step, signs, g)
         if inner.x[2] > 0 and np.abs(inner.x[:2]).max() < 1e-2 * inner.x[2]:
             break
-    if wrong:
-        return None
-    return betas, _half_widths(betas, rows, room)
-
-
-def _half_widths(betas: Array, rows: Array, room: Array) -> Array:
-    """Of the region on both axes; infinite where it reaches the end of a rate's range, so that nothing bounds it."""
-    from scipy.optimize import linprog
-
-    ends = [(-b, 1 - b) for b in betas]
-    widths = np.full(2, np.inf)
-    for axis, (least, most) in enumerate(ends):
-        low, high = (linprog(sign * np.eye(2)[axis], rows, room, bounds=ends) for sign in (1, -1))
-        inside = low.success and high.success and low.x[axis] > least + END and high.x[axis] < most - END
-        widths[axis] = (high.x[axis] - low.x[axis]) / 2 if inside else np.inf
-    return widths
+    return None if wrong else betas

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from parity.identify.run import Array
 
-__all__ = ["BY_NORM", "DECAY", "Constants", "Rule"]
+__all__ = ["BY_NORM", "DECAY", "FAMILIES", "Constants", "Rule"]
 
 BY_NORM = ("norm", "exact", "sum")
 """Clipping by the global norm: torch's max_norm / (norm + 1e-6), optax' max_norm / norm, and torch's of a sum of
@@ -86,7 +86,7 @@ class Rule:
     @property
     def name(self) -> str:
         """In the field's terms: "SGD with nesterov momentum, coupled decay"."""
-        parts = [_SCALINGS[self.scaling]]
+        parts = [FAMILIES[self.scaling]]
         if self.scaling == "adam" and self.decay == "decoupled":
             parts = ["AdamW"]
         if self.centered:
@@ -106,7 +106,7 @@ class Rule:
         return ", ".join([text, *filter(None, extras)])
 
 
-_SCALINGS = {"none": "SGD", "adam": "Adam", "rms": "RMSprop", "adagrad": "Adagrad", "lion": "Lion"}
+FAMILIES = {"none": "SGD", "adam": "Adam", "rms": "RMSprop", "adagrad": "Adagrad", "lion": "Lion"}
 _EPSILONS = {
     "none": "",
     "outside": "epsilon outside the root",

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from parity.contract import DTYPES, InputError, nearest_name
 
-__all__ = ["MIN_STEPS", "Array", "RecordedRun", "recorded_run"]
+__all__ = ["MIN_STEPS", "Array", "RecordedRun", "recorded_run", "step_numbers"]
 
 Array = NDArray[np.float64]
 
@@ -102,7 +102,8 @@ def recorded_run(
         InputError: nothing can be identified from it; the line says which tensor and step, and what to record.
     """
     if len(parameters) != len(gradients) + 1:
-        problem = f"there are {len(parameters)} states of the parameters"
+        needed = f"{len(gradients) + 1} are needed, one before the first step and one after each"
+        problem = f"there are {len(parameters)} states of the parameters, {needed}"
         raise InputError("gradients", f"of {len(gradients)} steps", problem, _RECORD)
     if len(gradients) < MIN_STEPS:
         problem = "too few to identify anything"
@@ -116,13 +117,30 @@ def recorded_run(
         _require_shapes(kind, rows, shapes)
     if missing := next(((name, t) for t, state in enumerate(states) for name in names if name not in state), None):
         raise InputError("parameters", missing[0], f"missing before step {missing[1]}", _RECORD)
-    return _side_by_side(names, states, grads, _eps(dtype, states))
+    eps = _eps(dtype, states)
+    _require_precision(grads, eps)
+    return _side_by_side(names, states, grads, eps)
+
+
+def step_numbers(steps: Sequence[object]) -> list[int]:
+    """The steps' numbers as integers.
+
+    Raises:
+        InputError: one is no whole number.
+    """
+    return [_whole(step) for step in steps]
+
+
+def _whole(step: object) -> int:
+    if isinstance(step, int | float | np.integer | np.floating) and float(step).is_integer():
+        return int(step)
+    raise InputError("steps", step, "not the number of a step", "number the steps 0, 1, 2, ...")
 
 
 def _require_consecutive(steps: Sequence[int] | None, count: int) -> None:
     if steps is None:
         return
-    numbers = [int(step) for step in steps]
+    numbers = step_numbers(steps)
     if len(numbers) != count:
         raise InputError("steps", f"{len(numbers)} numbers", f"there are {count} steps", "give one for each")
     if gap := next(((a, b) for a, b in pairwise(numbers) if b != a + 1), None):
@@ -145,7 +163,24 @@ def _arrays(
             raise InputError(argument, name, f"{value.dtype} {when}", "give floating arrays")
         if not np.isfinite(value.astype(np.float64)).all():
             raise InputError(argument, name, f"NaN or infinity {when}", "record the steps before it alone")
+        if (largest := np.abs(value.astype(np.float64)).max(initial=0.0)) > LARGEST:
+            problem = f"{largest:.1e} {when}: its square would overflow"
+            raise InputError(argument, name, problem, "record the steps before it alone")
     return arrays
+
+
+LARGEST = 1e100
+"""Sums of squares of so large numbers, and ratios of those to rounding, are still finite in float64."""
+
+
+def _require_precision(grads: Sequence[Mapping[str, NDArray[np.generic]]], eps: float) -> None:
+    """The gradients must be those of the run to its own rounding, which is all that a right rule may leave."""
+    wanted = next(dtype for dtype in DTYPES if float(np.finfo(dtype).eps) == eps)
+    for step, row in enumerate(grads):
+        for name, value in row.items():
+            if value.dtype.kind != "f" or float(np.finfo(str(value.dtype)).eps) > eps:
+                problem = f"{value.dtype} at step {step} is less precise than the parameters, which are {wanted}"
+                raise InputError("gradients", name, problem, f"record the gradients in {wanted} too, as they were used")
 
 
 def _require_shapes(
@@ -177,6 +212,8 @@ def _side_by_side(
     eps: float,
 ) -> RecordedRun:
     sizes = [states[0][name].size for name in names]
+    if not sum(sizes):
+        raise InputError("parameters", "without elements", "there is nothing that a step could move", _RECORD)
 
     def row(tensors: Mapping[str, NDArray[np.generic]]) -> Array:
         parts = [tensors[name].ravel() if name in tensors else np.zeros(size) for name, size in zip(names, sizes)]  # noqa: B905  equally long

@@ -55,6 +55,7 @@ class Found:
         lr_pull: (updates,) what one standard error of the constants makes of them, in all steps together.
         level: the largest root mean square of any tensor in any step, in units of rounding; in the end of all elements.
         worst: the tensor and the update where that is.
+        share: what is left there, as a share of the tensor's parameters.
     """
 
     fit: Fit
@@ -65,6 +66,7 @@ class Found:
     lr_pull: Array
     level: float
     worst: tuple[str, int]
+    share: float
 
     @property
     def rule(self) -> Rule:
@@ -78,7 +80,7 @@ class Found:
 
 
 def search(run: RecordedRun, moving: Sequence[str]) -> tuple[list[Found], list[Found]]:
-    """The rules that explain the run equally well and simply, and the nearest of those that do not explain it.
+    """The rules that explain the run equally well and simply; if none does, each family's nearest, the best first.
 
     Args:
         run: as recorded.
@@ -112,7 +114,10 @@ def search(run: RecordedRun, moving: Sequence[str]) -> tuple[list[Found], list[F
         nearest += exploration.nearest()
     if simplest:
         return simplest, []
-    return [], [_replayed(each, observed, None) for each in sorted(nearest, key=lambda each: each.chi2)[:1]]
+    best: dict[str, Fit] = {}
+    for each in sorted(nearest, key=lambda each: each.chi2):
+        best.setdefault(each.rule.scaling, each)
+    return [], [_replayed(each, observed, None) for each in best.values()]
 
 
 def _follow_schedules(found: Sequence[Found]) -> bool:
@@ -285,10 +290,11 @@ def _replayed(found: Fit, observed: Observed, decay: Decay | None) -> Found:
     """Hold a fit against these elements, and name the schedule of its rates."""
     run = observed.run
     constants = constants_on(found, run.names)
-    whole = replay(found.rule, constants, observed)
+    whole, units = replay(found.rule, constants, observed), observed.units
     levels = group_levels(whole.residual, run.tensor, len(run.names))
     if levels.max() > LIMIT:
-        whole = replay(found.rule, constants, nudged(found.rule, constants, observed))
+        wider = nudged(found.rule, constants, observed)
+        whole, units = replay(found.rule, constants, wider), wider.units
         levels = group_levels(whole.residual, run.tensor, len(run.names))
     step, tensor = np.unravel_index(int(np.argmax(levels)), levels.shape)
     from_bound = np.abs(whole.lr) * _bound_error(found, run)
@@ -303,4 +309,11 @@ def _replayed(found: Fit, observed: Observed, decay: Decay | None) -> Found:
         lr_pull=_pull(found) if found.rule.scaling != "lion" else np.zeros(run.steps),
         level=float(levels.max()),
         worst=(run.names[tensor], int(step)),
+        share=_share(whole.residual[step] * units[step], run.parameters[step + 1], run.tensor == tensor),
     )
+
+
+def _share(left: Array, parameters: Array, of: NDArray[np.bool_]) -> float:
+    """Root mean squares of a tensor: what is left, divided by the parameters; 0 of parameters that are 0."""
+    size = float(np.sqrt(np.mean(np.square(parameters[of]))))
+    return float(np.sqrt(np.mean(np.square(left[of])))) / size if size else 0.0

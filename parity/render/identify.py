@@ -37,7 +37,11 @@ def _unknown(found: Identification) -> Iterator[str]:
     if found.nearest and found.nearest_place:
         tensor, update = found.nearest_place
         yield f"  nearest, and not an answer: {found.nearest.name}"
-        yield f"  it leaves {found.nearest.residual:.1e} units of rounding in {tensor} at update {update:,}"
+        left = f"{found.nearest.residual:.1e} units of rounding, {found.nearest.residual_share:.1e} of the parameters"
+        yield f"  it leaves {left}, in {tensor} at update {update:,}"
+    tried = [f"{family} (the nearest leaves {residual:.1e})" for family, residual in found.tried.items()]
+    line = f"tried: {', '.join([*tried, 'Lion (the updates are no signs)'])}"
+    yield from (f"  {each}" for each in textwrap.wrap(line, width=_WIDTH - 2, subsequent_indent="  "))
 
 
 def _member(member: Member) -> Iterator[str]:
@@ -51,8 +55,12 @@ def _member(member: Member) -> Iterator[str]:
     if len(set(member.decays.values())) > 1:
         yield f"  weight_decay by tensor: {', '.join(f'{name} {value:.6g}' for name, value in member.decays.items())}"
     yield from _schedule(member)
-    yield f"  residual: {member.residual:.2f} units of rounding at most, root mean square of a tensor in a step"
+    left = f"{member.residual:.2f} units of rounding at most, {member.residual_share:.0e} of the parameters"
+    yield f"  residual: {left}, root mean square of a tensor in a step"
     yield f"  torch: {member.torch}"
+    if member.torch_steps and member.torch_steps != ("optimizer.step()",):
+        yield "    at each step, the gradients in p.grad:"
+        yield from (f"      {line}" for line in member.torch_steps)
     yield f"  optax: {member.optax}"
 
 

@@ -3,8 +3,10 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
+import parity.cli
 from parity.cli import cli
 from parity.contract import InputError
 from parity.identify import save_run
@@ -25,9 +27,39 @@ def test_a_file(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "rule: SGD with momentum\n" in printed
     assert "    b = momentum b + g\n    p = p - lr b\n" in printed
-    assert "torch: torch.optim.SGD(params.values(), lr=0.02" in printed
+    assert "torch: optimizer = torch.optim.SGD(params.values(), lr=0.02" in printed
     document = json.loads(report.read_text())
     assert (document["format"], document["rule"]) == ("parity.identification/1", "SGD with momentum")
+
+
+def refused(capsys, monkeypatch, *arguments):
+    """The one line that the command leaves."""
+    monkeypatch.setattr("sys.argv", ["parity", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ending:
+        parity.cli._command()
+    assert ending.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_a_line_names_no_option_that_identify_does_not_have(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "run.npz"
+    states, gradients = run_of(sgd(), steps=8)
+    save_run(path, states[:4], gradients[:3])
+    # `parity record` has --gradients, and `parity run` has --steps.
+    assert refused(capsys, monkeypatch, "identify", path).startswith("parity: gradients of 3 steps: ")
+    save_run(tmp_path / "long.npz", states, gradients)
+    arrays = dict(np.load(tmp_path / "long.npz")) | {"steps": np.array([0, 1, 2, 4, 5, 6, 7, 8])}
+    np.savez(path, **arrays)
+    assert refused(capsys, monkeypatch, "identify", path).startswith("parity: steps 2, 4: ")
+    assert refused(capsys, monkeypatch, "identify", tmp_path / "long.npz", "--dtype", "x").startswith(
+        "parity: --dtype x: "
+    )
+
+
+def test_the_command_that_runs_is_found_behind_its_group():
+    assert parity.cli._running(["data", "show", "run"]).name == "show"
+    assert parity.cli._running(["identify", "train"]).name == "identify"
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,13 @@ def test_torch(name):
 
 def assert_reproduces(member, states, gradients):
     """The printed line, executed, gives the recorded states to what rounding of the constants makes of them."""
-    made = torch_step(lambda params: eval(member.torch, {"torch": torch, "params": params}))  # noqa: S307  our own text
+
+    def make(params):
+        names = {"torch": torch, "params": params}
+        exec(member.torch, names)  # noqa: S102  our own text
+        return names["optimizer"]
+
+    made = torch_step(make)
     for t, step in enumerate(gradients):
         after = made(None, step)
         for tensor, value in after.items():
@@ -112,7 +118,7 @@ def test_lion_is_known_to_what_its_signs_leave():
     assert member.name == "Lion, decoupled decay (times lr)"
     assert member.constants["weight_decay"] == pytest.approx(0.1, rel=1e-6)
     for name, value in (("b1", 0.9), ("b2", 0.98)):
-        assert abs(member.constants[name] - value) <= 2 * member.errors[name] < 0.1
+        assert abs(member.constants[name] - value) <= member.errors[name] < 0.1
 
 
 def test_clipping_and_a_schedule_of_torch():

@@ -5,6 +5,7 @@ import pytest
 
 from parity.data import load_data
 from parity.identify import identify
+from parity.identify.lion_region import region_ends
 from parity.identify.replay import Observed, replay, rounding_units
 from parity.identify.rule import Rule
 from parity.identify.run import recorded_run
@@ -212,9 +213,49 @@ def test_a_region_of_lion_that_no_point_of_the_grid_leads_into():
     run = draw_run(7098, "float64", load_data("embedded"))
     (member,) = identify(run.parameters, run.gradients).members
     assert member.form["scaling"] == "lion"
-    # What these signs leave is long and bent: 0.06 and 0.01 to either side, as the true rates' own region shows.
-    assert abs(member.constants["b1"] - run.truth["b1"]) < 0.12
-    assert abs(member.constants["b2"] - run.truth["b2"]) < 0.02
+    assert_in_region(member, run.truth)
+
+
+@pytest.mark.parametrize("number", [8038, 8085, 8162, 8409])
+def test_a_region_of_lion_that_is_long_and_bent(number):
+    """Its extent along straight lines from the middle, which these runs once had for an error, left the truth out."""
+    run = draw_run(number, "float64", load_data("embedded"))
+    for member in identify(run.parameters, run.gradients).members:
+        assert_in_region(member, run.truth)
+
+
+def assert_in_region(member, truth):
+    for name in ("b1", "b2"):
+        assert abs(member.constants[name] - truth[name]) <= member.errors[name]
+
+
+def test_the_ends_of_lions_region_are_those_of_a_fine_grid():
+    rng = np.random.default_rng(2)
+    g = rng.normal(size=(12, 30))
+    m, signs = np.zeros(30), []
+    for row in g:
+        signs.append(np.sign(0.8 * m + 0.2 * row))
+        m = 0.9 * m + 0.1 * row
+
+    def right(b1, b2):
+        m = np.zeros(30)
+        for sign, row in zip(signs, g, strict=True):
+            if np.any(sign * (b1 * m + (1 - b1) * row) < -1e-5 * (b1 * np.abs(m) + (1 - b1) * np.abs(row))):
+                return False
+            m = b2 * m + (1 - b2) * row
+        return True
+
+    ends, middle = region_ends(0.8, 0.9, np.array(signs), g)
+    assert right(*middle)
+    steps = (ends[:, 1] - ends[:, 0]) / 60
+    for b2 in np.arange(ends[1, 0] - 5 * steps[1], ends[1, 1] + 5 * steps[1], steps[1]):
+        for b1 in np.arange(ends[0, 0] - 5 * steps[0], min(ends[0, 1] + 5 * steps[0], 1.0), steps[0]):
+            if right(b1, b2):  # the region around (0.8, 0.9) is all there is here
+                assert ends[0, 0] - 1e-9 <= b1 <= ends[0, 1] + 1e-3 * (ends[0, 1] - ends[0, 0])
+                assert ends[1, 0] - 1e-9 <= b2 <= ends[1, 1] + 1e-9
+    for b1, b2 in ((0.8, 0.9), tuple(middle)):
+        assert ends[0, 0] <= b1 <= ends[0, 1]
+        assert ends[1, 0] <= b2 <= ends[1, 1]
 
 
 def test_the_rates_error_holds_what_an_epsilon_that_is_hardly_known_makes_of_it():
