@@ -33,7 +33,7 @@ from parity.identify.rule import DECAY
 from parity.identify.rule import Rule as Form
 from parity.oracle.layers import Array
 
-__all__ = ["compared_rules", "sgd_of"]
+__all__ = ["compared_rules", "identified_sgd", "sgd_of"]
 
 CERTAIN = 6
 """Standard errors by which two fitted constants have to differ."""
@@ -242,3 +242,9 @@ def sgd_of(found: Identification, traces: Sequence[StepTrace]) -> Rule | None:
 def _rounded(value: float) -> float:
     """To the digits that are known."""
     return float(f"{value:.{DIGITS}g}")
+
+
+def identified_sgd(traces: Sequence[StepTrace]) -> Rule | None:
+    """SGD in torch's form with its constants, where all of a program's steps, from the first on, are its; else None."""
+    found = identified(traces)
+    return sgd_of(found, traces) if found else None
