@@ -67,7 +67,7 @@ def drill(
     from parity.data import load_data
     from parity.drill import rates, subject_of
     from parity.environment import describe_environment
-    from parity.render.drill import header, rate_lines, result_lines
+    from parity.render.drill import header, left_out_lines, rate_lines, result_lines
     from parity.render.summary import drill_summary
     from parity.report import html
     from parity.result import DrillReport
@@ -85,16 +85,13 @@ def drill(
     say(f"{subject.side.name} with a fault, beside {subject.partner.name}")
     say(header())
     sides = ("a", "b") if side == "both" else (side,)
-    planned = len(sides) * sum(subject.takes(fault) for faults in _groups(keys).values() for fault in faults)
-    with page:
-        results = []
-        with bars(FAULTS):
-            for result in _results(subject, keys, sides, arguments["device"]):
-                results.append(result)
-                echo(result_lines(result))
-                tell(Progress(what=FAULTS, done=len(results), total=planned, unit="faults"))
-        _require_some(results, keys, subject.side.name)
-        report = DrillReport(
+    chosen = [fault for faults in _groups(keys).values() for fault in faults]
+    left_out = [] if keys else [fault.key for fault in chosen if not subject.takes(fault)]
+    planned = len(sides) * (len(chosen) - len(left_out))
+    results: list[Drilled] = []
+
+    def reported() -> DrillReport:
+        return DrillReport(
             command=("parity", *sys.argv[1:]),
             environment=describe_environment(),
             data=origin,
@@ -103,6 +100,20 @@ def drill(
             results=tuple(results),
             rates=rates(results),
         )
+
+    with page:
+        try:
+            with bars(FAULTS):
+                for result in _results(subject, keys, sides, arguments["device"]):
+                    results.append(result)
+                    echo(result_lines(result))
+                    tell(Progress(what=FAULTS, done=len(results), total=planned, unit="faults"))
+        except KeyboardInterrupt:
+            keep(json_file, lambda: reported().to_json(), "what was drilled so far")
+            raise
+        _require_some(results, keys, subject.side.name)
+        report = reported()
+        echo(left_out_lines(left_out))
         conclude(rate_lines(report.rates), report.exit_code)
         keep(json_file, report.to_json, "the report")
         keep_summary(summary_file, lambda: drill_summary(report))
@@ -115,7 +126,7 @@ def _results(subject: Subject, keys: Sequence[str], sides: Sequence[str], device
     from parity.drill import drill as run_drill
 
     for group, faults in _groups(keys).items():
-        yield from run_drill(faults, subject, group=group, sides=sides, device=device)
+        yield from run_drill(faults, subject, group=group, sides=sides, device=device, listed=bool(keys))
 
 
 def _groups(keys: Sequence[str] = ()) -> dict[str, Sequence[Fault | Benign]]:

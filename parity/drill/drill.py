@@ -10,7 +10,7 @@ from parity.checking import Check, check, check_batches
 from parity.contract import SGD, InputError, SelfContained, SideError, initial_weights
 from parity.contract.programs import program_data
 from parity.data import Dataset, embedded_set
-from parity.drill.fault import ANY, CNN, Benign, Fault, Host, Probe
+from parity.drill.fault import ANY, CNN, ORACLE, PRECISION, Benign, Fault, Host, Mutation, Probe
 from parity.drill.score import Drilled, absent, score
 from parity.drill.wrapped import Inapplicable
 from parity.problem import Problem, cnn_problem
@@ -52,8 +52,21 @@ class Subject:
     def takes(self, fault: Fault | Benign) -> bool:
         """Whether the fault can be planted here at all."""
         if self.dataset is None:
-            return fault.scope == ANY
+            return fault.scope == ANY or (isinstance(fault, Fault) and fault.own is not None)
         return self.whole or fault.scope in (ANY, CNN)
+
+    def plants(self, fault: Fault | Benign) -> Mutation:
+        """What makes the program with the fault."""
+        own = fault.own if isinstance(fault, Fault) and self.dataset is None else None
+        return own or fault.plant
+
+    def reason(self, fault: Fault | Benign) -> str:
+        """Why a fault that it does not take has no place here."""
+        needs = {
+            ORACLE: "it lies inside the CNN's model, and is planted in the oracle: drill without IMPLEMENTATION",
+            PRECISION: "a program of its own stands for it: drill without IMPLEMENTATION",
+        }
+        return needs.get(fault.scope, "it needs the CNN's tensors or optimizer, and this program brings its own")
 
     def beside(self, fault: Fault | Benign) -> Side:
         """The honest program for this fault."""
@@ -114,15 +127,17 @@ def drill(
     group: str,
     sides: Sequence[str] = ("b",),
     device: str = "auto",
+    listed: bool = False,
 ) -> Iterator[Drilled]:
     """Every fault on every side, one result after the other.
 
     Args:
         faults: of one group.
-        subject: in what they are planted; those that it cannot take are passed over.
+        subject: in what they are planted; those that it cannot take are passed over, or listed.
         group: "catalogue", "outside" or "benign", for the results.
         sides: "a", "b" or both: where the program with the fault stands.
         device: "auto", "cpu" or "cuda".
+        listed: whether faults that have no place are results too, with the reason.
 
     Raises:
         InputError: the subject cannot be drilled, because it has too few rows for example.
@@ -131,6 +146,8 @@ def drill(
     for fault in faults:
         for side in sides if subject.takes(fault) else ():
             yield _drill_one(fault, subject, group=group, side=side, device=device)
+        for side in sides if listed and not subject.takes(fault) else ():
+            yield absent(fault, group=group, side=side, reason=subject.reason(fault))
 
 
 def _drill_one(fault: Fault | Benign, subject: Subject, *, group: str, side: str, device: str) -> Drilled:
@@ -171,7 +188,7 @@ def _pair(
         batches=check_batches(problem.size, settings, fault.probe.steps),
         steps_per_epoch=-(-problem.size // settings.batch_size),
     )
-    wrong = Side(name=f"{subject.side.name} with {fault.key}", implementation=fault.plant(host))
+    wrong = Side(name=f"{subject.side.name} with {fault.key}", implementation=subject.plants(fault)(host))
     honest = subject.beside(fault)
     return (wrong, honest) if side == "a" else (honest, wrong)
 

@@ -82,6 +82,7 @@ class Fault:
         names: keys of causes that count as its name: itself if none is given, and what cannot be told apart from it.
         probe: what makes it visible.
         scope: `ANY`, `CNN`, `ORACLE` or `PRECISION`.
+        own: makes it of a program with its own optimizer, where `plant` cannot; None where nothing does.
     """
 
     key: str
@@ -93,6 +94,7 @@ class Fault:
     names: frozenset[str] = frozenset()
     probe: Probe = field(default_factory=Probe)
     scope: str = CNN
+    own: Mutation | None = None
 
     @property
     def right_names(self) -> frozenset[str]:

@@ -9,6 +9,7 @@ from parity.explain.cause import Cause, Explanation, Unknown
 from parity.explain.claims import explain_fast_path, explain_repeat, explain_score
 from parity.explain.evaluation import explain_evaluation
 from parity.explain.evidence import Evidence
+from parity.explain.own_rules import identified_sgd
 from parity.explain.precision import explain_precision
 from parity.explain.programs import explain_programs
 from parity.explain.side import explain_side
@@ -29,4 +30,5 @@ __all__ = [
     "explain_side",
     "explain_start",
     "explain_states",
+    "identified_sgd",
 ]

@@ -55,6 +55,7 @@ class Unknown:
         best: what that fit was; None where none came closer.
         why: why nothing could be fitted; "" where it could.
         alone: whether the side deviates by itself; if not, `side` names both, and `difference` is theirs.
+        formula: what it deviates from, in words.
     """
 
     side: str
@@ -65,6 +66,7 @@ class Unknown:
     best: str | None
     why: str = ""
     alone: bool = True
+    formula: str = "the formula"
 
     def __str__(self) -> str:
         if self.why:
@@ -73,7 +75,8 @@ class Unknown:
             where = f"step {self.step}, {self.place}, {self.difference:.1e}"
             return f"unknown: {self.side} are apart at {where}, and neither leaves its formulas"
         left = f"; the best fit, {self.best}, leaves {self.residual:.1e}" if self.best else "; nothing fits"
-        return f"unknown: {self.side} at step {self.step}, {self.place}, {self.difference:.1e} from the formula{left}"
+        where = f"step {self.step}, {self.place}, {self.difference:.1e}"
+        return f"unknown: {self.side} at {where} from {self.formula}{left}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from parity.explain.relayout import FORMATS, format_key
 from parity.explain.rule import Rule, Step
 from parity.oracle.layers import Array
 
-__all__ = ["Candidate", "buffer_candidates", "update_candidates"]
+__all__ = ["SAME", "Candidate", "buffer_candidates", "named_rates", "update_candidates"]
 
 SAME = 1e-9
 """Fitted constants that are so close to one another are the same; a candidate still has to predict to rounding."""
@@ -239,19 +239,58 @@ def fitted_rates(rule: Rule, steps: Sequence[Step]) -> list[float]:
 def _rate_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
     """The learning rate: another one, or at another time."""
     found, meant = np.array(fitted_rates(rule, steps)), np.array(rule.rates)
-    named = [*_named_rates(rule, found, meant), *decaying_rates(rule.first, found, meant)]
-    named += list(clipped_rates(found, meant, [_norm(rule, step) for step in steps]))
-    for key, sentence, rates in named:
+    norms = [_norm(rule, step) for step in steps]
+    for key, sentence, rates in named_rates(found, meant, first=rule.first, others=rule.other_rates, norms=norms):
         yield Candidate(key=key, sentence=sentence, change=_set(rates=tuple(map(float, rates))))
-    if not named:
-        listed = ", ".join(f"{value:.6g}" for value in found)
-        due = ", ".join(f"{value:.6g}" for value in meant)
-        when = f"in step {rule.first}" if len(found) == 1 else f"in steps {rule.first} to {rule.first + len(found) - 1}"
-        sentence = f"updates {when} by rates of {listed}, where {due} are meant"
-        sentence += " (a learning rate, or another scale of updates)"
-        if not found.any():
-            return  # nothing is updated: that is no learning rate
-        yield Candidate(key="other-lr", sentence=sentence, change=_set(rates=tuple(map(float, found))))
+
+
+def named_rates(
+    found: Array,
+    meant: Array,
+    *,
+    first: int = 0,
+    others: Sequence[tuple[str, str, tuple[float, ...]]] = (),
+    norms: Sequence[float] | None = None,
+) -> Iterator[tuple[str, str, Array]]:
+    """Laws by which the rates of single steps follow from those that are meant; the rates themselves where none does.
+
+    Args:
+        found: (steps,) fitted.
+        meant: (steps,).
+        first: the number of the first step.
+        others: rates by which ports get the schedule wrong: key, sentence, and one for each step.
+        norms: (steps,) of the updates that are meant; None where they are not known.
+    """
+    named = [*_named_rates(found, meant, others), *decaying_rates(first, found, meant)]
+    named += list(clipped_rates(found, meant, norms)) if norms is not None else []
+    yield from named
+    if named or not found.any():
+        return  # where nothing is updated, that is no learning rate
+    if changed := _changed_rates(found, meant, first):
+        yield changed
+        return
+    listed, due = (", ".join(f"{value:.6g}" for value in values) for values in (found, meant))
+    when = f"in step {first}" if len(found) == 1 else f"in steps {first} to {first + len(found) - 1}"
+    sentence = f"updates {when} by rates of {listed}, where {due} are meant"
+    yield "other-lr", f"{sentence} (a learning rate, or another scale of updates)", found
+
+
+def _changed_rates(found: Array, meant: Array, first: int) -> tuple[str, str, Array] | None:
+    """The rates that are meant up to a step, and from there on a multiple of them."""
+    if not meant.all():
+        return None
+    shares = found / meant
+    step = int(np.argmax(np.abs(shares - 1) > SAME))
+    factor = float(shares[step])
+    law = meant * np.where(np.arange(len(meant)) < step, 1.0, factor)
+    predicted = len(meant) - step - 1  # steps beside the one that the factor is fitted to
+    if not step or not predicted or abs(factor) <= SAME or not np.allclose(found, law, rtol=SAME, atol=0):
+        return None
+    number = first + step
+    sentence = (
+        f"has a learning rate of {found[step]:.6g} from step {number} on, {factor:.6g} times the {meant[step]:.6g}"
+    )
+    return "other-lr", f"{sentence} that is meant", law
 
 
 def _norm(rule: Rule, step: Step) -> float:
@@ -276,7 +315,9 @@ def _limit_candidates(rule: Rule, steps: Sequence[Step]) -> Iterator[Candidate]:
         yield Candidate(key="update-value-clipped", sentence=sentence, change=_set(limits=limits))
 
 
-def _named_rates(rule: Rule, found: Array, meant: Array) -> Iterator[tuple[str, str, Array]]:
+def _named_rates(
+    found: Array, meant: Array, others: Sequence[tuple[str, str, tuple[float, ...]]]
+) -> Iterator[tuple[str, str, Array]]:
     """Patterns by which the rates that were found follow from those that are meant."""
 
     def same(x: Array, y: Array) -> bool:
@@ -311,7 +352,7 @@ def _named_rates(rule: Rule, found: Array, meant: Array) -> Iterator[tuple[str, 
         yield "lr-late", "changes the learning rate one step late", found
     if changes and same(found[:-1], meant[1:]):
         yield "lr-early", "changes the learning rate one step early", found
-    for key, sentence, rates in rule.other_rates:
+    for key, sentence, rates in others:
         if same(found, np.array(rates)) and not same(meant, np.array(rates)):
             yield key, sentence, np.array(rates)
     if changes and same(found, np.full_like(meant, meant[0])):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 import numpy as np
@@ -11,36 +11,52 @@ from parity.compare.formula import EPS
 from parity.contract import InputError, StepTrace, Tensors
 from parity.explain.cause import Cause, Unknown
 from parity.explain.fit import Deviation
-from parity.identify import Member, identify
+from parity.identify import Identification, Member, identify
+from parity.identify.run import RecordedRun, recorded_run
 from parity.oracle.layers import Array
 
-__all__ = ["described", "identified_rule", "other_rule"]
+__all__ = ["described", "identified", "other_rule", "recorded"]
 
 
-def identified_rule(traces: Sequence[StepTrace]) -> Member | None:
-    """The rule by which consecutive steps' gradients become their updates; None where no rule known here does.
+def identified(traces: Sequence[StepTrace]) -> Identification | None:
+    """How consecutive steps' gradients become their updates; None where no rule known here does it.
 
-    Of several that explain every step the first: they cannot be told apart here, or are the same in other words.
+    Of several rules that explain every step the first is meant: they cannot be told apart here, or are the same in
+    other words.
     """
     if not traces:
         return None
-    parameters = [traces[0].weights, *(trace.parameters for trace in traces)]
     try:
-        found = identify([_some(each) for each in parameters], [_some(trace.gradients) for trace in traces])
+        found = identify(*_tensors(traces))
     except (
         InputError,
         ImportError,
     ):  # too few steps, or elements, to tell; or no scipy, where only traces are compared
         return None
-    return found.members[0] if found.members else None
+    return found if found.members else None
+
+
+def recorded(traces: Sequence[StepTrace]) -> RecordedRun | None:
+    """What `identified` reads of them; None where they are too few."""
+    try:
+        return recorded_run(*_tensors(traces)) if traces else None
+    except InputError:
+        return None
+
+
+def _tensors(traces: Sequence[StepTrace]) -> tuple[list[dict[str, Array]], list[dict[str, Array]]]:
+    """Parameters before the first step and after each, and gradients; of the tensors that are trained."""
+    trained = {name for trace in traces for name in trace.gradients}
+    states = [_some(each, trained) for each in (traces[0].weights, *(trace.parameters for trace in traces))]
+    return states, [_some(trace.gradients, trained) for trace in traces]
 
 
 FEW = 400
 
 
-def _some(tensors: Tensors) -> dict[str, Array]:
+def _some(tensors: Tensors, names: Set[str]) -> dict[str, Array]:
     """As many elements of each tensor as tell a rule, spread over it: a rule takes each element alike."""
-    flat = {name: np.asarray(value, np.float64).ravel() for name, value in tensors.items()}
+    flat = {name: np.asarray(value, np.float64).ravel() for name, value in tensors.items() if name in names}
     return {name: value[:: max(1, value.size // FEW)] for name, value in flat.items()}
 
 
@@ -53,9 +69,10 @@ def described(rule: Member) -> str:
 
 def other_rule(unknown: Unknown, traces: Sequence[StepTrace], meant: str) -> Cause | Unknown:
     """The cause of an optimizer of another kind; of SGD with buffers that nothing explains it is still unknown."""
-    rule = identified_rule(traces)
-    if rule is None:
+    found = identified(traces)
+    if found is None:
         return unknown
+    rule = found.members[0]
     if rule.name.startswith("SGD"):
         return replace(unknown, best=f"its updates alone are those of {described(rule)}", residual=unknown.difference)
     key = rule.name.partition(",")[0].lower().replace(" ", "-")

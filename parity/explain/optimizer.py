@@ -13,13 +13,14 @@ tensor of every step to rounding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from parity.compare import Stage
 from parity.compare.formula import EPS
 from parity.compare.measure import frobenius
+from parity.contract import StepTrace
 from parity.explain.cause import Cause, Unknown
 from parity.explain.constants import Candidate, buffer_candidates, update_candidates
 from parity.explain.evidence import Evidence
@@ -27,39 +28,113 @@ from parity.explain.fit import ALLOWED, Deviation, Fit, far, settle
 from parity.explain.identified import other_rule
 from parity.explain.rule import DOUBLE, Rule, Step, meant_rule, steps_of
 
-__all__ = ["explain_optimizer"]
+__all__ = ["Updates", "explain_optimizer", "explain_updates", "follows"]
 
 CANDIDATES = {"momentum": buffer_candidates, "update": update_candidates}
 
 COUPLED, DECOUPLED = "weight-decay-lost", "decoupled-decay"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Updates:
+    """What one side's optimizer did, and what it is held against.
+
+    Args:
+        side: its name.
+        traces: its steps as recorded.
+        steps: the same, as the optimizer saw them.
+        meant: the rule that is asked for.
+        asked: that rule in words.
+        first_step: the number of the first of these steps in the run.
+        others: whether other kinds of rules are tried where none of SGD's faults fits.
+    """
+
+    side: str
+    traces: Sequence[StepTrace]
+    steps: Sequence[Step]
+    meant: Rule
+    asked: str
+    first_step: int = 0
+    others: bool = True
+
+
 def explain_optimizer(evidence: Evidence) -> list[Cause | Unknown]:
     """The causes of the momentum, then those of the update."""
-    steps = steps_of(evidence)
-    rule = meant = meant_rule(evidence)
+    sgd = evidence.sgd
+    return explain_updates(
+        Updates(
+            side=evidence.side,
+            traces=evidence.traces,
+            steps=steps_of(evidence),
+            meant=meant_rule(evidence),
+            asked=f"SGD (lr {sgd.lr:.6g}, momentum {sgd.momentum:.6g})",
+            first_step=evidence.first_step,
+        )
+    )
+
+
+def explain_updates(updates: Updates) -> list[Cause | Unknown]:
+    """Likewise, of any optimizer that is asked to follow SGD's rule."""
+    rule = meant = updates.meant
+    steps = updates.steps
     found: list[Cause | Unknown] = []
     for stage in ("momentum", "update"):
-        if deviation := _first(evidence, stage, rule, steps):
+        if deviation := _first(updates, stage, rule):
             causes, rule = _settled(deviation, list(CANDIDATES[stage](rule, steps)), rule, steps)
-            if stage == "momentum" and _first(evidence, "update", rule, steps):
+            if stage == "momentum" and _first(updates, "update", rule):
                 before = replace(rule, fresh=True)  # a buffer may be rounded after its use
-                rule = rule if rule.bits == DOUBLE or _first(evidence, "update", before, steps) else before
+                rule = rule if rule.bits == DOUBLE or _first(updates, "update", before) else before
             found += causes
             if any(isinstance(cause, Unknown) for cause in causes):
-                if stage == "momentum" and not _first(evidence, "update", meant, steps):
+                if stage == "momentum" and not _first(updates, "update", meant):
                     return found  # the buffer is what the update is made with, as asked: no other kind of rule
                 # An update cannot be judged by a rule that is not known; but another rule may explain all of it.
                 last = next(cause for cause in causes if isinstance(cause, Unknown))
+                if not updates.others or (_recorded(updates) and _of_sgd(steps[0])):
+                    return found
                 first = found[0]
                 whole = replace(last, place=first.place, step=first.step)
-                other = other_rule(whole, evidence.traces, _asked(evidence))
+                other = other_rule(whole, updates.traces, updates.asked)
                 if isinstance(other, Cause):
                     return [other]
                 # Buffers that were only not recorded are no fault.
                 hidden = meant.has_buffer and not rule.has_buffer
                 return [*([] if hidden else found[:-1]), replace(other, place=last.place, step=last.step)]
     return _coupled(found, rule, meant.decay)
+
+
+def _recorded(updates: Updates) -> bool:
+    """Whether the buffers are, where there have to be any."""
+    return not updates.meant.has_buffer or any(step.buffers for step in updates.steps)
+
+
+TELLING = 4
+"""Elements of a tensor: fewer are a sum of three tensors' multiples whatever the rule is."""
+
+
+def _of_sgd(step: Step) -> bool:
+    """Whether some tensor's update is made of multiples of its gradient, its parameter and its buffer, to rounding.
+
+    That is SGD's alone: all other kinds of rules divide each element of the gradient by a size of its own. A search
+    among them finds nothing then, and takes minutes to end.
+    """
+    for name, g in step.gradients.items():
+        u, p = step.update(name), step.parameters[name]
+        before = np.zeros_like(p) if step.before is None else step.before.get(name, np.zeros_like(p))
+        columns = [part.ravel() for part in (g, p, before) if part.any()]
+        if g.size <= TELLING or not g.any() or not u.any() or np.ptp(np.abs(g)) == 0:
+            continue
+        matrix = np.stack(columns, axis=1)
+        matrix = matrix / np.sqrt(np.sum(matrix**2, axis=0))
+        left = u.ravel() - matrix @ np.linalg.lstsq(matrix, u.ravel(), rcond=None)[0]
+        if frobenius(left) <= ALLOWED * frobenius(u) + 4 * EPS * frobenius(p):
+            return True
+    return False
+
+
+def follows(updates: Updates) -> bool:
+    """Whether every buffer and every update is the rule's, to rounding."""
+    return not any(_first(updates, stage, updates.meant) for stage in CANDIDATES)
 
 
 def _settled(
@@ -94,11 +169,6 @@ def _two(
     return None
 
 
-def _asked(evidence: Evidence) -> str:
-    sgd = evidence.sgd
-    return f"SGD (lr {sgd.lr:.6g}, momentum {sgd.momentum:.6g})"
-
-
 def _coupled(causes: list[Cause | Unknown], rule: Rule, meant: float) -> list[Cause | Unknown]:
     """One cause for a decay that has moved from the gradient to the parameter."""
     keys = [cause.key if isinstance(cause, Cause) else "" for cause in causes]
@@ -111,15 +181,15 @@ def _coupled(causes: list[Cause | Unknown], rule: Rule, meant: float) -> list[Ca
     return [one if cause is lost else cause for cause in causes if cause is not moved]
 
 
-def _first(evidence: Evidence, stage: str, rule: Rule, steps: Sequence[Step]) -> Deviation | None:
+def _first(updates: Updates, stage: str, rule: Rule) -> Deviation | None:
     """Where the side first leaves the rule."""
-    for step in steps:
+    for step in updates.steps:
         for name in step.gradients:
             distance, allowed = _distance(stage, rule, name, step)
             if not distance <= allowed:
                 return Deviation(
-                    side=evidence.side,
-                    step=evidence.first_step + step.number,
+                    side=updates.side,
+                    step=updates.first_step + step.number,
                     place=Stage(stage=stage, tensor=name),
                     difference=distance,
                     allowed=allowed,

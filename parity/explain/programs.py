@@ -6,31 +6,28 @@ optimizers are identified each from its own gradients, and then compared, whatev
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from parity.compare import Rung, Stage, stage_tensors
-from parity.compare.formula import EPS
 from parity.compare.stages import BACKWARD
 from parity.contract import StepTrace
+from parity.explain.backward import allowed_of
 from parity.explain.cause import Cause, Unknown
 from parity.explain.fit import ALLOWED, Deviation, Fit, factor_of, far, settle
 from parity.explain.forward import other_activations
-from parity.explain.identified import described, identified_rule
 from parity.explain.network import Reading
+from parity.explain.own_losses import own_loss_fits
+from parity.explain.own_rules import compared_rules
 from parity.explain.relayout import image_readings, kernel_readings, linear_readings, rounded_format
-from parity.identify import Member
 from parity.oracle.layers import Array, relu
 
 __all__ = ["explain_programs"]
 
 SAME = 1e-9
 """Identified constants that are so close are the same."""
-
-CERTAIN = 6
-"""Standard errors by which two fitted constants have to differ."""
 
 
 def explain_programs(
@@ -47,7 +44,7 @@ def explain_programs(
         traces: both sides' steps from a common beginning, under the same names and in the same layout.
         activation: the first side's first activation without a partner on the second; None where that is not known.
     """
-    rules = _compared_rules(names, rung, traces)
+    rules = compared_rules(names, traces)
     if rung.place.stage in ("momentum", "update") and rules:
         return [*rules]
     function = _other_function(names, rung, traces, activation) if activation else None
@@ -91,8 +88,12 @@ def _explain_tensor(
     if min(len(each) for each in traces) <= rung.step:
         return settle(deviation, [])
     a, b = (stage_tensors(each[rung.step]) for each in traces)
-    fits = list(_tensor_fits(names[0], rung.place, a, b))
-    return settle(deviation, fits)
+    if rung.place.stage == "loss":
+        lossy = replace(deviation, allowed=max(deviation.allowed, *map(allowed_of, traces[1])))
+        own = settle(lossy, list(own_loss_fits(traces)))
+        if isinstance(own, Cause):
+            return own
+    return settle(deviation, list(_tensor_fits(names[0], rung.place, a, b)))
 
 
 def _tensor_fits(other: str, place: Stage, a: dict[Stage, Array], b: dict[Stage, Array]) -> Iterator[Fit]:
@@ -169,37 +170,3 @@ def _statistics_fits(other: str, a: dict[Stage, Array], b: dict[Stage, Array]) -
     residual = max(far(b[place], before[place] + factor * x) for place, (x, _) in moved.items())
     sentence = f"moves running statistics {factor:.6g} times as far as {other} in a step (the momentum of a batch norm)"
     yield Fit(key="statistics-momentum", sentence=sentence, residual=residual)
-
-
-def _compared_rules(
-    names: tuple[str, str], rung: Rung, traces: tuple[Sequence[StepTrace], Sequence[StepTrace]]
-) -> list[Cause | Unknown]:
-    """One cause where the optimizers are not the same."""
-    a, b = (identified_rule(each) for each in traces)
-    if a is None or b is None or not _differ(a, b) or described(a) == described(b):
-        return []
-    sentence = f"updates by {described(b)}, where {names[0]} updates by {described(a)}"
-    place = rung.place if rung.place.stage in ("momentum", "update") else Stage(stage="update", tensor="update")
-    key = "other-optimizer" if a.name != b.name else f"other-{_first_constant(a, b)}"
-    deviation = Deviation(side=names[1], step=rung.step, place=place, difference=rung.difference)
-    return [deviation.cause(key=key, sentence=sentence, residual=max(a.residual, b.residual) * EPS)]
-
-
-def _differ(a: Member, b: Member) -> bool:
-    return a.name != b.name or _first_constant(a, b) is not None
-
-
-def _first_constant(a: Member, b: Member) -> str | None:
-    """The first constant that is another on the second side."""
-    for name, value in a.constants.items():
-        other, errors = b.constants.get(name), (a.errors.get(name, 0.0), b.errors.get(name, 0.0))
-        if other is None:
-            return name.removeprefix("schedule.")
-        if None in errors:
-            continue  # a run that says nothing of a constant says nothing of its difference
-        uncertain = CERTAIN * math.hypot(*(error or 0.0 for error in errors))
-        if abs(other - value) > max(uncertain, SAME * max(abs(value), abs(other))):
-            return name.removeprefix("schedule.")
-    if a.schedule == b.schedule == "free" and not np.allclose(a.lr, b.lr, rtol=SAME, atol=0):
-        return "lr"
-    return None

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
 
-from parity.contract import StepLR
+from parity.contract import StepLR, StepTrace
 from parity.explain.evidence import Evidence
 from parity.explain.relayout import rounded_near
 from parity.oracle.layers import Array
 from parity.oracle.schedule import rates
 
-__all__ = ["DOUBLE", "Rule", "Step", "meant_rule", "steps_of"]
+__all__ = ["DOUBLE", "Rule", "Step", "meant_rule", "steps_from", "steps_of"]
 
 Tensors = Mapping[str, Array]
 
@@ -50,6 +50,7 @@ class Step:
 
 
 _ALIKE: Mapping[str, float] = MappingProxyType({})
+_NONE: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,23 +198,32 @@ def _other_rates(evidence: Evidence) -> Iterator[tuple[str, str, tuple[float, ..
 
 def steps_of(evidence: Evidence) -> list[Step]:
     """What each step's optimizer read and left."""
-    gradients = evidence.tensors("gradients")
-    weights, buffers, after = (evidence.tensors(kind) for kind in ("weights", "momentum", "parameters"))
+    return steps_from(evidence.traces, evidence.momentum)
+
+
+def steps_from(traces: Sequence[StepTrace], momentum: Mapping[str, object] = _NONE) -> list[Step]:
+    """Likewise, of consecutive steps, the first of which begins with these buffers."""
+    gradients = [_doubles(trace.gradients) for trace in traces]
+    befores = [momentum, *(trace.momentum for trace in traces)]
     return [
         Step(
             number=number,
             gradients=gradients[number],
             recent=tuple(reversed(gradients[:number])),
-            parameters=weights[number],
-            before=_started(evidence.before(number)[1]),
-            buffers=buffers[number],
-            after=after[number],
+            parameters=_doubles(trace.weights),
+            before=_started(befores[number]),
+            buffers=_doubles(trace.momentum),
+            after=_doubles(trace.parameters),
         )
-        for number in range(len(evidence.traces))
+        for number, trace in enumerate(traces)
     ]
+
+
+def _doubles(tensors: Mapping[str, object]) -> Tensors:
+    return {name: np.asarray(value, np.float64) for name, value in tensors.items()}
 
 
 def _started(momentum: Mapping[str, object]) -> Tensors | None:
     """Buffers that are all zero do not exist yet, as before the first step."""
-    buffers = {name: np.asarray(value, np.float64) for name, value in momentum.items()}
+    buffers = _doubles(momentum)
     return buffers if any(np.any(value) for value in buffers.values()) else None

@@ -15,6 +15,7 @@ from parity.data import check_writable, load_data
 from parity.measurements import identification as identified
 from parity.measurements.clean import CLEAN, FIT
 from parity.measurements.drill import DRILL
+from parity.measurements.explanation import EXPLANATION
 from parity.measurements.long import FLOAT32, FLOAT64
 from parity.measurements.members import MEMBERS
 from parity.measurements.overhead import OVERHEAD
@@ -142,6 +143,25 @@ def drill(out: Path, *, quick: bool, data: str, data_dir: Path | None, partner: 
     check_writable(out, argument="out")
     bench = Bench(dataset=load_data(data, data_dir=data_dir), partner=partner, device=device)
     _measure_all(DRILL, bench, out, lambda part: part.quick if quick else range(part.count))
+
+
+@cli.command()
+@click.option("--out", type=_FILE, default="explain.json", help="The JSON file that trials are added to.")
+@click.option("--quick", is_flag=True, help="One fault, on both sides.")
+@click.option("--data", default="auto", metavar="auto|cifar10|embedded|FILE.npz", help="The images.")
+@click.option("--data-dir", type=_FILE, help="Where CIFAR-10 is kept.  [default: the user's cache folder]")
+@click.option("--partner", default="torch_impl:eager", help="The side that faults are planted in.")
+@click.option("--device", default="auto", metavar="auto|cpu|cuda")
+def explain(out: Path, *, quick: bool, data: str, data_dir: Path | None, partner: str, device: str) -> None:
+    """Time what naming the cause adds to a check that fails, for every fault of the catalogue.
+
+    The times are those of this machine: leave it idle. Exit code 1 if the bar is missed.
+
+    Example: python -m parity.measurements explain --data cifar10 --out results/explain.json
+    """
+    check_writable(out, argument="out")
+    bench = Bench(dataset=load_data(data, data_dir=data_dir), partner=partner, device=device)
+    _measure_all([EXPLANATION], bench, out, lambda part: part.quick if quick else range(part.count))
 
 
 def _measure_all(parts: Sequence[Part], bench: Bench, out: Path, numbers: Callable[[Part], Sequence[int]]) -> NoReturn:

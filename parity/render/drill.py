@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from parity.drill import Drilled, Rates
 
-__all__ = ["header", "rate_lines", "result_lines", "verdict_line"]
+__all__ = ["header", "left_out_lines", "rate_lines", "result_lines", "verdict_line"]
 
 _MARK, _KEY, _SIDE, _WIDTH = 8, 30, 5, 80
 
@@ -28,6 +28,13 @@ def result_lines(result: Drilled) -> Iterator[str]:
         expected = result.expected or "no difference, and no name"
         yield from _beneath(f"{result.title}; expected: {expected}")
         yield from _beneath(result.line)
+
+
+def left_out_lines(keys: Sequence[str]) -> Iterator[str]:
+    """The faults that have no place in this program, where all were asked for."""
+    if keys:
+        text = f"left out: {', '.join(keys)}"
+        yield from textwrap.wrap(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def rate_lines(rates: Rates) -> Iterator[str]:

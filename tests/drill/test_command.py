@@ -12,7 +12,7 @@ from parity.data import Dataset
 from parity.drill.score import Drilled
 from parity.measurements.drill import DRILL
 from parity.measurements.part import Bench
-from parity.render.drill import result_lines
+from parity.render.drill import left_out_lines, result_lines
 from tests.conftest import small_arrays
 
 
@@ -69,6 +69,37 @@ def test_a_program_of_one_s_own(tmp_path):
     assert code == 0
     assert "examples.mlp.torch_mlp's own" in output
     assert "no place in this program:   1" in output
+
+
+def test_what_is_left_out_is_listed():
+    lines = list(left_out_lines([f"fault-{number}" for number in range(20)]))
+    assert lines[0].startswith("left out: fault-0, fault-1")
+    assert all(len(line) <= 80 for line in lines)
+    assert list(left_out_lines([])) == []
+
+
+def test_a_fault_without_a_place_is_listed_where_others_were_asked_for_too(data):
+    code, output = drilled("torch_impl:eager", "--fault", "ascent", "--fault", "average-pool", "--data", data)
+    assert code == 0
+    assert "-       average-pool" in output
+    assert "no place in this program:   1" in output
+
+
+def test_an_interrupted_drill_keeps_what_it_has(data, tmp_path, monkeypatch):
+    from parity.commands import drill as command
+
+    drill_all = command._results
+
+    def interrupted(*arguments):
+        yield next(drill_all(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_results", interrupted)
+    file = tmp_path / "drill.json"
+    chosen = ("drill", "--fault", "ascent", "--fault", "nesterov", "--no-report", "--json", str(file))
+    result = CliRunner().invoke(cli, [*chosen, "--data", data])
+    assert result.exit_code != 0
+    assert [each["key"] for each in json.loads(file.read_text())["results"]] == ["nesterov"]
 
 
 def test_a_miss_ends_with_1(data, monkeypatch):

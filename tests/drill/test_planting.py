@@ -123,12 +123,23 @@ class TestOwnPrograms:
 
     def test_those_that_apply_are_found(self):
         results = self.results("examples.mlp.torch_mlp")
-        assert "nesterov" not in results  # the program's optimizer is its own
+        assert (results["nesterov"].applies, results["nesterov"].right) == (False, True)
+        assert "its optimizer is not SGD in torch's form" in results["nesterov"].line
         assert (results["bgr"].applies, results["bgr"].right) == (False, True)
         assert "not images" in results["bgr"].line
         for key in ("labels-rolled", "no-reshuffle", "ascent"):
             assert results[key].right, results[key].line
         assert not results["nothing"].found
+
+    def test_its_own_optimizer_gets_faults_where_it_is_sgd(self):
+        chosen = [FAULTS[key] for key in ("other-momentum", "nesterov", "nesterov-lost", "average-pool")]
+        subject = subject_of("tests.drill.sgd_side")
+        results = {result.key: result for result in drill(chosen, subject, group="catalogue", listed=True)}
+        for key in ("other-momentum", "nesterov"):
+            assert (results[key].right, results[key].names) == (True, (key,)), results[key].line
+        assert "does not look ahead" in results["nesterov-lost"].line
+        assert "inside the CNN's model" in results["average-pool"].line
+        assert [each.applies for each in results.values()].count(False) == 2
 
     def test_no_images_and_no_partner_are_given_to_them(self, small):
         with pytest.raises(InputError, match="brings its own data"):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from parity.contract import SGD, AnyImplementation
 from parity.drill.catalogue.weights import bfloat16
 from parity.drill.fault import ANY, Fault, Host, Mutation, Probe
+from parity.drill.tuned import decaying, plain, tune, with_lookahead, with_momentum
 from parity.drill.updating import Left, Rule, Tensor, Turn, configure, optimize, outcome, sgd_rule
 from parity.drill.wrapped import Inapplicable
 
@@ -105,6 +106,11 @@ def twice(left: Left) -> tuple[Arrays, Arrays]:
     return {name: 2 * left.moved[name] - before for name, before in left.weights.items()}, left.kept
 
 
+def tenfold(left: Left) -> tuple[Arrays, Arrays]:
+    """The update u times ten."""
+    return {name: before + 10 * (left.moved[name] - before) for name, before in left.weights.items()}, left.kept
+
+
 CLIPPED_NORM, CLIPPED_VALUE = 4e-3, 1e-3
 """Below the first updates at this learning rate, which are 5.6e-3 long, their largest element 1.6e-3."""
 
@@ -143,11 +149,34 @@ def _rule(rule: Rule) -> Mutation:
     return optimize(rule)
 
 
+def _set(**changes: Any) -> Callable[[SGD], SGD]:
+    return lambda sgd: replace(sgd, **changes)
+
+
+def _plain_momentum(momentum: float) -> Callable[[SGD], SGD]:
+    """Torch has no nesterov's step and no dampening without momentum."""
+    return _set(momentum=momentum, nesterov=False, dampening=0.0)
+
+
+def _other_momentum(sgd: SGD) -> str | None:
+    return with_momentum(sgd) or ("its momentum is 0.99" if sgd.momentum == 0.99 else None)
+
+
+def _not_ahead(sgd: SGD) -> str | None:
+    return with_momentum(sgd) or ("it looks ahead already, or has dampening" if sgd.nesterov or sgd.dampening else None)
+
+
 NO_MOMENTUM = frozenset({"no-momentum", "momentum-state-lost"})
 TWICE = frozenset({"other-lr", "update-twice"})
 
 OPTIMIZER = (
-    _momentum("no-momentum", "the optimizer has no momentum", configure(momentum=0.0), names=NO_MOMENTUM),
+    _momentum(
+        "no-momentum",
+        "the optimizer has no momentum",
+        configure(momentum=0.0),
+        names=NO_MOMENTUM,
+        own=tune(_plain_momentum(0.0), needs=with_momentum),
+    ),
     _momentum(
         "momentum-state-lost",
         "the momentum is thrown away after each step",
@@ -155,23 +184,47 @@ OPTIMIZER = (
         names=NO_MOMENTUM,
         scope=ANY,
     ),
-    _momentum("other-momentum", "momentum is 0.99, not 0.9", configure(momentum=0.99), first=1),
+    _momentum(
+        "other-momentum",
+        "momentum is 0.99, not 0.9",
+        configure(momentum=0.99),
+        first=1,
+        own=tune(_set(momentum=0.99), needs=_other_momentum),
+    ),
     _momentum("dampening-ignored", "dampening is left out", configure(dampening=0.0), first=1, probe=DAMPENED),
-    _momentum("dampening-added", "dampening is 0.3, not 0", configure(dampening=0.3), first=1),
-    _momentum("averaged-momentum", "the buffer is an average: (1 - mu) g", _rule(averaged)),
-    _update("nesterov", "the momentum looks ahead", configure(nesterov=True)),
+    _momentum(
+        "dampening-added",
+        "dampening is 0.3, not 0",
+        configure(dampening=0.3),
+        first=1,
+        own=tune(_set(dampening=0.3), needs=_not_ahead),
+    ),
+    _momentum(
+        "averaged-momentum",
+        "the buffer is an average: (1 - mu) g",
+        _rule(averaged),
+        own=tune(rule=averaged, needs=plain),
+    ),
+    _update(
+        "nesterov",
+        "the momentum looks ahead",
+        configure(nesterov=True),
+        own=tune(_set(nesterov=True), needs=_not_ahead),
+    ),
     _update(
         "nesterov-lost",
         "the momentum does not look ahead",
         configure(nesterov=False),
+        own=tune(_set(nesterov=False), needs=with_lookahead),
         probe=AHEAD,
         names=frozenset({"nesterov", "nesterov-lost"}),
     ),
-    _update("other-lr", "the learning rate is twice as large", configure(lr=2 * LR), names=TWICE),
+    _update("other-lr", "the learning rate is twice as large", configure(lr=2 * LR), names=TWICE, own=outcome(twice)),
     _update(
         "other-lr-tenfold",
         "the learning rate is ten times as large",
         configure(lr=10 * LR),
+        own=outcome(tenfold),
         names=frozenset({"other-lr"}),
     ),
     _update("ascent", "the update has the other sign", outcome(backwards), scope=ANY),
@@ -179,14 +232,22 @@ OPTIMIZER = (
         "weight-decay-added",
         "a weight decay of 5e-4 is added",
         configure(weight_decay=5e-4),
+        own=tune(_set(weight_decay=5e-4), needs=plain),
     ),
     _momentum(
         "weight-decay-added-tiny",
         "a weight decay of 1e-6 is added",
         configure(weight_decay=1e-6),
+        own=tune(_set(weight_decay=1e-6), needs=plain),
         names=frozenset({"weight-decay-added"}),
     ),
-    _momentum("weight-decay-lost", "the weight decay is left out", configure(weight_decay=0.0), probe=DECAYED),
+    _momentum(
+        "weight-decay-lost",
+        "the weight decay is left out",
+        configure(weight_decay=0.0),
+        probe=DECAYED,
+        own=tune(_set(weight_decay=0.0), needs=decaying),
+    ),
     _momentum(
         "decay-on-biases",
         "biases decay too",
@@ -194,10 +255,21 @@ OPTIMIZER = (
         probe=WEIGHTS_DECAYED,
     ),
     _momentum("decay-on-biases-only", "biases decay, weights do not", _rule(decay_biases_only), probe=WEIGHTS_DECAYED),
-    _momentum("decoupled-decay", "the decay does not pass through the momentum", _rule(decoupled), probe=DECAYED),
+    _momentum(
+        "decoupled-decay",
+        "the decay does not pass through the momentum",
+        _rule(decoupled),
+        probe=DECAYED,
+        own=tune(rule=decoupled, needs=decaying),
+    ),
     _update("lr-in-float32", "the learning rate is a float32 number", configure(lr=float(np.float32(LR)))),
     _momentum("momentum-in-bfloat16", "the momentum is kept in bfloat16", with_state(in_bfloat16), scope=ANY),
-    _momentum("gradient-accumulation", "gradients of two steps make one update", _rule(every_second_step)),
+    _momentum(
+        "gradient-accumulation",
+        "gradients of two steps make one update",
+        _rule(every_second_step),
+        own=tune(rule=every_second_step, needs=with_momentum),
+    ),
     _update("tensor-not-stepped", "one tensor is left out of the update", outcome(largest_not_stepped), scope=ANY),
     _update("update-clipped", "the update is clipped, not the gradient", outcome(clipped_by_norm)),
     _update("update-value-clipped", "the update's elements are clipped, not the gradient's", outcome(clipped_by_value)),
