@@ -116,7 +116,7 @@ def _run(arguments: dict[str, Any], lines: Callable[[CheckReport], Iterator[str]
     say(f"data: {prepared.data}")
     with page:
         with bars():
-            checked = run_check(prepared.sides, prepared.problem, settings, steps=steps)
+            checked = run_check(prepared.sides, prepared.problem, settings, steps=steps, details=page.file is not None)
         report = CheckReport(
             command=("parity", *sys.argv[1:]),
             environment=describe_environment(),

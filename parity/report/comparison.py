@@ -13,7 +13,7 @@ from parity.compare import loss_differences
 from parity.environment import Environment
 from parity.report.common import cause_blocks, environment_section, reproduce_section
 from parity.report.curves import loss_traces
-from parity.report.figures import POINTS, band, figure, positive
+from parity.report.figures import POINTS, band, figure, finite, positive
 from parity.report.page import (
     DIFFERS,
     MATCH,
@@ -102,7 +102,7 @@ def _where(comparison: TraceComparison) -> tuple[Section, ...]:
         Fact(name="Where", value=f"step {found.step:,}"),
         Fact(name="Stage", value=found.stage),
         *((Fact(name="Tensor", value=found.tensor, mono=True),) if found.tensor else ()),
-        Fact(name="Relative difference", value=f"{found.difference:.2e}, {_measured(found)}"),
+        Fact(name="Relative difference", value=f"{finite(found.difference)}, {_measured(found)}"),
         Fact(name="Noise may reach", value=f"{found.allowed:.1e}"),
         Fact(name="The last state within it", value=_since(found)),
     )

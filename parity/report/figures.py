@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["POINTS", "A", "B", "Band", "band", "every", "figure", "log_ticks", "positive", "short"]
+__all__ = ["POINTS", "A", "B", "Band", "band", "every", "figure", "finite", "log_ticks", "positive", "short"]
 
 A, B = "var(--a)", "var(--b)"
 
@@ -76,6 +76,15 @@ def positive(values: Sequence[float] | NDArray[np.floating]) -> Values:
     """For a log axis: NaN in place of what is not above 0, or not finite."""
     numbers = np.asarray(values, np.float64)
     return np.where(np.isfinite(numbers) & (numbers > 0), numbers, np.nan)
+
+
+def finite(value: float, digits: str = ".2e") -> str:
+    """A difference in digits, or in words where it has none.
+
+    >>> finite(0.5), finite(float("inf"))
+    ('5.00e-01', 'not finite')
+    """
+    return format(value, digits) if math.isfinite(value) else "not finite"
 
 
 def log_ticks(low: int, high: int) -> dict[str, list[Any]]:

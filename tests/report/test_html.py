@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from parity import oracle
+from parity.checking import check
 from parity.compare import Stage, tensor_detail
+from parity.contract import initial_weights
+from parity.problem import cnn_problem
 from parity.report import fragment, html, stopped
 from parity.report.figures import band
 from parity.run import run_sides
@@ -132,10 +135,41 @@ def test_a_tensor_in_detail():
     b = np.array([[0.0, 1.5], [-2.0, 3.0]])
     detail = tensor_detail(Stage(stage="weights", tensor="w"), a, b, step=3)
     assert [element.index for element in detail.largest] == [(1, 1), (1, 0), (0, 1)]
-    assert (detail.unequal, sum(detail.counts)) == (3, 3)
+    assert (detail.unequal, detail.not_finite, detail.not_finite_alike, sum(detail.counts)) == (3, 1, 0, 3)
     assert detail.edges[0] == -detail.edges[-1] == -4
     with pytest.raises(ValueError, match="shapes differ"):
         tensor_detail(Stage(stage="weights", tensor="w"), a, b[0], step=3)
+
+
+@pytest.mark.parametrize("reach", [0.0, 5e-324, 1e-305])
+def test_differences_too_small_for_bins_have_no_histogram(reach):
+    """Bins of such widths are 0 wide, or denormal, and nothing can draw them."""
+    a = np.array([np.nan, np.inf, -np.inf, 1.0, 0.0])
+    b = np.array([np.nan, np.inf, np.inf, 1.0, reach])
+    detail = tensor_detail(Stage(stage="weights", tensor="w"), a, b, step=0)
+    assert (detail.edges, detail.counts) == ((), ())
+    assert (detail.unequal, detail.not_finite, detail.not_finite_alike) == (1 + (reach > 0), 3, 2)
+
+
+def test_a_large_tensor_is_looked_at_in_blocks(monkeypatch):
+    """The same comes of blocks of any size, the last of which may be short."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(7, 31)), rng.normal(size=(7, 31))
+    a[3, 3] = np.nan
+    place = Stage(stage="weights", tensor="w")
+    whole = tensor_detail(place, a, b, step=0)
+    monkeypatch.setattr("parity.compare.detail.BLOCK", 10)
+    assert str(tensor_detail(place, a, b, step=0)) == str(whole)  # as text, since NaN is not equal to itself
+
+
+def test_a_check_looks_at_elements_only_where_they_are_shown(small):
+    sides = (Side(name="a", implementation=oracle.impl), Side(name="b", implementation=oracle.impl))
+    problem = cnn_problem(small, initial_weights(0))
+    assert check(sides, problem, Settings(), steps=2).details == ()
+    assert {each.phase for each in check(sides, problem, Settings(), steps=2, details=True).details} == {
+        "",
+        "tie probe",
+    }
 
 
 def test_a_long_series_keeps_its_extremes():
