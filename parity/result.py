@@ -231,7 +231,7 @@ def _fragment(report: Report | CheckReport | DrillReport) -> str:
 def write_json(path: Path, report: Report | CheckReport | DrillReport) -> None:
     """Write the report, in one piece or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(report.to_json() + "\n")
+        temporary.write_text(report.to_json() + "\n", encoding="utf-8")
 
 
 def plain(value: Any) -> Any:

@@ -76,17 +76,17 @@ def drill(
     check_output(json_file, argument="json")
     check_output(summary_file, argument="summary")
     _require_known(keys)
-    data = arguments["data"]
-    dataset = load_data(data, data_dir=arguments["data_dir"]) if data else None
-    subject = subject_of(implementation, partner=arguments["partner"], dataset=dataset)
-    origin = subject.dataset.origin if subject.dataset else f"{subject.side.name}'s own"
-    page = reporting(arguments, (subject.side.name,))
-    say(f"data: {origin}")
-    say(f"{subject.side.name} with a fault, beside {subject.partner.name}")
-    say(header())
-    sides = ("a", "b") if side == "both" else (side,)
-    planned = len(sides) * sum(subject.takes(fault) for faults in _groups(keys).values() for fault in faults)
+    page = reporting(arguments, (implementation or "the CNN",))
     with page:
+        data = arguments["data"]
+        dataset = load_data(data, data_dir=arguments["data_dir"]) if data else None
+        subject = subject_of(implementation, partner=arguments["partner"], dataset=dataset)
+        origin = subject.dataset.origin if subject.dataset else f"{subject.side.name}'s own"
+        say(f"data: {origin}")
+        say(f"{subject.side.name} with a fault, beside {subject.partner.name}")
+        say(header())
+        sides = ("a", "b") if side == "both" else (side,)
+        planned = len(sides) * sum(subject.takes(fault) for faults in _groups(keys).values() for fault in faults)
         results = []
         with bars(FAULTS):
             for result in _results(subject, keys, sides, arguments["device"]):
@@ -103,10 +103,10 @@ def drill(
             results=tuple(results),
             rates=rates(results),
         )
-        conclude(rate_lines(report.rates), report.exit_code)
+        verdict = conclude(rate_lines(report.rates), report.exit_code)
+        page.write(lambda: html(report), verdict=verdict)  # first: what was asked for besides may fail
         keep(json_file, report.to_json, "the report")
         keep_summary(summary_file, lambda: drill_summary(report))
-        page.write(lambda: html(report))
     sys.exit(report.exit_code)
 
 

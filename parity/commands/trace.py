@@ -122,10 +122,10 @@ def compare(
     dataset = training_data(traces[0], data, data_dir) if data else None
     with reporting(arguments, [trace.manifest.implementation for trace in traces[:2]]) as page:
         comparison = compare_traces(traces[0], traces[1], traces[2:], dataset=dataset)
-        conclude(lines.comparison_lines(comparison), comparison.exit_code)
+        verdict = conclude(lines.comparison_lines(comparison), comparison.exit_code)
+        page.write(lambda: _page(comparison, traces), verdict=verdict)  # first: what was asked for besides may fail
         keep(json_file, comparison.to_json, "the comparison")
         keep_summary(summary_file, lambda: trace_summary(comparison))
-        page.write(lambda: _page(comparison, traces))
     sys.exit(comparison.exit_code)
 
 

@@ -49,15 +49,16 @@ def fragment(report: AnyReport) -> str:
     return fragment_of(_page(report, None, None, None))
 
 
-def stopped(command: Sequence[str], names: Sequence[str], why: str) -> str:
-    """The page of a command that did not come to a result.
+def stopped(command: Sequence[str], names: Sequence[str], why: str, *, verdict: str = "") -> str:
+    """The page of a command that did not come to a result, or whose result's page could not be made.
 
     Args:
         command: as it was given.
         names: of the sides.
         why: one sentence.
+        verdict: the line that was printed; "" where there is none.
     """
-    return document_of(stopped_page(command, names, why))
+    return document_of(stopped_page(command, names, why, verdict=verdict))
 
 
 def _page(report: AnyReport, run: Run | None, dataset: Dataset | None, old: BenchReport | None) -> Page:
