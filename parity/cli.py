@@ -263,7 +263,7 @@ def fetch(data_dir: Path | None) -> None:
 @data.command()
 @data_options
 @batch_options
-@click.option("--out", type=FILE, default="batch.png", help="The PNG or SVG file to write.")
+@click.option("--out", type=FILE, default="batch.png", help="PNG or SVG file to write; the other is beside it.")
 @quiet_option
 def show(data: str, data_dir: Path | None, batch_size: int, seed: int, out: Path) -> None:
     """Write the first training batch as a labelled grid.
@@ -272,10 +272,12 @@ def show(data: str, data_dir: Path | None, batch_size: int, seed: int, out: Path
     """
     from parity.data import Loader, check_writable, load_data
     from parity.render import terminal
-    from parity.render.grid import kind_of, write_grid
+    from parity.render.grid import both_kinds, kind_of, write_grid
 
-    check_writable(out, argument="out")
     kind_of(out, argument="out")
+    files = both_kinds(out)
+    for file in files:
+        check_writable(file, argument="out")
     dataset = load_data(data, data_dir=data_dir)
     loader = Loader(size=len(dataset.train_labels), batch_size=batch_size, seed=seed)
     rows = next(loader.plans(0))[0]
@@ -287,7 +289,7 @@ def show(data: str, data_dir: Path | None, batch_size: int, seed: int, out: Path
         caption=f"The first training batch of seed {seed}, {len(rows)} images. Data: {dataset.origin}.",
     )
     say(terminal.data_line(dataset))
-    say(f"wrote {out}: the first training batch of seed {seed}, {len(rows)} images")
+    say(f"wrote {' and '.join(map(str, files))}: the first training batch of seed {seed}, {len(rows)} images")
 
 
 cli.add_command(check.check)

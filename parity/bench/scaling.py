@@ -29,7 +29,7 @@ from parity.contract import CNN_PARAMETERS, initial_weights
 from parity.data import Dataset, Loader
 from parity.environment import Environment, describe_environment
 from parity.progress import Progress, tell
-from parity.result import plain
+from parity.result import plain, shown
 
 __all__ = ["AXES", "GrowthCurve", "ScalingReport", "measure_scaling"]
 
@@ -76,6 +76,10 @@ class ScalingReport:
     threads: int
     rounds: int
     curves: tuple[GrowthCurve, ...]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return shown(self)
 
     @property
     def exit_code(self) -> int:

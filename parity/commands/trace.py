@@ -138,4 +138,9 @@ def _page(comparison: TraceComparison, traces: Sequence[Trace]) -> str:
     a, b, *_ = (trace.losses[: comparison.steps] for trace in traces)
     command = ("parity", *sys.argv[1:])
     environment = describe_environment()
-    return html(ComparisonReport(command=command, environment=environment, comparison=comparison, losses=(a, b)))
+    recorded = (traces[0].manifest, traces[1].manifest)
+    return html(
+        ComparisonReport(
+            command=command, environment=environment, comparison=comparison, losses=(a, b), recorded=recorded
+        )
+    )

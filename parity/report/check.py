@@ -122,7 +122,7 @@ _ERRORS = {"type": "log", "title": {"text": "relative error"}, "exponentformat":
 def _rows(labels: list[str]) -> dict[str, object]:
     """A layout with a row for each label, from above, and the legend above them."""
     return {
-        "margin": {"l": 10, "r": 14, "t": 34, "b": 48},
+        "margin": {"l": 10, "r": 18, "t": 34, "b": 48},
         "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
         "yaxis": {
             "autorange": "reversed",

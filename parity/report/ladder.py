@@ -15,7 +15,7 @@ from parity.contract import STAGES
 from parity.report.figures import figure, finite, short
 from parity.report.page import Chart, Explorer, Section
 
-__all__ = ["entry_of", "heat_layout", "ladder_section"]
+__all__ = ["BAR_TICKS", "entry_of", "heat_layout", "ladder_section"]
 
 LEAST, MOST = -4, 2
 """Powers of ten of the share of what is allowed that have colours of their own."""
@@ -128,7 +128,7 @@ def _heat_map(cells: Sequence[_Cell], columns: Sequence[str], places: Sequence[S
             "len": 1,
             "tickvals": [-4, -2, 0, 2],
             "ticktext": ["0.01 %", "1 %", "100 %", "x 100"],
-            "outlinewidth": 0,
+            **BAR_TICKS,
         },
     }
     broken = [cell for cell in cells if cell.rung.broken]
@@ -157,11 +157,21 @@ _SCALE = [(0, "var(--low)"), (0.33, "var(--mid)"), (0.666, "var(--high)"), (0.66
 """Blue up to what is allowed (at two thirds: a share of 1), orange beyond it."""
 
 
+BAR_TICKS = {"tickangle": 0, "tickfont": {"size": 11}, "outlinewidth": 0}
+"""Of a colour bar: where there is little room, labels that stand upright."""
+
+
 def heat_layout(labels: Sequence[str], title: str) -> dict[str, Any]:
     """A heat map's layout: a row for each label, from above."""
     return {
-        "margin": {"l": 10, "r": 14, "t": 44, "b": 46},
-        "xaxis": {"title": {"text": title}, "type": "category", "showgrid": False, "fixedrange": True},
+        "margin": {"l": 10, "r": 26, "t": 44, "b": 46},
+        "xaxis": {
+            "title": {"text": title, "standoff": 8},
+            "automargin": True,
+            "type": "category",
+            "showgrid": False,
+            "fixedrange": True,
+        },
         "yaxis": {
             "autorange": "reversed",
             "automargin": True,

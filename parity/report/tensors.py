@@ -9,7 +9,7 @@ import numpy as np
 
 from parity.compare import Stage, StateGap, tensor_detail
 from parity.report.figures import figure, finite, log_ticks
-from parity.report.ladder import ROW, ROWS, entry_of, heat_layout
+from parity.report.ladder import BAR_TICKS, ROW, ROWS, entry_of, heat_layout
 from parity.report.page import Chart, Explorer, Section
 from parity.running.history import Run
 
@@ -86,7 +86,7 @@ def _heat_map(gaps: Sequence[StateGap], places: Sequence[Stage]) -> Chart:
             "y": 1,
             "yanchor": "bottom",
             "len": 1,
-            "outlinewidth": 0,
+            **BAR_TICKS,
         },
     }
     layout = heat_layout(labels, "step")

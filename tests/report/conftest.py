@@ -65,6 +65,9 @@ def show(chromium, files):
 
     def opened(name, *, wait=True):
         chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        # A page remembers its theme, and pages from files share what they remember.
+        if chromium.current_url.startswith("file:"):
+            chromium.execute_script("sessionStorage.clear()")
         chromium.get("about:blank")
         chromium.get_log("browser"), chromium.get_log("performance")
         chromium.get(files[name].as_uri())

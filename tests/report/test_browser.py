@@ -208,6 +208,30 @@ def test_the_theme_is_the_systems_at_first(show, chromium):
     assert themes == ["dark", "light"]
 
 
+def test_the_button_says_what_it_does_and_the_page_remembers(show):
+    browser = show("match")
+    button = browser.find_element("id", "theme")
+    theme = browser.execute_script("return document.documentElement.dataset.theme")
+    other = {"light": "dark", "dark": "light"}[theme]
+    assert button.text == f"{other.capitalize()} theme"
+    button.click()
+    assert button.text == f"{theme.capitalize()} theme"
+    browser.refresh()
+    settle(browser)
+    assert browser.execute_script("return document.documentElement.dataset.theme") == other
+    assert browser.find_element("id", "theme").text == f"{theme.capitalize()} theme"
+
+
+def test_the_command_is_one_line_that_scrolls(show):
+    """Broken at a hyphen it would read as another command."""
+    browser = show("match")
+    size = {"width": 375, "height": 700, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    pre = browser.find_element("css selector", ".code pre")
+    style = "const s = getComputedStyle(arguments[0]); return [s.whiteSpace, s.overflowX]"
+    assert browser.execute_script(style, pre) == ["pre", "auto"]
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_a_phone_scrolls_in_one_direction(show, name):
     browser = show(name)

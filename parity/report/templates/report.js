@@ -49,15 +49,22 @@
 
   // The theme: the system's, until the button says otherwise.
   const button = document.getElementById("theme");
-  let chosen = null;
+  const KEY = "parity-theme";
+  const stored = () => { try { return sessionStorage.getItem(KEY); } catch { return null; } };
+  const store = (theme) => { try { sessionStorage.setItem(KEY, theme); } catch { /* refused: until it is loaded again */ } };
+  let chosen = ["light", "dark"].includes(stored()) ? stored() : null;
   const show = (theme) => {
     root.dataset.theme = theme;
-    button.setAttribute("aria-pressed", String(theme === "dark"));
+    button.textContent = theme === "dark" ? "Light theme" : "Dark theme"; // what it does
     redraw();
   };
   const current = () => chosen ?? (dark.matches ? "dark" : "light");
   button.hidden = false;
-  button.addEventListener("click", () => { chosen = current() === "dark" ? "light" : "dark"; show(chosen); });
+  button.addEventListener("click", () => {
+    chosen = current() === "dark" ? "light" : "dark";
+    store(chosen);
+    show(chosen);
+  });
   dark.addEventListener("change", () => show(current()));
   window.addEventListener("beforeprint", () => show("light"));
   window.addEventListener("afterprint", () => show(current()));
