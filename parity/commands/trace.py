@@ -134,13 +134,17 @@ def _page(comparison: TraceComparison, traces: Sequence[Trace]) -> str:
     # Here, so that with --no-report a comparison needs nothing but NumPy.
     from parity.environment import describe_environment
     from parity.report import ComparisonReport, html
+    from parity.trace.first_steps import first_steps
 
     a, b, *_ = (trace.losses[: comparison.steps] for trace in traces)
     command = ("parity", *sys.argv[1:])
     environment = describe_environment()
-    recorded = (traces[0].manifest, traces[1].manifest)
-    return html(
-        ComparisonReport(
-            command=command, environment=environment, comparison=comparison, losses=(a, b), recorded=recorded
-        )
+    report = ComparisonReport(
+        command=command,
+        environment=environment,
+        comparison=comparison,
+        losses=(a, b),
+        recorded=(traces[0].manifest, traces[1].manifest),
+        steps=(first_steps(traces[0]), first_steps(traces[1])),
     )
+    return html(report)

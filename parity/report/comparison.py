@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.compare import loss_differences
+from parity.compare import Stage, loss_differences
+from parity.contract import StepTrace
 from parity.environment import Environment
 from parity.report.common import cause_blocks, environment_section, reproduce_section
 from parity.report.curves import EQUAL, gap_axis, gap_trace, loss_traces
@@ -30,6 +31,7 @@ from parity.report.page import (
     Table,
     Text,
 )
+from parity.report.steps import steps_section
 from parity.trace import Break, TraceComparison, TraceOutcome
 from parity.trace.manifest import Manifest
 
@@ -46,6 +48,7 @@ class ComparisonReport:
         comparison: the result.
         losses: (steps,) of either side, over the steps that both hold; None where they are gone.
         recorded: the two traces' manifests, with what each was recorded with; None where they are gone.
+        steps: the first steps of either with all their stages; None where they are gone, or either has none.
     """
 
     command: tuple[str, ...]
@@ -53,6 +56,7 @@ class ComparisonReport:
     comparison: TraceComparison
     losses: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     recorded: tuple[Manifest, Manifest] | None = None
+    steps: tuple[Sequence[StepTrace], Sequence[StepTrace]] | None = None
 
 
 def comparison_page(report: ComparisonReport) -> Page:
@@ -62,6 +66,7 @@ def comparison_page(report: ComparisonReport) -> Page:
     sections = (
         *_where(comparison),
         *(_losses(report, names, report.losses) if report.losses else ()),
+        *(steps_section(report.steps, (names[0], names[1]), first=_first(comparison)) if report.steps else ()),
         _distances(comparison),
         _traces(comparison),
         *(_recorded(report.recorded) if report.recorded else ()),
@@ -72,6 +77,12 @@ def comparison_page(report: ComparisonReport) -> Page:
     return Page(
         kicker=f"traces of {pair}", title=f"parity: traces of {pair}", headline=_headline(comparison), sections=sections
     )
+
+
+def _first(comparison: TraceComparison) -> Stage | None:
+    """The tensor that was found; the loss is a tensor of its own."""
+    found = comparison.first_break
+    return Stage(stage=found.stage, tensor=found.tensor or "loss") if found else None
 
 
 def _headline(comparison: TraceComparison) -> Headline:

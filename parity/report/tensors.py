@@ -13,7 +13,7 @@ from parity.report.ladder import BAR_TICKS, ROW, ROWS, entry_of, heat_layout
 from parity.report.page import Chart, Explorer, Section
 from parity.running.history import Run
 
-__all__ = ["tensor_section"]
+__all__ = ["gap_map", "tensor_section"]
 
 END = "the end of the run"
 """What the elements are of."""
@@ -29,7 +29,7 @@ def tensor_section(run: Run) -> tuple[Section, ...]:
     places = _shown(run.gaps)
     end = run.gaps[-1].tensors
     explorer = Explorer(
-        chart=_heat_map(run.gaps, places),
+        chart=gap_map(run.gaps, places, name="tensors", caption=_CAPTION),
         legend="Look into a tensor at the end of the run:",
         entries=tuple(_entry(place, run) for place in places),
         sides=(run.sides[0].name, run.sides[1].name),
@@ -51,13 +51,31 @@ def _shown(gaps: Sequence[StateGap]) -> list[Stage]:
     return [place for place in places if place in kept]
 
 
+_CAPTION = (
+    "Relative difference of each tensor after every comparison of the two states. Empty where both are equal to the "
+    "last bit. A click on a cell or on a name looks into that tensor as it is at the end of the run; so does the list "
+    "below."
+)
+
+
 def _groups(gaps: Sequence[StateGap]) -> list[Sequence[StateGap]]:
     """The comparisons of each column."""
     width = math.ceil(len(gaps) / COLUMNS)
     return [gaps[start : start + width] for start in range(0, len(gaps), width)]
 
 
-def _heat_map(gaps: Sequence[StateGap], places: Sequence[Stage]) -> Chart:
+def gap_map(
+    gaps: Sequence[StateGap], places: Sequence[Stage], *, name: str, caption: str, when: str = "up to step"
+) -> Chart:
+    """A heat map of how far each tensor is apart; a column is one comparison, or the largest of several.
+
+    Args:
+        gaps: the comparisons.
+        places: the tensors, in the order of the rows.
+        name: of the chart.
+        caption: what it shows.
+        when: before a column's number.
+    """
     groups = _groups(gaps)
     width = len(groups[0])
     values = np.array([[max(gap.tensors.get(place, 0.0) for gap in group) for group in groups] for place in places])
@@ -72,7 +90,7 @@ def _heat_map(gaps: Sequence[StateGap], places: Sequence[Stage]) -> Chart:
         "x": [group[-1].steps for group in groups],
         "y": labels,
         "customdata": [[finite(value, ".1e") if value else "equal to the last bit" for value in row] for row in values],
-        "hovertemplate": "%{y}<br>up to step %{x}: %{customdata}<extra></extra>",
+        "hovertemplate": f"%{{y}}<br>{when} %{{x}}: %{{customdata}}<extra></extra>",
         "zmin": low,
         "zmax": max(high, low + 1),
         "colorscale": [(0, "var(--low)"), (0.5, "var(--mid)"), (1, "var(--high)")],
@@ -90,15 +108,12 @@ def _heat_map(gaps: Sequence[StateGap], places: Sequence[Stage]) -> Chart:
         },
     }
     layout = heat_layout(labels, "step")
-    layout["xaxis"] |= {"type": "linear", "nticks": 4, "tickangle": 0}
-    shared = f"; a column is the largest of {width} comparisons" if width > 1 else ""
+    layout["xaxis"] |= {"type": "linear", "nticks": 3, "tickangle": 0}
     worst = max(gaps[-1].tensors, key=lambda place: gaps[-1].tensors[place])
     return Chart(
-        name="tensors",
+        name=name,
         figure=figure([trace], layout),
-        caption=f"Relative difference of each tensor after every comparison of the two states{shared}. Empty where "
-        "both are equal to the last bit. A click on a cell or on a name looks into that tensor as it is at the end "
-        "of the run; so does the list below.",
+        caption=caption + (f" A column is the largest of {width} comparisons." if width > 1 else ""),
         alt=f"Heat map of {len(labels)} tensors over {gaps[-1].steps:,} steps. At the end {worst} differs most, by "
         f"{finite(gaps[-1].tensors[worst], '.1e')}.",
         height=ROW * len(labels) + 120,
