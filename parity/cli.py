@@ -187,20 +187,20 @@ def _train(
     check_kept(tuple(names), arguments)
     if json_file is not None and save_weights is not None and json_file.resolve() == save_weights.resolve():
         raise InputError("json", json_file, "--save-weights names the same file", "name two")
-    weights = load_weights(weights_file) if weights_file else None
-    dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
-    loader = Loader(size=len(dataset.train_labels), batch_size=settings.batch_size, seed=settings.seed)
-    settings = scheduled(settings, loader, per=arguments["per"], steps=planned_steps(settings, loader))
-
-    say(terminal.data_line(dataset))
-    source = str(weights_file) if weights_file else f"drawn from seed {settings.seed}"
-    echo(terminal.settings_lines(settings, loader.steps_per_epoch, source))
-    with bars():
-        sides = resolve_sides(names)
-    watcher = Printer(tuple(side.name for side in sides))
-    if checks_first(settings, len(sides)):
-        say("checking the first steps in float64 ...")
     with page:
+        weights = load_weights(weights_file) if weights_file else None
+        dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
+        loader = Loader(size=len(dataset.train_labels), batch_size=settings.batch_size, seed=settings.seed)
+        settings = scheduled(settings, loader, per=arguments["per"], steps=planned_steps(settings, loader))
+
+        say(terminal.data_line(dataset))
+        source = str(weights_file) if weights_file else f"drawn from seed {settings.seed}"
+        echo(terminal.settings_lines(settings, loader.steps_per_epoch, source))
+        with bars():
+            sides = resolve_sides(names)
+        watcher = Printer(tuple(side.name for side in sides))
+        if checks_first(settings, len(sides)):
+            say("checking the first steps in float64 ...")
         with bars():
             result = run_sides(
                 sides,
@@ -213,10 +213,10 @@ def _train(
                 command=("parity", *sys.argv[1:]),
                 ensemble=arguments.get("ensemble", 0),
             )
-        conclude(terminal.report_lines(result.report), result.report.ending.exit_code)
-        _write(result, json_file, weights_files([side.name for side in sides]))
+        verdict = conclude(terminal.report_lines(result.report), result.report.ending.exit_code)
+        page.write(partial(_page, result, dataset), verdict=verdict)  # first: what was asked for besides may fail
+        _write(result, json_file, weights_files([side.name for side in sides]), page=page)
         keep_run(result, dataset, arguments, steps_per_epoch=loader.steps_per_epoch)
-        page.write(partial(_page, result, dataset))
     sys.exit(result.report.ending.exit_code)
 
 
@@ -227,7 +227,7 @@ def _page(result: Result, dataset: Dataset) -> str:
     return html(result.report, run=result.run, dataset=dataset)
 
 
-def _write(result: Result, json_file: Path | None, weights_files: Sequence[Path]) -> None:
+def _write(result: Result, json_file: Path | None, weights_files: Sequence[Path], *, page: Reporting) -> None:
     """Write what was asked for, and say what was kept."""
     from parity.data import save_weights
 
@@ -242,7 +242,8 @@ def _write(result: Result, json_file: Path | None, weights_files: Sequence[Path]
         save_weights(path, side.weights, notes=notes)
         say(f"wrote {path}: the weights of {side.name} after {result.run.steps} steps")
     if result.report.ending.kind != "complete" and not (json_file or weights_files):
-        say("nothing was kept; --json and --save-weights keep what there is")
+        beside = f" beside {page.file}" if page.file else ""
+        say(f"nothing was kept{beside}; --json and --save-weights keep what there is")
 
 
 @cli.group()
@@ -272,7 +273,7 @@ def fetch(data_dir: Path | None) -> None:
 @data.command()
 @data_options
 @batch_options
-@click.option("--out", type=FILE, default="batch.png", help="The PNG or SVG file to write.")
+@click.option("--out", type=FILE, default="batch.png", help="PNG or SVG file to write; the other is beside it.")
 @quiet_option
 def show(data: str, data_dir: Path | None, batch_size: int, seed: int, out: Path) -> None:
     """Write the first training batch as a labelled grid.
@@ -281,10 +282,12 @@ def show(data: str, data_dir: Path | None, batch_size: int, seed: int, out: Path
     """
     from parity.data import Loader, check_writable, load_data
     from parity.render import terminal
-    from parity.render.grid import kind_of, write_grid
+    from parity.render.grid import both_kinds, kind_of, write_grid
 
-    check_writable(out, argument="out")
     kind_of(out, argument="out")
+    files = both_kinds(out)
+    for file in files:
+        check_writable(file, argument="out")
     dataset = load_data(data, data_dir=data_dir)
     loader = Loader(size=len(dataset.train_labels), batch_size=batch_size, seed=seed)
     rows = next(loader.plans(0))[0]
@@ -296,7 +299,7 @@ def show(data: str, data_dir: Path | None, batch_size: int, seed: int, out: Path
         caption=f"The first training batch of seed {seed}, {len(rows)} images. Data: {dataset.origin}.",
     )
     say(terminal.data_line(dataset))
-    say(f"wrote {out}: the first training batch of seed {seed}, {len(rows)} images")
+    say(f"wrote {' and '.join(map(str, files))}: the first training batch of seed {seed}, {len(rows)} images")
 
 
 cli.add_command(check.check)

@@ -71,13 +71,23 @@ def load(name: str) -> tuple[Any, str]:
 
 
 def _import_fix(module_name: str, name: str, error: BaseException) -> str:
-    """The nearest module, where it is this one that was not found, and not one that it imports."""
+    """The nearest module, where it is this one that was not found, and not one that it imports.
+
+    Only the part of the name that was not found is compared, and only what is there is named.
+    """
     otherwise = "check the name, and that it is installed"
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     if missing is None or not f"{module_name}.".startswith(f"{missing}."):
         return otherwise
-    modules = (*OURS, *modules_in(missing.rpartition(".")[0]))
-    return nearest_name(name, [module + name[len(missing) :] for module in modules], otherwise)
+    package = missing.rpartition(".")[0]
+    rest = module_name[len(missing) :]
+    beside = [module for module in modules_in(package) if is_module(f"{module}{rest}")]
+    ours = () if package or rest else OURS
+    meant = nearest_name(missing, [*ours, *beside], "", alone=True)
+    if not meant:
+        return otherwise
+    whole = meant.removeprefix("did you mean ").removesuffix("?") + name[len(missing) :]
+    return f"{otherwise}; did you mean {whole}?"
 
 
 OURS = ("torch_impl", "jax_impl", "parity.oracle")
@@ -90,6 +100,12 @@ def modules_in(package: str) -> tuple[str, ...]:
     places = list(getattr(loaded, "__path__", ())) if loaded else [str(Path(*package.split(".")))]
     prefix = f"{package}." if package else ""
     return tuple(f"{prefix}{found.name}" for found in pkgutil.iter_modules(places))
+
+
+def is_module(name: str) -> bool:
+    """Whether there is such a module, a file or a package. None is imported."""
+    package, _, last = name.rpartition(".")
+    return name in modules_in(package) if last else False
 
 
 def require_methods(found: Any, *, name: str, attribute: str) -> AnyImplementation:

@@ -32,6 +32,7 @@ __all__ = [
     "WeightsReport",
     "data_report",
     "plain",
+    "shown",
     "write_json",
 ]
 
@@ -154,7 +155,7 @@ class Report:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        return _fragment(self)
+        return shown(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +190,7 @@ class CheckReport:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        return _fragment(self)
+        return shown(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,10 +220,11 @@ class DrillReport:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        return _fragment(self)
+        return shown(self)
 
 
-def _fragment(report: Report | CheckReport | DrillReport) -> str:
+def shown(report: Any) -> str:
+    """What a notebook shows of a report: of any for which `parity.report` has a page."""
     from parity.report import fragment  # slow to import, and needed in notebooks alone
 
     return fragment(report)
@@ -231,7 +233,7 @@ def _fragment(report: Report | CheckReport | DrillReport) -> str:
 def write_json(path: Path, report: Report | CheckReport | DrillReport) -> None:
     """Write the report, in one piece or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(report.to_json() + "\n")
+        temporary.write_text(report.to_json() + "\n", encoding="utf-8")
 
 
 def plain(value: Any) -> Any:

@@ -30,7 +30,7 @@ from parity.contract import AnyImplementation, Weights, initial_weights
 from parity.data import Dataset, fingerprint
 from parity.environment import describe_environment
 from parity.registry import require_methods, resolve
-from parity.result import Comparison, Ending, Predictions, Report, SideReport, WeightsReport, data_report
+from parity.result import Comparison, Ending, Predictions, Report, SideReport, WeightsReport, data_report, shown
 from parity.running.history import Run, SideRun, Watcher
 from parity.running.judgement import Judgement, Truth, judge_run
 from parity.running.lockstep import train
@@ -48,6 +48,10 @@ class Result:
 
     report: Report
     run: Run
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return shown(self.report)
 
 
 def resolve_sides(implementations: Sequence[str | AnyImplementation]) -> tuple[Side, ...]:

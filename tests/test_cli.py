@@ -387,7 +387,8 @@ def test_weights_in_another_layout_are_refused(folder):
 def test_show_writes_a_labelled_grid(folder):
     code, out, err = parity(folder, "data", "show", "--data", "small.npz", "--batch-size", "16", "--out", "grid.png")
     assert (code, err) == (0, "")
-    assert "wrote grid.png: the first training batch of seed 0, 16 images" in out
+    assert "wrote grid.png and grid.svg: the first training batch of seed 0, 16 images" in out
+    assert (folder / "grid.svg").read_text(encoding="utf-8").startswith("<?xml")
     with Image.open(folder / "grid.png") as image:
         assert image.format == "PNG"
         assert min(image.size) > 300

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from parity.cli import cli
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(?:sh|console)\n(.*?)```", README, flags=re.DOTALL)
@@ -43,14 +45,50 @@ def test_the_readme_shows_the_command_line():
     assert len(PARITY_COMMANDS) >= 5
 
 
+def subcommands(words):
+    """The names of commands that the words begin with, as the command line has them."""
+    names, group = [], cli
+    for word in words:
+        if word not in getattr(group, "commands", {}):
+            break
+        names.append(word)
+        group = group.commands[word]
+    return names
+
+
+def test_a_command_that_is_none_is_noticed():
+    assert subcommands(["completion", "bash"]) == ["completion"]
+    assert subcommands(["data", "show", "--out"]) == ["data", "show"]
+    assert subcommands(["complete", "bash"]) == []
+
+
+LINKS = re.findall(r"!?\[[^\]]*\]\(([^)\s]+)\)", README)
+HEADINGS = re.findall(r"^#+ (.*)$", README, flags=re.MULTILINE)
+
+
+def anchor(heading):
+    """As GitHub makes it: lower case, words joined by hyphens, without other signs."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("link", sorted({link for link in LINKS if "://" not in link}))
+def test_every_relative_link_and_image_is_there(link):
+    file, _, part = link.partition("#")
+    assert (ROOT / file).exists(), link
+    if part and not file:
+        assert part in map(anchor, HEADINGS), link
+
+
+def test_the_readme_has_links_and_a_picture():
+    assert any(link.endswith(".png") for link in LINKS)
+    assert len(LINKS) > 10
+
+
 @pytest.mark.parametrize("command", PARITY_COMMANDS)
 def test_every_option_in_the_readme_exists(command):
     words = command.split()
-    names = [
-        word
-        for word in words[1:3]
-        if re.fullmatch(r"run|train|check|explain|drill|identify|study|bench|record|compare|data|show|fetch", word)
-    ]
+    names = subcommands(words[1:])
+    assert names, f"{command}: parity has no command {words[1]}"
     done = subprocess.run(
         [sys.executable, "-m", "parity", *names, "--help"], capture_output=True, text=True, check=False, cwd=ROOT
     )

@@ -48,6 +48,31 @@ def test_says_how_a_module_breaks_while_it_is_imported(tmp_path, monkeypatch):
         resolve("broken_syntax")
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("torch_imp", "torch_impl"),
+        ("torch_imp:eager", "torch_impl:eager"),
+        ("parity.oracel", "parity.oracle"),
+        ("tests.fake:honest", "tests.fakes:honest"),
+        # The part that is not there is near to nothing, however near the whole is to some name.
+        ("tests.fakes_of_nothing_that_is", None),
+        ("torch_impl.no_such_part", None),
+        # The package is near, but has no such module.
+        ("torch_imp.torch_mpl", None),
+    ],
+)
+def test_only_what_is_there_is_suggested(name, meant):
+    with pytest.raises(InputError) as refused:
+        resolve(name)
+    suggested = (
+        str(refused.value).rpartition("did you mean ")[2].removesuffix("?")
+        if "did you mean" in str(refused.value)
+        else None
+    )
+    assert suggested == meant
+
+
 def test_equal_names_are_told_apart():
     assert [side.name for side in resolve_sides(["tests.fakes", "tests.fakes"])] == ["tests.fakes#1", "tests.fakes#2"]
     assert [side.name for side in resolve_sides(["tests.fakes", "torch_impl"])] == ["tests.fakes", "torch_impl"]

@@ -35,7 +35,7 @@ from parity.lane import Lane
 from parity.problem import cnn_problem
 from parity.progress import Progress, tell
 from parity.registry import resolve
-from parity.result import plain
+from parity.result import plain, shown
 from parity.running.lockstep import CHUNK, train
 from parity.settings import Settings, Side, resolve_device
 from parity.trace.record import record
@@ -109,6 +109,10 @@ class CostReport:
     data: str
     threads: int
     costs: tuple[Cost, ...]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return shown(self)
 
     @property
     def exit_code(self) -> int:

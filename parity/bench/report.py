@@ -15,7 +15,7 @@ from parity.bench.judge import Judged
 from parity.bench.limits import Limits
 from parity.contract import PRECISIONS, InputError, nearest_file
 from parity.environment import Environment
-from parity.result import plain
+from parity.result import plain, shown
 
 __all__ = ["BUSY", "DIFFERS", "FAILED", "FORMAT", "TIMED", "UNRANKED", "BenchReport", "Cell", "Row", "read_report"]
 
@@ -148,6 +148,10 @@ class BenchReport:
     load: float
     limits: tuple[Limits, ...]
     cells: tuple[Cell, ...]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return shown(self)
 
     @property
     def exit_code(self) -> int:

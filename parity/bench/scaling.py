@@ -31,7 +31,7 @@ from parity.contract import CNN_PARAMETERS, initial_weights
 from parity.data import Dataset, Loader
 from parity.environment import Environment, describe_environment
 from parity.progress import Progress, tell
-from parity.result import plain
+from parity.result import plain, shown
 
 __all__ = ["AXES", "GrowthCurve", "ScalingReport", "measure_scaling"]
 
@@ -79,6 +79,10 @@ class ScalingReport:
     rounds: int
     curves: tuple[GrowthCurve, ...]
     load: float = 0.0
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return shown(self)
 
     @property
     def exit_code(self) -> int:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.checking.details import Details
 from parity.checking.double import compare_double
 from parity.checking.single import Single, compare_single, start_single
 from parity.compare import (
@@ -61,7 +62,7 @@ class Check:
         blame: each side's distance to the oracle there; None for a match, or where there is no oracle.
         explanation: why the sides differ; None for a match, and for programs whose formulas are not known.
         seconds: in all.
-        details: the tensors that differ most in float64, to be looked at; not part of the JSON.
+        details: the tensors that differ most in float64, to be looked at, where asked for; not part of the JSON.
     """
 
     descriptions: tuple[str, str]
@@ -90,7 +91,9 @@ class Check:
         return f"match: {exact}, float32 errors within a factor of {excess.excess:.1f} ({excess.place})"
 
 
-def check(sides: tuple[Side, Side], problem: Problem, settings: Settings, *, steps: int = STEPS) -> Check:
+def check(
+    sides: tuple[Side, Side], problem: Problem, settings: Settings, *, steps: int = STEPS, details: bool = False
+) -> Check:
     """Compare two programs.
 
     Args:
@@ -98,6 +101,7 @@ def check(sides: tuple[Side, Side], problem: Problem, settings: Settings, *, ste
         problem: data and initial weights.
         settings: batch size, seed, hyper-parameters and device; the dtype is not used, both are.
         steps: how many to observe in float64, at least one.
+        details: whether to look at single elements of the tensors too, for a page: it takes longer.
 
     Raises:
         InputError: a side cannot start, or there is no step.
@@ -110,7 +114,8 @@ def check(sides: tuple[Side, Side], problem: Problem, settings: Settings, *, ste
     batches = check_batches(problem.size, settings, steps)
     small, batches = _gather(problem, batches)
     exact = start_pair(sides, small, replace(settings, dtype="float64"), device)
-    double = compare_double(exact, batches, settings, standings=ROUNDING_STEPS)
+    looked = Details() if details else None
+    double = compare_double(exact, batches, settings, standings=ROUNDING_STEPS, details=looked)
     finding, explanation, single, refusal = double.finding, double.explanation, Single(), None
     if finding is None:
         pair, refusal = start_single(sides, small, settings, device)
@@ -130,7 +135,7 @@ def check(sides: tuple[Side, Side], problem: Problem, settings: Settings, *, ste
         blame=double.blame,
         explanation=explanation,
         seconds=time.perf_counter() - begin,
-        details=double.details,
+        details=looked.found() if looked else (),
     )
 
 

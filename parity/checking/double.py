@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 
 from parity import oracle
 from parity.checking.claims import explain_statement, repeat_finding, score_finding
-from parity.checking.details import Details
+from parity.checking.details import TIE_PROBE, Details
 from parity.checking.fast_path import fast_finding, fast_formulas, group_ends, make_rung
 from parity.checking.ladder import Broken, Climb, climb
 from parity.checking.probes import tie_probe
 from parity.compare import (
     BOUND,
     Blame,
-    Detail,
     Finding,
     Rung,
     Stage,
@@ -49,10 +48,7 @@ Batch = NDArray[np.int32]
 
 @dataclass(frozen=True, kw_only=True)
 class Double:
-    """What float64 showed: the steps, what else was compared, the fast paths, the first difference and its cause.
-
-    `probe` is the step full of ties, where that is what broke.
-    """
+    """What float64 showed: the steps, what else was compared, the fast paths, the first difference and its cause."""
 
     climb: Climb
     others: tuple[Rung, ...] = ()
@@ -60,18 +56,14 @@ class Double:
     finding: Finding | None = None
     blame: Blame | None = None
     explanation: Explanation | None = None
-    probe: Climb | None = None
-
-    @property
-    def details(self) -> tuple[Detail, ...]:
-        """The tensors that differ most; of the tie probe only where it is what broke."""
-        return (*self.climb.details, *(self.probe.details if self.probe else ()))
 
 
-def compare_double(start: Pair, batches: Sequence[Batch], settings: Settings, *, standings: int) -> Double:
-    """The ordinary steps first, then what they do not show."""
+def compare_double(
+    start: Pair, batches: Sequence[Batch], settings: Settings, *, standings: int, details: Details | None = None
+) -> Double:
+    """The ordinary steps first, then what they do not show; `details` is to keep the tensors that differ most."""
     null = start.nudged(seed=settings.seed, dtype="float64", first=True)
-    climbed = climb(start, batches, null=null, standings=standings, keep=group_ends(batches), details=Details())
+    climbed = climb(start, batches, null=null, standings=standings, keep=group_ends(batches), details=details)
     if climbed.broken:
         before, rows = batches[: climbed.broken.rung.step], batches[climbed.broken.rung.step]
         blame = _ask_oracle(climbed.broken, settings, start.problem, before, rows)
@@ -89,7 +81,7 @@ def compare_double(start: Pair, batches: Sequence[Batch], settings: Settings, *,
         return Double(climb=climbed, finding=finding, blame=blame, explanation=cause)
     if unproved := _uncompared(climbed, is_cnn=start.problem.is_cnn):
         return Double(climb=climbed, finding=unproved)
-    evaluation = _evaluation(climbed, len(batches))
+    evaluation = _evaluation(climbed, len(batches), details)
     if evaluation.broken or evaluation.vacuous:
         finding = formula_finding(evaluation)
         explanation = explain_outputs(climbed.end, finding) if evaluation.broken and start.problem.is_cnn else None
@@ -97,10 +89,10 @@ def compare_double(start: Pair, batches: Sequence[Batch], settings: Settings, *,
     if misstated := score_finding(climbed.end, len(batches)):
         explanation = explain_statement(climbed.end, misstated, settings.batch_size)
         return Double(climb=climbed, others=(evaluation,), finding=misstated, explanation=explanation)
-    probed = _probe_ties(start, batches[0], settings)
+    probed = _probe_ties(start, batches[0], settings, details)
     others = (*_matched(climbed, start), evaluation, *(probed.climb.rungs if probed else ()))
     if probed and probed.finding:
-        return replace(probed, climb=climbed, others=others, probe=probed.climb)
+        return replace(probed, climb=climbed, others=others)
     fast = fast_formulas(start, batches, climbed)
     unlike = fast_finding(start.names, fast)
     if unlike is None and climbed.opening:
@@ -157,18 +149,22 @@ def _matched(climbed: Climb, start: Pair) -> list[Rung]:
     ]
 
 
-def _evaluation(climbed: Climb, steps: int) -> Rung:
+def _evaluation(climbed: Climb, steps: int, details: Details | None) -> Rung:
     """The outputs for test examples after the steps."""
+    place = Stage(stage="evaluation", tensor="logits")
     a, b = _outputs(climbed.end)
     moved = zip((a, b), _outputs(climbed.null_end), strict=True) if climbed.null_end else ()
-    return make_rung(steps, Stage(stage="evaluation", tensor="logits"), a, b, moved=list(moved))
+    rung = make_rung(steps, place, a, b, moved=list(moved))
+    if details is not None:
+        details.look_at([rung], {place: a}, {place: b})
+    return rung
 
 
 def _outputs(pair: Pair) -> list[NDArray[np.floating]]:
     return [lane.logits(state) for lane, state in zip(pair.lanes, pair.states, strict=True)]
 
 
-def _probe_ties(start: Pair, rows: Batch, settings: Settings) -> Double | None:
+def _probe_ties(start: Pair, rows: Batch, settings: Settings, details: Details | None) -> Double | None:
     """One step from the start on data and weights full of ties; only the CNN's are known."""
     if not start.problem.is_cnn:
         return None
@@ -177,12 +173,12 @@ def _probe_ties(start: Pair, rows: Batch, settings: Settings) -> Double | None:
     rows = np.arange(len(rows), dtype=np.int32)
     problem = replace(start.problem, train=arrays, weights=weights)
     probe = replace(start.restore(weights, {}).on(arrays), problem=problem)
-    probed = climb(probe, [rows], details=Details("tie probe"))
+    probed = climb(probe, [rows], details=details, phase=TIE_PROBE)
     if probed.broken is None:
-        unproved = formula_finding(probed.unproved, phase="tie probe") if probed.unproved else None
+        unproved = formula_finding(probed.unproved, phase=TIE_PROBE) if probed.unproved else None
         return Double(climb=probed, finding=unproved)
     blame = _ask_oracle(probed.broken, settings, problem, (), rows)
-    finding = formula_finding(probed.broken.rung, local=probed.broken.local, blame=blame, phase="tie probe")
+    finding = formula_finding(probed.broken.rung, local=probed.broken.local, blame=blame, phase=TIE_PROBE)
     return Double(
         climb=probed, finding=finding, blame=blame, explanation=explain_steps(probe, [rows], settings, given=weights)
     )

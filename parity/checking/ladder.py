@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from parity.checking.details import Details
 from parity.compare import (
-    Detail,
     Rung,
     Stage,
     compare_formula,
@@ -90,7 +89,6 @@ class Climb:
         end: where the sides stand afterwards.
         null_end: where their null runs do; None without one.
         broken: the break.
-        details: the tensors that differ most, to be looked at.
     """
 
     rungs: tuple[Rung, ...]
@@ -100,7 +98,6 @@ class Climb:
     end: Pair
     null_end: Pair | None
     broken: Broken | None
-    details: tuple[Detail, ...] = ()
 
     @property
     def unproved(self) -> Rung | None:
@@ -117,6 +114,7 @@ def climb(
     keep: Collection[int] = (),
     first_step: int = 0,
     details: Details | None = None,
+    phase: str = "",
 ) -> Climb:
     """Take the steps on both sides, comparing every stage; stop at the first step that differs.
 
@@ -130,6 +128,7 @@ def climb(
         keep: the steps (0 is the first of these) of which to keep momentum and parameters.
         first_step: the number of the first of these steps.
         details: what is to keep the tensors that differ most; None to keep none.
+        phase: under which it keeps them.
     """
     rungs: list[Rung] = []
     stood: list[Pair] = []
@@ -144,8 +143,8 @@ def climb(
         nulls = before.comparable(*moved) if moved else None
         both = pair.comparable(*seen)
         compared = compare_formula(first_step + number, *both, null=nulls, unjudged=unjudged)
-        if details:
-            details.look(compared, *both)
+        if details is not None:
+            details.look(compared, *both, phase=phase)
         opening = opening or seen
         rungs += compared
         stood += [before] if number < standings else []
@@ -164,7 +163,6 @@ def climb(
         end=pair,
         null_end=null,
         broken=broken,
-        details=details.found() if details else (),
     )
 
 

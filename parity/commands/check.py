@@ -108,15 +108,15 @@ def _run(arguments: dict[str, Any], lines: Callable[[CheckReport], Iterator[str]
     settings = settings_from(arguments)
     check_output(json_file, argument="json")
     check_output(summary_file, argument="summary")
-    with bars():
-        first, second = resolve_sides((arguments["a"], arguments["b"]))
-        prepared = _prepare((first, second), settings, arguments["mapping"], arguments)
-    loader = Loader(size=prepared.problem.size, batch_size=settings.batch_size, seed=settings.seed)
-    settings = scheduled(settings, loader, per=arguments["per"], steps=steps)
-    say(f"data: {prepared.data}")
     with page:
         with bars():
-            checked = run_check(prepared.sides, prepared.problem, settings, steps=steps)
+            first, second = resolve_sides((arguments["a"], arguments["b"]))
+            prepared = _prepare((first, second), settings, arguments["mapping"], arguments)
+        loader = Loader(size=prepared.problem.size, batch_size=settings.batch_size, seed=settings.seed)
+        settings = scheduled(settings, loader, per=arguments["per"], steps=steps)
+        say(f"data: {prepared.data}")
+        with bars():
+            checked = run_check(prepared.sides, prepared.problem, settings, steps=steps, details=page.file is not None)
         report = CheckReport(
             command=("parity", *sys.argv[1:]),
             environment=describe_environment(),
@@ -128,10 +128,10 @@ def _run(arguments: dict[str, Any], lines: Callable[[CheckReport], Iterator[str]
             data_sha256=prepared.problem.fingerprint(),
             weights_sha256=fingerprint(prepared.problem.weights),
         )
-        conclude(lines(report), report.exit_code)
+        verdict = conclude(lines(report), report.exit_code)
+        page.write(lambda: html(report), verdict=verdict)  # first: what was asked for besides may fail
         keep(json_file, report.to_json, "the report")
         keep_summary(summary_file, lambda: check_summary(report))
-        page.write(lambda: html(report))
     sys.exit(report.exit_code)
 
 

@@ -76,32 +76,32 @@ def drill(
     check_output(json_file, argument="json")
     check_output(summary_file, argument="summary")
     _require_known(keys)
-    data = arguments["data"]
-    dataset = load_data(data, data_dir=arguments["data_dir"]) if data else None
-    subject = subject_of(implementation, partner=arguments["partner"], dataset=dataset)
-    origin = subject.dataset.origin if subject.dataset else f"{subject.side.name}'s own"
-    page = reporting(arguments, (subject.side.name,))
-    say(f"data: {origin}")
-    say(f"{subject.side.name} with a fault, beside {subject.partner.name}")
-    say(header())
-    sides = ("a", "b") if side == "both" else (side,)
-    chosen = [fault for faults in _groups(keys).values() for fault in faults]
-    left_out = [] if keys else [fault.key for fault in chosen if not subject.takes(fault)]
-    planned = len(sides) * (len(chosen) - len(left_out))
-    results: list[Drilled] = []
-
-    def reported() -> DrillReport:
-        return DrillReport(
-            command=("parity", *sys.argv[1:]),
-            environment=describe_environment(),
-            data=origin,
-            implementation=subject.side.name,
-            partner=subject.partner.name,
-            results=tuple(results),
-            rates=rates(results),
-        )
-
+    page = reporting(arguments, (implementation or "the CNN",))
     with page:
+        data = arguments["data"]
+        dataset = load_data(data, data_dir=arguments["data_dir"]) if data else None
+        subject = subject_of(implementation, partner=arguments["partner"], dataset=dataset)
+        origin = subject.dataset.origin if subject.dataset else f"{subject.side.name}'s own"
+        say(f"data: {origin}")
+        say(f"{subject.side.name} with a fault, beside {subject.partner.name}")
+        say(header())
+        sides = ("a", "b") if side == "both" else (side,)
+        chosen = [fault for faults in _groups(keys).values() for fault in faults]
+        left_out = [] if keys else [fault.key for fault in chosen if not subject.takes(fault)]
+        planned = len(sides) * (len(chosen) - len(left_out))
+        results: list[Drilled] = []
+
+        def reported() -> DrillReport:
+            return DrillReport(
+                command=("parity", *sys.argv[1:]),
+                environment=describe_environment(),
+                data=origin,
+                implementation=subject.side.name,
+                partner=subject.partner.name,
+                results=tuple(results),
+                rates=rates(results),
+            )
+
         try:
             with bars(FAULTS):
                 for result in _results(subject, keys, sides, arguments["device"]):
@@ -114,10 +114,10 @@ def drill(
         _require_some(results, keys, subject.side.name)
         report = reported()
         echo(left_out_lines(left_out))
-        conclude(rate_lines(report.rates), report.exit_code)
+        verdict = conclude(rate_lines(report.rates), report.exit_code)
+        page.write(lambda: html(report), verdict=verdict)  # first: what was asked for besides may fail
         keep(json_file, report.to_json, "the report")
         keep_summary(summary_file, lambda: drill_summary(report))
-        page.write(lambda: html(report))
     sys.exit(report.exit_code)
 
 

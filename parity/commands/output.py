@@ -78,11 +78,12 @@ def echo(lines: Iterable[str]) -> None:
         say(line)
 
 
-def conclude(lines: Iterable[str], exit_code: int) -> None:
-    """Print lines of which the last is the verdict; that one also with --quiet."""
+def conclude(lines: Iterable[str], exit_code: int) -> str:
+    """Print lines of which the last is the verdict, that one also with --quiet; returns it."""
     *before, verdict = lines
     echo(before)
     _print(verdict, lambda text: _coloured(text, exit_code))
+    return verdict
 
 
 def _fitted(line: str) -> str:
@@ -138,7 +139,7 @@ def keep(path: Path | None, text: Callable[[], str], what: str) -> None:
         click.echo(text().rstrip("\n"), file=_meta()[_ALONE][1])
         return
     with replacing(path) as temporary:
-        temporary.write_text(text().rstrip("\n") + "\n")
+        temporary.write_text(text().rstrip("\n") + "\n", encoding="utf-8")
     say(f"wrote {path}: {what}")
 
 

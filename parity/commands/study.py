@@ -12,7 +12,7 @@ import click
 
 from parity.commands.completion import complete_experiments, complete_implementations
 from parity.commands.options import FILE, data_options
-from parity.commands.output import echo, quiet_option, say
+from parity.commands.output import conclude, echo, quiet_option, say
 from parity.commands.progress import bars
 from parity.commands.reporting import report_options, reporting
 from parity.progress import Progress, tell
@@ -64,11 +64,11 @@ def study(names: tuple[str, ...], everything: bool, out: Path | None, seed: int,
     check_folder(out, argument="out")
     page = reporting(arguments, tuple(experiment.name for experiment in chosen))
     bench = Bench(seed=seed, quick=quick, names=(arguments["a"], arguments["b"]))
-    if any(experiment.trains for experiment in chosen):
-        dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
-        say(f"data: {dataset.origin}")
-        bench = replace(bench, dataset=dataset)
     with page:
+        if any(experiment.trains for experiment in chosen):
+            dataset = load_data(arguments["data"], data_dir=arguments["data_dir"])
+            say(f"data: {dataset.origin}")
+            bench = replace(bench, dataset=dataset)
         studied = []
         with bars():
             for number, experiment in enumerate(chosen):
@@ -83,7 +83,9 @@ def study(names: tuple[str, ...], everything: bool, out: Path | None, seed: int,
             quick=quick,
             studied=tuple(studied),
         )
-        page.write(lambda: html(report))
+        files = f"figures and tables of {', '.join(each.experiment.name for each in studied)} in {out}"
+        verdict = conclude([f"studied: {files}"], 0)
+        page.write(lambda: html(report), verdict=verdict)
 
 
 def _run(experiment: Experiment, bench: Bench, out: Path) -> Studied:

@@ -122,10 +122,10 @@ def compare(
     dataset = training_data(traces[0], data, data_dir) if data else None
     with reporting(arguments, [trace.manifest.implementation for trace in traces[:2]]) as page:
         comparison = compare_traces(traces[0], traces[1], traces[2:], dataset=dataset)
-        conclude(lines.comparison_lines(comparison), comparison.exit_code)
+        verdict = conclude(lines.comparison_lines(comparison), comparison.exit_code)
+        page.write(lambda: _page(comparison, traces), verdict=verdict)  # first: what was asked for besides may fail
         keep(json_file, comparison.to_json, "the comparison")
         keep_summary(summary_file, lambda: trace_summary(comparison))
-        page.write(lambda: _page(comparison, traces))
     sys.exit(comparison.exit_code)
 
 
@@ -134,8 +134,17 @@ def _page(comparison: TraceComparison, traces: Sequence[Trace]) -> str:
     # Here, so that with --no-report a comparison needs nothing but NumPy.
     from parity.environment import describe_environment
     from parity.report import ComparisonReport, html
+    from parity.trace.first_steps import first_steps
 
     a, b, *_ = (trace.losses[: comparison.steps] for trace in traces)
     command = ("parity", *sys.argv[1:])
     environment = describe_environment()
-    return html(ComparisonReport(command=command, environment=environment, comparison=comparison, losses=(a, b)))
+    report = ComparisonReport(
+        command=command,
+        environment=environment,
+        comparison=comparison,
+        losses=(a, b),
+        recorded=(traces[0].manifest, traces[1].manifest),
+        steps=(first_steps(traces[0]), first_steps(traces[1])),
+    )
+    return html(report)

@@ -18,7 +18,7 @@ from parity.render.figure import saved
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
-__all__ = ["KINDS", "draw_grid", "kind_of", "write_grid"]
+__all__ = ["KINDS", "both_kinds", "draw_grid", "kind_of", "write_grid"]
 
 KINDS = ("png", "svg")
 COLUMNS = 8
@@ -41,18 +41,27 @@ def kind_of(path: Path, *, argument: str) -> str:
     return kind
 
 
+def both_kinds(path: Path) -> tuple[Path, ...]:
+    """The picture as PNG and as SVG, that of the path first."""
+    other = {"png": "svg", "svg": "png"}[path.suffix.removeprefix(".").lower()]
+    return path, path.with_suffix(f".{other}")
+
+
 def write_grid(path: Path, images: NDArray[np.uint8], titles: Sequence[str], *, caption: str) -> None:
-    """Draw images with a title above each, in one piece or not at all.
+    """Draw images with a title above each, in one piece or not at all; as PNG and as SVG, one beside the other.
 
     Args:
-        path: the PNG or SVG file to write.
+        path: one of the two files to write.
         images: (N, H, W, 3) uint8.
         titles: N texts.
         caption: beneath the grid, to say what the images are.
     """
-    content = draw_grid(images, titles, [() for _ in titles], caption=caption, kind=kind_of(path, argument="out"))
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    kind_of(path, argument="out")
+    for file in both_kinds(path):
+        kind = kind_of(file, argument="out")
+        content = draw_grid(images, titles, [() for _ in titles], caption=caption, kind=kind)
+        with replacing(file) as temporary:
+            temporary.write_bytes(content)
 
 
 def draw_grid(

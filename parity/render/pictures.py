@@ -91,7 +91,7 @@ def _gap_panel(result: Result, around: Envelope | None) -> Panel:
     curves = [Curve(x=steps, y=_above_zero(values), label="the two sides", color=0)]
     if around:
         limits = _above_zero(np.array(around.limits))
-        label = f"allowed by {around.members} runs one ulp apart"
+        label = f"allowed by {around.members} run{'s' if around.members > 1 else ''} one ulp apart"
         curves.append(Curve(x=np.array(around.steps, np.float64), y=limits, label=label, color=-1, dashed=True))
     return Panel(
         title="how far the parameters are apart",
@@ -193,13 +193,17 @@ def draw_predictions(sides: Sequence[SideRun], report: Report, dataset: Dataset,
         for row in rows
     ]
     legend = ", ".join(f"{'AB'[number]}: {side.name}" for number, side in enumerate(sides))
-    differ = (
-        f" On {len(apart):,} of {len(guesses[0]):,} test images the two disagree; those come first."
-        if len(sides) > 1
-        else ""
-    )
+    differ = _disagreement(len(apart), len(guesses[0])) if len(sides) > 1 else ""
     text = (
         f"Above each test image its class, beneath it what it is taken for ({legend}); \N{BALLOT X} is wrong.{differ}"
     )
     titles = [f"{row}: {names[dataset.test_labels[row]]}" for row in rows]
     return draw_grid(dataset.test_images[rows], titles, labels, caption=_caption(report, text), kind=kind)
+
+
+def _disagreement(count: int, total: int) -> str:
+    """How many come first, if any do."""
+    if not count:
+        return f" The two agree on all {total:,} test images."
+    which = "that one comes" if count == 1 else "those come"
+    return f" On {count:,} of {total:,} test images the two disagree; {which} first."

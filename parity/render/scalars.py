@@ -1,7 +1,8 @@
 """A run's scalars as TensorBoard's event files, one run a side: losses of every step, accuracies of every epoch.
 
     loss/step                   each side, at every step
-    accuracy/test               each side, after every epoch, counted by the steps done; so accuracy/NAME of each class
+    accuracy/test               each side, after every epoch and at the end, counted by the steps done; so
+                                accuracy/NAME of each class
     difference/loss             the second side, |a - b| / max(|a|, |b|) at every step
     difference/parameters       the second side, the largest relative difference of a tensor after each chunk
 
@@ -11,7 +12,8 @@ The writer is TensorBoard's own, which torch.utils.tensorboard writes with too.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,24 +64,34 @@ def write_scalars(folder: Path, result: Result, *, steps_per_epoch: int) -> tupl
     for number, path in enumerate(folders):
         path.mkdir(parents=True, exist_ok=True)
         writer = EventFileWriter(str(path))
+        now = time.time()  # of the writing: when each step was taken is not recorded
         for name, step, value in _scalars(result, number, steps_per_epoch):
-            writer.add_event(Event(step=step, summary=Summary(value=[Summary.Value(tag=name, simple_value=value)])))
+            summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
+            writer.add_event(Event(wall_time=now, step=step, summary=summary))
         writer.close()
     return folders
 
 
 def _scalars(result: Result, number: int, steps_per_epoch: int) -> Iterator[Scalar]:
     run = result.run
-    for step, loss in enumerate(run.sides[number].losses):
+    for step, loss in enumerate(run.sides[number].all_losses):
         yield "loss/step", step, float(loss)
+    classes = result.report.data.classes
     for epoch in run.epochs:
         done = epoch.epoch * steps_per_epoch
-        yield "accuracy/test", done, epoch.accuracies[number]
-        for name, share in zip(result.report.data.classes, epoch.accuracies_per_class[number], strict=True):
-            if share is not None:
-                yield f"accuracy/{name}", done, share
+        yield from _accuracies(classes, done, epoch.accuracies[number], epoch.accuracies_per_class[number])
+    final = result.report.sides[number].predictions
+    if final and run.steps != len(run.epochs) * steps_per_epoch:  # it ended within an epoch
+        yield from _accuracies(classes, run.steps, final.accuracy, final.accuracy_per_class)
     if number == 1:
-        for step, difference in enumerate(loss_differences(*(np.asarray(side.losses) for side in run.sides[:2]))):
+        for step, difference in enumerate(loss_differences(*(np.asarray(side.all_losses) for side in run.sides[:2]))):
             yield "difference/loss", step, float(difference)
         for gap in run.gaps:
             yield "difference/parameters", gap.steps, gap.parameters.difference
+
+
+def _accuracies(classes: Sequence[str], done: int, whole: float, single: Sequence[float | None]) -> Iterator[Scalar]:
+    yield "accuracy/test", done, whole
+    for name, share in zip(classes, single, strict=True):
+        if share is not None:
+            yield f"accuracy/{name}", done, share

@@ -127,7 +127,8 @@ def _judgement_lines(judgement: Judgement) -> Iterator[str]:
         if len(parting.flips) > _FLIPS:
             yield f"  and {len(parting.flips) - _FLIPS} more choices that the sides make differently"
     if around := judgement.envelope:
-        yield f"beside {around.members} runs of {around.side} whose weights begin one ulp away:"
+        runs = "1 run" if around.members == 1 else f"{around.members} runs"
+        yield f"beside {runs} of {around.side} whose weights begin one ulp away:"
         horizon = "not reached" if around.horizon is None else f"step {around.horizon:,}"
         yield f"  horizon of a comparison step by step: {horizon}"
         yield f"  largest gap: {100 * around.largest_share:.0f} % of what the ensemble allows"

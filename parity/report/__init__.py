@@ -8,6 +8,7 @@ from parity.bench.own_cost import CostReport
 from parity.bench.report import BenchReport
 from parity.bench.scaling import ScalingReport
 from parity.data import Dataset
+from parity.environment import describe_environment
 from parity.report.bench import bench_page
 from parity.report.check import check_page
 from parity.report.comparison import ComparisonReport, comparison_page
@@ -21,6 +22,7 @@ from parity.report.training import training_page
 from parity.result import CheckReport, DrillReport, Report
 from parity.running.history import Run
 from parity.study import StudyReport
+from parity.trace import TraceComparison
 
 __all__ = ["AnyReport", "ComparisonReport", "fragment", "html", "stopped"]
 
@@ -44,20 +46,23 @@ def html(
     return document_of(_page(report, run, dataset, old))
 
 
-def fragment(report: AnyReport) -> str:
+def fragment(report: AnyReport | TraceComparison) -> str:
     """The verdict and the tables as a piece of HTML without scripts, as a notebook shows it."""
+    if isinstance(report, TraceComparison):
+        report = ComparisonReport(command=(), environment=describe_environment(), comparison=report)
     return fragment_of(_page(report, None, None, None))
 
 
-def stopped(command: Sequence[str], names: Sequence[str], why: str) -> str:
-    """The page of a command that did not come to a result.
+def stopped(command: Sequence[str], names: Sequence[str], why: str, *, verdict: str = "") -> str:
+    """The page of a command that did not come to a result, or whose result's page could not be made.
 
     Args:
         command: as it was given.
         names: of the sides.
         why: one sentence.
+        verdict: the line that was printed; "" where there is none.
     """
-    return document_of(stopped_page(command, names, why))
+    return document_of(stopped_page(command, names, why, verdict=verdict))
 
 
 def _page(report: AnyReport, run: Run | None, dataset: Dataset | None, old: BenchReport | None) -> Page:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from parity.compare import Rounding
 from parity.compare.rounding import CAP
 from parity.report.common import cause_blocks, environment_section, headline, reproduce_section
-from parity.report.figures import A, B, figure, positive, short
+from parity.report.figures import A, B, figure, finite, positive, short
 from parity.report.ladder import ladder_section
 from parity.report.page import Block, Chart, Fact, Facts, Headline, Page, Section, Table, Text
 from parity.result import CheckReport
@@ -57,11 +57,11 @@ def _difference(report: CheckReport) -> tuple[Section, ...]:
         Fact(name="Where", value=f"{found.phase}, {when}" if found.phase else when),
         Fact(name="Stage", value=found.place.stage),
         Fact(name="Tensor", value=found.place.tensor, mono=True),
-        Fact(name="Relative difference", value=f"{found.difference:.2e}; {found.allowed:.1e} is rounding"),
+        Fact(name="Relative difference", value=f"{finite(found.difference)}; {found.allowed:.1e} is rounding"),
         Fact(name="In words", value=found.detail),
     ]
     if found.local is not None:
-        facts.append(Fact(name="In this step alone", value=f"{found.local:.2e}"))
+        facts.append(Fact(name="In this step alone", value=finite(found.local)))
     if found.off:
         facts.append(Fact(name="Who is off", value=" and ".join(found.off)))
     causes = cause_blocks(check.explanation) or (Text(lines=("No cause is known.",)),)
@@ -122,7 +122,7 @@ _ERRORS = {"type": "log", "title": {"text": "relative error"}, "exponentformat":
 def _rows(labels: list[str]) -> dict[str, object]:
     """A layout with a row for each label, from above, and the legend above them."""
     return {
-        "margin": {"l": 10, "r": 14, "t": 34, "b": 48},
+        "margin": {"l": 10, "r": 18, "t": 34, "b": 48},
         "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
         "yaxis": {
             "autorange": "reversed",

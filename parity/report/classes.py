@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from parity.compare import Distribution, predictions
 from parity.data import Dataset
-from parity.report.figures import A, B, every, figure, short
+from parity.report.figures import A, B, counted, every, figure, short
 from parity.report.page import Block, Chart, Charts, Section, Table, Text
 from parity.result import Predictions, Report
 from parity.running.history import Run
@@ -49,14 +49,15 @@ def _per_class(results: Sequence[tuple[str, Predictions]], classes: Sequence[str
         {
             "type": "bar",
             "orientation": "h",
-            "y": list(classes),
+            "y": list(range(len(classes))),
+            "customdata": list(classes),
             "x": [None if share is None else 100 * share for share in side.accuracy_per_class],
             "name": name,
             "marker": {
                 "color": color,
                 "pattern": {"shape": pattern, "fillmode": "overlay", "size": 6, "solidity": 0.25},
             },
-            "hovertemplate": "%{y}: %{x:.2f} %<extra>%{fullData.name}</extra>",
+            "hovertemplate": "%{customdata}: %{x:.2f} %<extra>%{fullData.name}</extra>",
         }
         for (name, side), color, pattern in zip(results, (A, B), ("", "/"), strict=False)
     ]
@@ -84,8 +85,15 @@ def _per_class(results: Sequence[tuple[str, Predictions]], classes: Sequence[str
 
 
 def _class_axis(classes: Sequence[str], *, reverse: bool) -> dict[str, object]:
-    ticks = {"tickvals": list(classes), "ticktext": list(map(short, classes)), "tickfont": {"size": 12}}
-    return {"type": "category", "automargin": True, **ticks, **({"autorange": "reversed"} if reverse else {})}
+    """By number: two classes may have one name."""
+    ticks = {"tickvals": list(range(len(classes))), "ticktext": list(map(short, classes)), "tickfont": {"size": 12}}
+    return {
+        "type": "linear",
+        "automargin": True,
+        "zeroline": False,
+        **ticks,
+        **({"autorange": "reversed"} if reverse else {}),
+    }
 
 
 def _distributions(report: Report) -> list[Block]:
@@ -95,7 +103,9 @@ def _distributions(report: Report) -> list[Block]:
         return []
     rows = tuple(_distribution_row(figure) for figure in around.distributions)
     columns = ("figure", "the other side", "the ensemble's runs", "allowed", "inside")
-    caption = f"Figures of the other side among those of {around.side} and its {around.members} runs one ulp away"
+    caption = (
+        f"Figures of the other side among those of {around.side} and its {counted(around.members, 'run')} one ulp away"
+    )
     return [Table(caption=caption, columns=columns, rows=rows, folded=True)]
 
 
@@ -135,15 +145,16 @@ def _matrix_chart(name: str, title: str, matrix: Matrix, classes: Sequence[str],
     trace = {
         "type": "heatmap",
         "z": matrix.tolist(),
-        "x": list(classes),
-        "y": list(classes),
+        "x": list(range(len(classes))),
+        "y": list(range(len(classes))),
+        "customdata": [[f"{true}, predicted {predicted}" for predicted in classes] for true in classes],
         "zmin": -reach if signed else 0,
         "zmax": reach,
         "colorscale": scale if signed else [(0, "var(--low)"), (0.5, "var(--mid)"), (1, "var(--high)")],
         "showscale": False,
         "xgap": 1,
         "ygap": 1,
-        "hovertemplate": "%{y}, predicted %{x}: %{z}<extra></extra>",
+        "hovertemplate": "%{customdata}: %{z}<extra></extra>",
     }
     if len(classes) <= COUNTED:
         trace |= {"text": text, "texttemplate": "%{text}", "textfont": {"size": 10}}
@@ -156,7 +167,7 @@ def _matrix_chart(name: str, title: str, matrix: Matrix, classes: Sequence[str],
     return Chart(
         name=name,
         figure=figure([trace], layout),
-        caption=f"Confusion matrix: {title}.",
+        caption=f"Confusion matrix: {title}." + (" All cells are 0." if signed and not matrix.any() else ""),
         alt=f"Confusion matrix, {title}. {_most(matrix, classes, signed=signed)}",
         height=370,
     )

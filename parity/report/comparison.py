@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,17 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.compare import loss_differences
+from parity.compare import Stage, loss_differences
+from parity.contract import StepTrace
 from parity.environment import Environment
 from parity.report.common import cause_blocks, environment_section, reproduce_section
-from parity.report.curves import loss_traces
-from parity.report.figures import POINTS, band, figure, positive
+from parity.report.curves import EQUAL, gap_axis, gap_trace, loss_traces
+from parity.report.figures import POINTS, band, figure, finite, positive
 from parity.report.page import (
     DIFFERS,
     MATCH,
     UNDECIDED,
     Block,
     Chart,
+    Code,
     Fact,
     Facts,
     Headline,
@@ -28,7 +31,9 @@ from parity.report.page import (
     Table,
     Text,
 )
+from parity.report.steps import steps_section
 from parity.trace import Break, TraceComparison, TraceOutcome
+from parity.trace.manifest import Manifest
 
 __all__ = ["ComparisonReport", "comparison_page"]
 
@@ -41,13 +46,17 @@ class ComparisonReport:
         command: as it was given.
         environment: of the comparison; each side's own is in its trace.
         comparison: the result.
-        losses: (steps,) of either side, over the steps that both hold.
+        losses: (steps,) of either side, over the steps that both hold; None where they are gone.
+        recorded: the two traces' manifests, with what each was recorded with; None where they are gone.
+        steps: the first steps of either with all their stages; None where they are gone, or either has none.
     """
 
     command: tuple[str, ...]
     environment: Environment
     comparison: TraceComparison
-    losses: tuple[NDArray[np.float64], NDArray[np.float64]]
+    losses: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    recorded: tuple[Manifest, Manifest] | None = None
+    steps: tuple[Sequence[StepTrace], Sequence[StepTrace]] | None = None
 
 
 def comparison_page(report: ComparisonReport) -> Page:
@@ -56,9 +65,11 @@ def comparison_page(report: ComparisonReport) -> Page:
     names = [side.implementation for side in comparison.sides[:2]]
     sections = (
         *_where(comparison),
-        _losses(report, names),
+        *(_losses(report, names, report.losses) if report.losses else ()),
+        *(steps_section(report.steps, (names[0], names[1]), first=_first(comparison)) if report.steps else ()),
         _distances(comparison),
         _traces(comparison),
+        *(_recorded(report.recorded) if report.recorded else ()),
         environment_section(report.environment, _facts(comparison)),
         reproduce_section(report.command),
     )
@@ -68,18 +79,32 @@ def comparison_page(report: ComparisonReport) -> Page:
     )
 
 
+def _first(comparison: TraceComparison) -> Stage | None:
+    """The tensor that was found; the loss is a tensor of its own."""
+    found = comparison.first_break
+    return Stage(stage=found.stage, tensor=found.tensor or "loss") if found else None
+
+
 def _headline(comparison: TraceComparison) -> Headline:
     pair = " and ".join(side.implementation for side in comparison.sides[:2])
     found = comparison.first_break
     if comparison.outcome is TraceOutcome.MATCH:
         until = f", up to step {comparison.horizon:,}" if comparison.horizon is not None else ""
-        detail = f"Noise: {comparison.rule}."
+        detail = _noise(comparison)
         return Headline(kind=MATCH, sentence=f"{pair} match in {comparison.dtype}{until}", detail=detail)
     if comparison.outcome is TraceOutcome.DIFFERS and found:
         cause = f"Cause: {comparison.explanation.line}" if comparison.explanation else ""
         return Headline(kind=DIFFERS, sentence=f"{pair} differ at {_place(found)}", detail=cause)
     sentence = f"It is undecided whether {pair} match in {comparison.dtype}"
     return Headline(kind=UNDECIDED, sentence=sentence, detail=_undecided(comparison))
+
+
+def _noise(comparison: TraceComparison) -> str:
+    """The rule in a sentence."""
+    rule = comparison.rule
+    if rule.startswith("bound "):
+        return f"Relative differences up to {rule.removeprefix('bound ')} count as noise."
+    return f"What counts as noise: {rule}."
 
 
 def _undecided(comparison: TraceComparison) -> str:
@@ -102,7 +127,7 @@ def _where(comparison: TraceComparison) -> tuple[Section, ...]:
         Fact(name="Where", value=f"step {found.step:,}"),
         Fact(name="Stage", value=found.stage),
         *((Fact(name="Tensor", value=found.tensor, mono=True),) if found.tensor else ()),
-        Fact(name="Relative difference", value=f"{found.difference:.2e}, {_measured(found)}"),
+        Fact(name="Relative difference", value=f"{finite(found.difference)}, {_measured(found)}"),
         Fact(name="Noise may reach", value=f"{found.allowed:.1e}"),
         Fact(name="The last state within it", value=_since(found)),
     )
@@ -122,46 +147,41 @@ def _since(found: Break) -> str:
     return f"after step {found.since:,}" if found.since >= 0 else "the initial weights"
 
 
-def _losses(report: ComparisonReport, names: Sequence[str]) -> Section:
-    series = [band(losses) for losses in report.losses]
+def _losses(
+    report: ComparisonReport, names: Sequence[str], losses: tuple[NDArray[np.float64], NDArray[np.float64]]
+) -> tuple[Section, ...]:
+    series = [band(each) for each in losses]
     shown = [trace for number, each in enumerate(series) for trace in loss_traces(each, names[number], number)]
-    gap = band(loss_differences(*report.losses))
+    gap = band(loss_differences(*losses))
     below = positive(gap.high)
     apart = bool(np.isfinite(below).any())
     if apart:
-        shown.append(
-            {
-                "type": "scatter",
-                "yaxis": "y2",
-                "mode": "lines+markers" if len(below) < 60 else "lines",
-                "x": gap.steps,
-                "y": below,
-                "name": "gap of the losses",
-                "line": {"color": "var(--soft)", "width": 1.5},
-                "hovertemplate": "step %{x:,.0f}: losses %{y:.1e} apart<extra></extra>",
-            }
-        )
+        shown.append(gap_trace(gap))
     chart = Chart(
         name="losses",
-        figure=figure(shown, _layout(report.comparison, apart=apart)),
+        figure=figure(shown, _layout(report.comparison, below.tolist() if apart else [])),
         caption=" ".join(_caption(report.comparison, series[0].width, apart=apart)),
-        alt=_alt(report, names),
+        alt=_alt(report.comparison, names, losses),
         height=560 if apart else 340,
     )
-    return Section(title="Loss", blocks=(chart,))
+    return (Section(title="Loss", blocks=(chart,)),)
 
 
-def _layout(comparison: TraceComparison, *, apart: bool) -> dict[str, Any]:
+def _layout(comparison: TraceComparison, gaps: Sequence[float]) -> dict[str, Any]:
+    apart = len(gaps) > 0
     axis = {"title": {"text": "step"}, "anchor": "y2" if apart else "y", "range": [0, max(comparison.steps - 1, 1)]}
     layout: dict[str, Any] = {
         "margin": {"l": 76, "r": 14, "t": 40, "b": 48},
         "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
         "xaxis": axis,
-        "yaxis": {"title": {"text": "loss"}, "domain": [0.5, 1] if apart else [0, 1]},
+        "yaxis": {
+            "title": {"text": "loss", "standoff": 8},
+            "automargin": True,
+            "domain": [0.5, 1] if apart else [0, 1],
+        },
     }
     if apart:
-        gap = {"title": {"text": "relative gap"}, "domain": [0, 0.44], "type": "log"}
-        layout["yaxis2"] = {**gap, "exponentformat": "power", "nticks": 6}
+        layout["yaxis2"] = gap_axis(gaps)
     if comparison.horizon is not None:
         line = {"color": "var(--mark)", "width": 1.5, "dash": "dashdot"}
         step = comparison.horizon
@@ -177,18 +197,18 @@ def _caption(comparison: TraceComparison, width: int, *, apart: bool) -> Iterato
             "reach from the least to the largest."
         )
     if apart:
-        yield "Below, how far they are apart in each step, the largest where several are drawn as one."
+        yield f"Below, how far they are apart in each step, the largest where several are drawn as one. {EQUAL}"
     if comparison.horizon is not None:
         yield f"The line: at step {comparison.horizon:,} null runs part by themselves."
 
 
-def _alt(report: ComparisonReport, names: Sequence[str]) -> str:
+def _alt(comparison: TraceComparison, names: Sequence[str], losses: Sequence[NDArray[np.float64]]) -> str:
     ends = " and ".join(
-        f"{name} from {losses[0]:.3f} to {losses[-1]:.3f}" for name, losses in zip(names, report.losses, strict=True)
+        f"{name} from {each[0]:.3f} to {each[-1]:.3f}" for name, each in zip(names, losses, strict=True)
     )
-    largest = report.comparison.largest["loss"]
+    largest = comparison.largest["loss"]
     return (
-        f"Loss over {report.comparison.steps:,} steps: {ends}. They are at most {largest.difference:.1e} apart, "
+        f"Loss over {comparison.steps:,} steps: {ends}. They are at most {largest.difference:.1e} apart, "
         f"at step {largest.step:,}."
     )
 
@@ -204,7 +224,7 @@ def _distances(comparison: TraceComparison) -> Section:
         rows=rows,
     )
     lines = (
-        f"Noise: {comparison.rule}.",
+        _noise(comparison),
         f"Of {comparison.recorded:,} states {comparison.full:,} are compared in full, the others by projections; "
         f"storing these adds {comparison.resolution:.1e} at most.",
     )
@@ -223,8 +243,38 @@ def _traces(comparison: TraceComparison) -> Section:
     return Section(title="The traces", blocks=(table,))
 
 
+def _recorded(sides: tuple[Manifest, Manifest]) -> tuple[Section, ...]:
+    """What each side was recorded with; a name that only one has stands with a dash on the other."""
+    rows = (
+        ("device", *(side.device for side in sides)),
+        ("packages", *(_packages(side) for side in sides)),
+        ("Python", *(f"Python {side.environment.python}" for side in sides)),
+        ("processor", *(f"{side.environment.processor}, {side.environment.cores} cores in use" for side in sides)),
+        ("system", *(side.environment.system for side in sides)),
+        ("variables", *(_variables(side) for side in sides)),
+    )
+    columns = ("", *(f"{label}: {side.implementation}" for label, side in zip("AB", sides, strict=True)))
+    table = Table(caption="What each side was recorded with", columns=columns, rows=rows)
+    line = "Precision is part of each side's own description, above: what it computes in, and whether TF32 is off."
+    commands = (
+        Code(text=shlex.join(side.command), label=f"The command that recorded {label}")
+        for label, side in zip("AB", sides, strict=True)
+        if side.command
+    )
+    return (Section(title="Each side's environment", blocks=(table, Text(lines=(line,)), *commands)),)
+
+
+def _packages(side: Manifest) -> str:
+    return ", ".join(f"{name} {version}" for name, version in side.environment.packages.items())
+
+
+def _variables(side: Manifest) -> str:
+    found = side.environment.variables
+    return ", ".join(f"{name}={value}" for name, value in found.items()) or "none that change how it computes"
+
+
 def _facts(comparison: TraceComparison) -> tuple[Fact, ...]:
     return (
         Fact(name="Compared", value=f"{comparison.steps:,} steps in {comparison.dtype}"),
-        Fact(name="What follows", value="is of the comparison; each side's own is in its trace"),
+        Fact(name="What follows", value="is of the comparison; each side's own is above"),
     )

@@ -9,15 +9,18 @@ from typing import Any
 import numpy as np
 
 from parity.compare import StateGap, loss_differences
-from parity.report.figures import POINTS, A, B, Band, band, every, figure, positive
+from parity.report.figures import POINTS, A, B, Band, Values, band, counted, every, figure, positive
 from parity.report.page import Chart, Section, Table, Text
 from parity.result import Report
 from parity.running.history import Run, Window
 from parity.running.judgement import Envelope
 
-__all__ = ["loss_section", "loss_traces"]
+__all__ = ["EQUAL", "gap_axis", "gap_trace", "loss_section", "loss_traces"]
 
 Trace = Mapping[str, Any]
+
+EQUAL = "Where its line is broken, both are equal to the last bit."
+"""Of a gap of exactly 0, which no log axis shows."""
 
 _BANDS = ("var(--a-band)", "var(--b-band)")
 
@@ -26,7 +29,7 @@ def loss_section(report: Report, run: Run | None) -> Section:
     """The losses of every step where they are known; a table of the means in any case."""
     names = [side.name for side in report.sides]
     table = (_window_table(report.windows, names),) if report.windows else ()
-    if run is None or run.steps == 0:
+    if run is None or not len(run.sides[0].all_losses):
         why = "The losses of single steps are not part of this report." if run is None else "No step was completed."
         return Section(title="Loss", blocks=(Text(lines=(why,)), *table))
     around = report.judgement.envelope if report.judgement else None
@@ -49,7 +52,7 @@ def _window_table(windows: Sequence[Window], names: Sequence[str]) -> Table:
 
 
 def _chart(run: Run, names: Sequence[str], around: Envelope | None) -> Chart:
-    series = [band(side.losses) for side in run.sides]
+    series = [band(side.all_losses) for side in run.sides]
     losses = [trace for number, each in enumerate(series) for trace in loss_traces(each, names[number], number)]
     gaps = list(_gap_traces(run, around)) if len(run.sides) > 1 else []
     below = any(np.isfinite(np.asarray(trace["y"], np.float64)).any() for trace in gaps)
@@ -94,26 +97,56 @@ def _gap_traces(run: Run, around: Envelope | None) -> Iterator[Trace]:
     """The envelope first, so that the gaps lie above it; all on the lower axis."""
     if around and around.steps:
         yield from _envelope_traces(around)
-    gap = band(loss_differences(run.sides[0].losses, run.sides[1].losses))
-    line = {"type": "scatter", "yaxis": "y2", "mode": "lines"}
+    yield gap_trace(band(loss_differences(run.sides[0].all_losses, run.sides[1].all_losses)))
+    gaps = positive([state.parameters.difference for state in run.gaps])
     yield {
-        **line,
-        "x": gap.steps,
-        "y": positive(gap.high),
-        "name": "gap of the losses",
-        "line": {"color": "var(--soft)", "width": 1},
-        "hovertemplate": "step %{x:,.0f}: losses %{y:.1e} apart<extra></extra>",
-    }
-    yield {
-        **line,
+        "type": "scatter",
+        "yaxis": "y2",
         "x": [state.steps for state in run.gaps],
-        "y": positive([state.parameters.difference for state in run.gaps]),
+        "y": gaps,
         "name": "gap of the parameters",
-        "mode": "lines" if len(run.gaps) > 1 else "markers",
+        "mode": "lines+markers",
         "line": {"color": "var(--text)", "width": 2.5},
+        "marker": {"color": "var(--text)", "size": _dots(gaps, 7)},
         "text": [state.parameters.tensor for state in run.gaps],
         "hovertemplate": "after %{x:,} steps: %{text} %{y:.1e} apart<extra></extra>",
     }
+
+
+def gap_trace(gap: Band) -> Trace:
+    """How far the losses are apart, on the lower axis; a point between gaps of 0 is a dot: no line leads to it."""
+    values = positive(gap.high)
+    return {
+        "type": "scatter",
+        "yaxis": "y2",
+        "mode": "lines+markers",
+        "x": gap.steps,
+        "y": values,
+        "name": "gap of the losses",
+        "line": {"color": "var(--soft)", "width": 1.5 if len(values) < _FEW else 1},
+        "marker": {"color": "var(--soft)", "size": _dots(values, 5)},
+        "hovertemplate": "step %{x:,.0f}: losses %{y:.1e} apart<extra></extra>",
+    }
+
+
+_FEW = 60
+"""Points of a line that are all marked."""
+
+
+def _dots(values: Values, size: int) -> list[int]:
+    """The size of each point's dot: 0 within a line of many."""
+    known = np.isfinite(values)
+    beside = np.concatenate([[False], known, [False]])
+    alone = known & ~beside[:-2] & ~beside[2:]
+    return [size if dot else 0 for dot in alone | (len(values) < _FEW)]
+
+
+def gap_axis(values: Sequence[float]) -> dict[str, Any]:
+    """The lower axis: whole decades, with ticks at powers of ten alone."""
+    low, high = _decades(values)
+    ticks = {"tickmode": "linear", "tick0": low, "dtick": max(math.ceil((high - low) / 6), 1)}
+    axis = {"title": {"text": "relative gap", "standoff": 8}, "automargin": True, "domain": [0, 0.44], "type": "log"}
+    return {**axis, "exponentformat": "power", "range": [low - 0.1, high + 0.1], **ticks}
 
 
 def _envelope_traces(around: Envelope) -> Iterator[Trace]:
@@ -141,21 +174,28 @@ def _decades(values: Sequence[float]) -> tuple[int, int]:
     found = found[np.isfinite(found)]
     if not found.size:
         return -1, 0
-    return math.floor(math.log10(found.min())), math.ceil(math.log10(found.max()))
+    low = math.floor(math.log10(found.min()))
+    return low, max(math.ceil(math.log10(found.max())), low + 1)
 
 
 def _layout(run: Run, around: Envelope | None, gaps: Sequence[Trace]) -> dict[str, Any]:
     layout: dict[str, Any] = {
         "margin": {"l": 64, "r": 14, "t": 40, "b": 48},
         "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
-        "xaxis": {"title": {"text": "step"}, "anchor": "y2" if gaps else "y", "range": [0, max(run.steps, 1)]},
-        "yaxis": {"title": {"text": "loss"}, "domain": [0.5, 1] if gaps else [0, 1]},
+        "xaxis": {
+            "title": {"text": "step"},
+            "anchor": "y2" if gaps else "y",
+            "range": [0, max(len(run.sides[0].all_losses), 1)],
+        },
+        "yaxis": {
+            "title": {"text": "loss", "standoff": 8},
+            "automargin": True,
+            "domain": [0.5, 1] if gaps else [0, 1],
+        },
     }
     if gaps:
         shown = [float(value) for trace in gaps if trace.get("name") for value in trace["y"]]
-        low, high = _decades(shown)
-        axis = {"title": {"text": "relative gap"}, "domain": [0, 0.44], "type": "log", "exponentformat": "power"}
-        layout["yaxis2"] = {**axis, "range": [low - 0.2, high + 0.2], "nticks": 6}
+        layout["yaxis2"] = gap_axis(shown)
         layout |= _marks(run, around)
     return layout
 
@@ -185,6 +225,8 @@ def _marks(run: Run, around: Envelope | None) -> dict[str, Any]:
 
 
 def _horizon(run: Run, around: Envelope | None) -> int | None:
+    if run.parting and run.parting.finding:
+        return None  # another formula: there is no step up to which they are the same
     if around:
         return around.horizon
     return run.parting.step if run.parting else None
@@ -201,13 +243,20 @@ def _caption(series: Band, run: Run, around: Envelope | None, *, below: bool) ->
         parts.append(
             "Below, relative gaps: of the losses in each step (the largest, where several are drawn as one), and of "
             f"the parameters, by the tensor that differs most, after each of {len(run.gaps):,} comparisons. "
-            "A gap of exactly 0 is not drawn."
+            f"{EQUAL}"
         )
     elif len(run.sides) > 1:
         parts.append("The two sides are equal to the last bit in every step: there is no gap to draw.")
     if below and around:
         parts.append(
-            f"Shaded: what {around.members} runs of {around.side} from weights one ulp apart allow the parameters."
+            f"Shaded: what {counted(around.members, 'run')} of {around.side} from weights one ulp apart "
+            f"{'allows' if around.members == 1 else 'allow'} the parameters."
+        )
+    if tail := len(run.sides[0].tail):
+        parts.append(
+            f"The last {tail} are of steps after which the states were not kept: a loss stopped being finite there."
+            if tail > 1
+            else "The last is of a step after which the states were not kept: a loss stopped being finite there."
         )
     if below and _horizon(run, around) is not None:
         parts.append("Beyond the horizon a comparison step by step means nothing; there, distributions are compared.")
@@ -216,10 +265,10 @@ def _caption(series: Band, run: Run, around: Envelope | None, *, below: bool) ->
 
 def _alt(run: Run, names: Sequence[str], around: Envelope | None) -> str:
     ends = " and ".join(
-        f"{name} from {side.losses[0]:.3f} to {side.losses[-1]:.3f}"
+        f"{name} from {side.all_losses[0]:.3f} to {side.all_losses[-1]:.3f}"
         for name, side in zip(names, run.sides, strict=True)
     )
-    text = f"Loss over {run.steps:,} steps: {ends}."
+    text = f"Loss over {counted(len(run.sides[0].all_losses), 'step')}: {ends}."
     if run.gaps:
         largest: StateGap = max(run.gaps, key=lambda gap: gap.parameters.difference)
         text += f" The parameters are at most {largest.parameters.difference:.1e} apart, after {largest.steps:,} steps."

@@ -15,7 +15,21 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["POINTS", "A", "B", "Band", "band", "every", "figure", "log_ticks", "positive", "short"]
+__all__ = [
+    "POINTS",
+    "A",
+    "B",
+    "Band",
+    "Values",
+    "band",
+    "counted",
+    "every",
+    "figure",
+    "finite",
+    "log_ticks",
+    "positive",
+    "short",
+]
 
 A, B = "var(--a)", "var(--b)"
 
@@ -78,9 +92,27 @@ def positive(values: Sequence[float] | NDArray[np.floating]) -> Values:
     return np.where(np.isfinite(numbers) & (numbers > 0), numbers, np.nan)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "run"), counted(1200, "step")
+    ('1 run', '1,200 steps')
+    """
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def finite(value: float, digits: str = ".2e") -> str:
+    """A difference in digits, or in words where it has none.
+
+    >>> finite(0.5), finite(float("inf"))
+    ('5.00e-01', 'not finite')
+    """
+    return format(value, digits) if math.isfinite(value) else "not finite"
+
+
 def log_ticks(low: int, high: int) -> dict[str, list[Any]]:
-    """Ticks of a colour bar whose values are powers of ten, five at most."""
-    step = max(math.ceil((high - low) / 4), 1)
+    """Ticks of a colour bar whose values are powers of ten, four at most: a phone has room for no more."""
+    step = max(math.ceil((high - low) / 3), 1)
     ticks = list(range(low, high + 1, step))
     return {"tickvals": ticks, "ticktext": [f"1e{tick}" for tick in ticks]}
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from parity.checking import Check
+from parity.checking.details import TIE_PROBE
 from parity.compare import Detail, Rung, Stage
 from parity.compare.formula import EPS
 from parity.contract import STAGES
-from parity.report.figures import figure, short
+from parity.report.figures import figure, finite, short
 from parity.report.page import Chart, Explorer, Section
 
-__all__ = ["entry_of", "heat_layout", "ladder_section"]
+__all__ = ["BAR_TICKS", "entry_of", "heat_layout", "ladder_section"]
 
 LEAST, MOST = -4, 2
 """Powers of ten of the share of what is allowed that have colours of their own."""
@@ -42,23 +43,34 @@ def ladder_section(check: Check, names: tuple[str, str]) -> Section:
     worst = {place: max((c for c in cells if c.rung.place == place), key=_rank) for place in places}
     entries = tuple(_entry(worst[place], details) for place in places)
     rungs = [worst[place].rung for place in places]
-    chosen = _chosen(check, places, rungs)
+    chosen = _chosen(check, places, rungs, entries)
     explorer = Explorer(
         chart=_heat_map(cells, columns, places, left_out=len({c.rung.place for c in cells}) - len(places)),
         legend="Look into a tensor:",
         entries=entries,
         sides=names,
         chosen=chosen,
+        columns=tuple(map(_where, columns)),
     )
     return Section(title="The ladder of stages", blocks=(explorer,))
 
 
-def _chosen(check: Check, places: Sequence[Stage], rungs: Sequence[Rung]) -> int:
-    """The tensor shown at first: what was found, or else the first that breaks, or the one nearest to it."""
+def _where(column: str) -> str:
+    """A column in words."""
+    return {OUTPUTS: "the outputs after the steps", TIES: "the step full of ties"}.get(column, f"step {column}")
+
+
+def _chosen(check: Check, places: Sequence[Stage], rungs: Sequence[Rung], entries: Sequence[Mapping[str, Any]]) -> int:
+    """The tensor shown at first: what was found, or else the first that breaks, or the one nearest to it.
+
+    Of those that agree, one whose elements were kept is preferred: there is more to look at.
+    """
     if check.finding and check.finding.place in places:
         return places.index(check.finding.place)
     broken = (number for number, rung in enumerate(rungs) if rung.broken)
-    return next(broken, max(range(len(rungs)), key=lambda n: (rungs[n].judged, rungs[n].share)))
+    return next(
+        broken, max(range(len(rungs)), key=lambda n: (bool(entries[n]["rows"]), rungs[n].judged, rungs[n].share))
+    )
 
 
 def _cells(check: Check) -> Iterator[_Cell]:
@@ -116,7 +128,7 @@ def _heat_map(cells: Sequence[_Cell], columns: Sequence[str], places: Sequence[S
             "len": 1,
             "tickvals": [-4, -2, 0, 2],
             "ticktext": ["0.01 %", "1 %", "100 %", "x 100"],
-            "outlinewidth": 0,
+            **BAR_TICKS,
         },
     }
     broken = [cell for cell in cells if cell.rung.broken]
@@ -127,7 +139,8 @@ def _heat_map(cells: Sequence[_Cell], columns: Sequence[str], places: Sequence[S
         caption="Relative difference in float64, as a share of what rounding explains; ✗ is beyond it. Empty where "
         "there is nothing to compare: no such tensor, zero but for rounding, or rounding may move it by its own size. "
         f"“{OUTPUTS}” are the outputs after the steps, “{TIES}” is one step on inputs full of ties. "
-        f"A click on a row looks into its tensor, and so does the list below.{more}",
+        "A click on a cell or on a name looks into that tensor, at the step where it is worst; so does the list "
+        f"below.{more}",
         alt=f"Heat map of {len(labels)} tensors over {len(columns)} columns. " + _summary(cells, broken),
         height=ROW * len(labels) + 120,
     )
@@ -144,11 +157,21 @@ _SCALE = [(0, "var(--low)"), (0.33, "var(--mid)"), (0.666, "var(--high)"), (0.66
 """Blue up to what is allowed (at two thirds: a share of 1), orange beyond it."""
 
 
+BAR_TICKS = {"tickangle": 0, "tickfont": {"size": 11}, "outlinewidth": 0}
+"""Of a colour bar: where there is little room, labels that stand upright."""
+
+
 def heat_layout(labels: Sequence[str], title: str) -> dict[str, Any]:
     """A heat map's layout: a row for each label, from above."""
     return {
-        "margin": {"l": 10, "r": 14, "t": 44, "b": 46},
-        "xaxis": {"title": {"text": title}, "type": "category", "showgrid": False, "fixedrange": True},
+        "margin": {"l": 10, "r": 26, "t": 44, "b": 46},
+        "xaxis": {
+            "title": {"text": title, "standoff": 8},
+            "automargin": True,
+            "type": "category",
+            "showgrid": False,
+            "fixedrange": True,
+        },
         "yaxis": {
             "autorange": "reversed",
             "automargin": True,
@@ -178,45 +201,49 @@ def _cell_text(rung: Rung | None) -> str:
         return rung.problem
     if rung.zero:
         return "zero but for rounding"
-    return f"{rung.difference:.1e} of {rung.allowed:.1e} allowed"
+    return f"{finite(rung.difference, '.1e')} of {rung.allowed:.1e} allowed"
 
 
 def _entry(cell: _Cell, details: Mapping[tuple[str, Stage], Detail]) -> Mapping[str, Any]:
     rung = cell.rung
-    detail = details.get(("tie probe" if cell.column == TIES else "", rung.place))
-    where = {OUTPUTS: "the outputs after the steps", TIES: "the step full of ties"}.get(
-        cell.column, f"step {rung.step}"
-    )
+    detail = details.get((TIE_PROBE if cell.column == TIES else "", rung.place))
+    where = _where(cell.column)
     share = f"{100 * rung.share:.3g} % of it" if rung.share <= 1 else f"{rung.share:.2g} times that"
     facts = [("Worst in", where)]
     if rung.difference < math.inf:
         facts.append(("Relative difference", f"{rung.difference:.2e} ({rung.difference / EPS:,.3g} ulp)"))
         facts.append(("Rounding explains", f"{rung.allowed:.2e}" + (f"; this is {share}" if rung.judged else "")))
+    elif not rung.problem:
+        facts.append(("Relative difference", finite(rung.difference)))
     why = rung.problem or ("its gradient is zero but for rounding, so it is not judged" if rung.zero else "")
     note = why or ("" if detail else "Its elements were not kept.")
-    return entry_of(str(rung.place), facts, detail, note=note)
+    return entry_of(str(rung.place), facts, detail, note=note, shown=where)
 
 
 def entry_of(
-    label: str, facts: Sequence[tuple[str, str]], detail: Detail | None, *, note: str = ""
+    label: str, facts: Sequence[tuple[str, str]], detail: Detail | None, *, note: str = "", shown: str
 ) -> Mapping[str, Any]:
-    """A tensor as an explorer shows it."""
-    more: list[tuple[str, str]] = []
-    if detail:
-        size = math.prod(detail.shape)
-        share = f" ({100 * detail.unequal / size:.1f} %)" if size else ""
-        more = [
-            ("Shape", " by ".join(map(str, detail.shape)) or "a single number"),
-            ("Elements that differ at all", f"{detail.unequal:,} of {size:,}{share}"),
-        ]
+    """A tensor as an explorer shows it; `shown` is the column that its elements are of."""
     return {
         "label": label,
-        "facts": [*facts, *more],
+        "facts": [*facts, *(_counted(detail) if detail else ())],
         "note": note,
-        "edges": detail.edges if detail and detail.unequal else (),
-        "counts": detail.counts if detail and detail.unequal else (),
+        "shown": shown,
+        "edges": detail.edges if detail else (),
+        "counts": detail.counts if detail else (),
         "rows": [
             (f"[{', '.join(map(str, each.index))}]", f"{each.a:.9g}", f"{each.b:.9g}", f"{each.a - each.b:+.3e}")
             for each in (detail.largest if detail else ())
         ],
     }
+
+
+def _counted(detail: Detail) -> Iterator[tuple[str, str]]:
+    """Its size, and how many of its elements differ, or are no numbers."""
+    size = math.prod(detail.shape)
+    share = f" ({100 * detail.unequal / size:.1f} %)" if size else ""
+    yield "Shape", " by ".join(map(str, detail.shape)) or "a single number"
+    yield "Elements that differ at all", f"{detail.unequal:,} of {size:,}{share}"
+    if detail.not_finite:
+        alike = f", {detail.not_finite_alike:,} of them the same on both sides" if detail.not_finite_alike else ""
+        yield "Elements that are not finite", f"{detail.not_finite:,} of {size:,}{alike}; no histogram counts them"

@@ -155,10 +155,12 @@ class Explorer(Block):
     Args:
         chart: the heat map. Its rows are the entries, in their order.
         legend: what the list holds.
-        entries: {"label", "facts": [[name, value]], "note", "edges", "counts", "rows": [[index, a, b, difference]]}
-            each; a tensor without "counts" has no histogram, one without "rows" no table.
+        entries: {"label", "facts": [[name, value]], "note", "shown", "edges", "counts",
+            "rows": [[index, a, b, difference]]} each; "shown" is the column that the elements are of. A tensor without
+            "counts" has no histogram, one without "rows" no table.
         sides: what a and b are.
         chosen: the entry shown at first.
+        columns: the heat map's columns in words.
     """
 
     template = "explorer"
@@ -167,6 +169,7 @@ class Explorer(Block):
     entries: tuple[Mapping[str, Any], ...]
     sides: tuple[str, str]
     chosen: int = 0
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

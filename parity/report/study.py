@@ -20,7 +20,11 @@ def study_page(report: StudyReport) -> Page:
         kicker=f"study: {names}",
         title=f"parity: study of {names}",
         headline=_headline(report),
-        sections=(*map(_section, report.studied), _environment(report), reproduce_section(report.command)),
+        sections=(
+            *(_section(each, asked=len(report.studied) > 1) for each in report.studied),
+            _environment(report),
+            reproduce_section(report.command),
+        ),
     )
 
 
@@ -39,10 +43,12 @@ def _capital(text: str) -> str:
     return text if text.startswith("torch") else text[:1].upper() + text[1:]
 
 
-def _section(studied: Studied) -> Section:
+def _section(studied: Studied, *, asked: bool) -> Section:
     experiment, outcome = studied.experiment, studied.outcome
+    # Of one alone the question is the headline.
+    question = (Text(lines=(f"{_capital(experiment.question)}.",)),) if asked else ()
     blocks = (
-        Text(lines=(f"{_capital(experiment.question)}.",)),
+        *question,
         *_figures(studied),
         _table(experiment.name, outcome.table),
     )
@@ -51,7 +57,8 @@ def _section(studied: Studied) -> Section:
 
 def _figures(studied: Studied) -> Iterator[Block]:
     for figure in studied.outcome.figures:
-        yield Text(lines=(f"{figure.title}.",))
+        if figure.title != studied.experiment.question:
+            yield Text(lines=(f"{figure.title}.",))
         yield charts_of(figure)
         yield Text(lines=(figure.caption,))
 

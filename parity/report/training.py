@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from parity.compare import BOUND, Gap
 from parity.data import Dataset
@@ -10,6 +10,7 @@ from parity.render.terminal import EXTRAS
 from parity.report.classes import accuracy_section
 from parity.report.common import environment_section, headline, reproduce_section
 from parity.report.curves import loss_section
+from parity.report.figures import counted, finite
 from parity.report.page import STOPPED, TRAINED, Block, Fact, Facts, Headline, Page, Section, Table, Text
 from parity.report.samples import sample_section
 from parity.report.tensors import tensor_section
@@ -47,17 +48,18 @@ def _headline(report: Report) -> Headline:
     ending = report.ending
     if ending.kind != "complete":
         so_far = f"So far: {report.judgement.line}." if report.judgement else "There is no verdict."
-        why = f"{_capital(ending.detail)}. " if ending.detail else ""
+        why = f"{_sentence(ending.detail, names)}. " if ending.detail else ""
         sentence = f"Stopped in the {ending.phase}: {ending.kind}"
         return Headline(kind=STOPPED, sentence=sentence, detail=f"{why}{so_far}")
     if report.judgement:
         return headline(report.judgement.line, names)
-    detail = f"{report.steps:,} steps; there was nothing to compare it with."
+    detail = f"{counted(report.steps, 'step')}; there was nothing to compare it with."
     return Headline(kind=TRAINED, sentence=f"{names[0]} was trained", detail=detail)
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _sentence(text: str, names: Sequence[str]) -> str:
+    """With a capital, unless it begins with a side's name, which is written as it is."""
+    return text if text.startswith(tuple(names)) else text[:1].upper() + text[1:]
 
 
 def _where(report: Report) -> tuple[Section, ...]:
@@ -70,14 +72,19 @@ def _where(report: Report) -> tuple[Section, ...]:
     if parting := judgement.parting:
         facts += [
             Fact(name="They part at", value=f"step {parting.step:,}"),
-            Fact(name="Gradients", value=f"{parting.gap:.1e} apart there, {parting.before:.1e} before"),
         ]
         if found := parting.finding:
+            what, _, cause = found.line.partition("; cause: ")
             facts += [
                 Fact(name="Stage", value=found.place.stage),
                 Fact(name="Tensor", value=found.place.tensor, mono=True),
-                Fact(name="What", value=found.line),
+                Fact(name="Relative difference", value=f"{finite(found.difference)}; {found.allowed:.1e} is rounding"),
+                Fact(name="What", value=what),
+                Fact(name="Cause", value=cause or "no cause is known"),
             ]
+        else:
+            apart = f"{finite(parting.gap, '.1e')} apart there, {finite(parting.before, '.1e')} before"
+            facts.append(Fact(name="Gradients", value=apart))
         rows = tuple((flip.kind, str(flip)) for flip in parting.flips)
         if rows:
             caption = "Choices that the sides make differently in that step"
@@ -87,7 +94,7 @@ def _where(report: Report) -> tuple[Section, ...]:
         if parting.explained:
             blocks.append(Text(lines=(_EXPLAINED,)))
     if outside := judgement.outside:
-        value = f"after {outside.steps:,} steps: {outside.gap:.1e}, where {outside.limit:.1e} is allowed"
+        value = f"after {outside.steps:,} steps: {finite(outside.gap, '.1e')}, where {outside.limit:.1e} is allowed"
         facts.append(Fact(name="Outside the envelope", value=value))
     return (Section(title="Where they part, and why", blocks=(Facts(facts=tuple(facts)), *blocks)),)
 
@@ -127,7 +134,14 @@ def _exact(report: Report) -> tuple[Section, ...]:
     if verdict.largest_momentum:
         facts.append(Fact(name="Momentum", value=_gap(verdict.largest_momentum)))
     facts.append(Fact(name="Allowed", value=f"{BOUND:.0e}"))
-    return (Section(title=f"The first {verdict.steps:,} steps in float64", blocks=(Facts(facts=tuple(facts)),)),)
+    return (
+        Section(
+            title="The first step in float64"
+            if verdict.steps == 1
+            else f"The first {verdict.steps:,} steps in float64",
+            blocks=(Facts(facts=tuple(facts)),),
+        ),
+    )
 
 
 def _gap(gap: Gap) -> str:
@@ -149,7 +163,9 @@ def _facts(report: Report) -> Iterator[Fact]:
     yield Fact(name="SGD", value=f"lr {sgd.lr}, momentum {sgd.momentum}{extras}{flags}")
     if sgd.schedule is not None:
         yield Fact(name="Schedule", value=str(sgd.schedule))
-    yield Fact(name="Trained", value=f"{report.steps:,} steps of batch {settings.batch_size}, seed {settings.seed}")
+    yield Fact(
+        name="Trained", value=f"{counted(report.steps, 'step')} of batch {settings.batch_size}, seed {settings.seed}"
+    )
     yield Fact(name="Data", value=f"{data.origin}: {data.train_size:,} + {data.test_size:,} images")
     yield Fact(name="SHA-256 of the data", value=data.sha256, mono=True)
     yield Fact(name="Initial weights", value=report.weights.origin)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -86,7 +86,8 @@ class SideRun:
     """What one side did.
 
     `losses` is (steps,); `logits` is (test images, classes), or None when the run did not get that far; `seconds` is
-    the time spent in training calls, compilation included.
+    the time spent in training calls, compilation included. `tail` are the losses of the chunk in which one stopped
+    being finite, up to there: its states were not kept, so that its steps are not among those completed.
     """
 
     name: str
@@ -96,6 +97,12 @@ class SideRun:
     momentum: Weights
     logits: NDArray[np.floating] | None
     seconds: float
+    tail: NDArray[np.floating] = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def all_losses(self) -> NDArray[np.floating]:
+        """The losses, and the tail."""
+        return np.concatenate([self.losses, self.tail])
 
 
 @dataclass(frozen=True, kw_only=True)

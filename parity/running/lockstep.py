@@ -162,6 +162,7 @@ class _Progress:
         self.gaps: list[StateGap] = []
         self.spreads: list[Spread] = []
         self.watch = watch
+        self.tails: list[NDArray[np.floating]] = [np.empty(0)] * len(lanes)
 
     def bring(self, members: Members, states: tuple[Any, ...]) -> None:
         """Train an ensemble beside the sides."""
@@ -202,6 +203,7 @@ class _Progress:
         names = [lane.side.name for lane, step in zip(self.lanes, broken, strict=True) if step == first]
         value = next(float(side[first]) for side, step in zip(losses, broken, strict=True) if step == first)
         step = self.position.steps + first
+        self.tails = [side[:first] for side in losses]
         raise NonFiniteLossError(
             f"{' and '.join(names)}: the loss of step {step} is {value}; try a smaller learning rate"
         )
@@ -264,9 +266,9 @@ class _Progress:
         """The record."""
         position = self.position
         logits = position.logits or (None,) * len(self.lanes)
-        sides = zip(self.lanes, position.states, logits, strict=True)
+        sides = zip(self.lanes, position.states, logits, self.tails, strict=True)
         return Run(
-            sides=tuple(_side_run(lane, state, outputs, position.steps) for lane, state, outputs in sides),
+            sides=tuple(_side_run(lane, state, outputs, position.steps, tail) for lane, state, outputs, tail in sides),
             windows=tuple(self.windows),
             epochs=tuple(self.epochs),
             gaps=tuple(self.gaps),
@@ -287,7 +289,9 @@ class _Progress:
         return EnsembleRun(side=self.members.number, spreads=tuple(self.spreads), logits=tuple(logits))
 
 
-def _side_run(lane: Lane, state: Any, logits: NDArray[np.floating] | None, steps: int) -> SideRun:
+def _side_run(
+    lane: Lane, state: Any, logits: NDArray[np.floating] | None, steps: int, tail: NDArray[np.floating]
+) -> SideRun:
     return SideRun(
         name=lane.side.name,
         description=lane.description,
@@ -296,4 +300,5 @@ def _side_run(lane: Lane, state: Any, logits: NDArray[np.floating] | None, steps
         momentum=lane.momentum(state),
         logits=logits,
         seconds=lane.seconds,
+        tail=tail,
     )

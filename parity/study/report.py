@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from parity.environment import Environment
+from parity.result import shown
 from parity.study.experiment import Experiment, Outcome
 
 __all__ = ["Studied", "StudyReport"]
@@ -40,3 +41,7 @@ class StudyReport:
     seed: int
     quick: bool
     studied: tuple[Studied, ...]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return shown(self)

@@ -31,7 +31,7 @@ from parity.compare import BOUND, Rung, Stage
 from parity.contract import InputError
 from parity.data import Dataset
 from parity.explain import Explanation
-from parity.result import plain
+from parity.result import plain, shown
 from parity.trace.cause import find_cause
 from parity.trace.distances import Common, Distances, distances
 from parity.trace.reader import Trace
@@ -141,6 +141,10 @@ class TraceComparison:
     def to_json(self) -> str:
         """The comparison as a JSON object with a `format` key."""
         return json.dumps({"format": FORMAT, **plain(asdict(self))}, indent=2, allow_nan=False) + "\n"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return shown(self)
 
 
 def compare_traces(

@@ -27,6 +27,11 @@ def test_experiments_are_written_into_a_new_folder(tmp_path):
     assert "  wrote decay.png, decay.svg, decay.csv, decay.json into figures (" in out
 
 
+def test_quiet_leaves_one_line(tmp_path):
+    code, out, err = parity(tmp_path, "study", "decay", "--quick", "--out", "figures", "--quiet")
+    assert (code, out, err) == (0, "studied: figures and tables of decay in figures\n", "")
+
+
 def test_the_cnn_is_trained_by_any_implementation(tmp_path):
     np.savez(tmp_path / "small.npz", **small_arrays())
     names = ("--a", "parity.oracle", "--b", "parity.oracle")

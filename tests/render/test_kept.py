@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -46,6 +47,22 @@ def test_tensorboard_reads_both_sides_as_runs(result, tmp_path):
         assert [event.value for event in accuracies] == expected
         assert ("difference/loss" in read.Tags()["scalars"]) == (number == 1)
     assert [event.step for event in read.Scalars("difference/parameters")] == [gap.steps for gap in result.run.gaps]
+
+
+def test_a_run_that_ends_within_an_epoch_has_its_last_accuracies(small, tmp_path):
+    """After its last step; and events say when they were written, where 0 would be shown as 1970."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    sides = [Side(name=name, implementation=fakes.honest) for name in ("a", "b")]
+    result = run_sides(sides, small, Settings(epochs=2, steps=30))
+    before = time.time()
+    (folder, _) = write_scalars(tmp_path, result, steps_per_epoch=26)
+    read = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    read.Reload()
+    assert [event.step for event in read.Scalars("accuracy/test")] == [26, 30]
+    assert read.Scalars("accuracy/test")[-1].value == np.float32(result.report.sides[0].predictions.accuracy)
+    assert all(before - 1 <= event.wall_time <= time.time() + 1 for event in read.Scalars("loss/step"))
 
 
 def test_a_folder_with_a_run_is_refused(result, tmp_path):

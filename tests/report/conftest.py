@@ -52,6 +52,7 @@ def files(tmp_path_factory, run_report):
         "run": html(result.report, run=result.run, dataset=dataset),
         "differs": html(pages.checked(pages.Faulty(), pages.HOSTILE)),
         "match": html(pages.with_rounding(pages.checked(oracle.impl))),
+        "not-finite": html(pages.checked(pages.NotFinite())),
     }
     for name, text in made.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
@@ -62,12 +63,16 @@ def files(tmp_path_factory, run_report):
 def show(chromium, files):
     """Open a page as a reader does, from a file; what the browser logged before is thrown away."""
 
-    def opened(name):
+    def opened(name, *, wait=True):
         chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        # A page remembers its theme, and pages from files share what they remember.
+        if chromium.current_url.startswith("file:"):
+            chromium.execute_script("sessionStorage.clear()")
         chromium.get("about:blank")
         chromium.get_log("browser"), chromium.get_log("performance")
         chromium.get(files[name].as_uri())
-        settle(chromium)
+        if wait:
+            settle(chromium)
         return chromium
 
     return opened

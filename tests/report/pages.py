@@ -48,6 +48,19 @@ class Faulty(type(oracle.impl)):
         return super().start(weights, replace(sgd, lr=1.1 * sgd.lr), dtype=dtype, device=device)
 
 
+class NotFinite(type(oracle.impl)):
+    """The oracle, whose record of the second step has two gradients with one element each that is no number."""
+
+    def observe(self, state, data, rows):
+        moved, trace = super().observe(state, data, rows)
+        if not any(np.any(value) for value in self.momentum(state).values()):
+            return moved, trace
+        gradients = {name: value.copy() for name, value in trace.gradients.items()}
+        for value, wrong in zip(gradients.values(), (np.nan, np.inf), strict=False):
+            value.flat[0] = wrong
+        return moved, replace(trace, gradients=gradients)
+
+
 def checked(other, name="other"):
     """A check of the oracle beside another."""
     dataset = Dataset(name="x", origin="random images", **small_arrays())
@@ -60,7 +73,7 @@ def checked(other, name="other"):
         settings=Settings(),
         names=("oracle", name),
         notes=(HOSTILE,),
-        check=check(sides, problem, Settings(), steps=3),
+        check=check(sides, problem, Settings(), steps=3, details=True),
         data_sha256=problem.fingerprint(),
     )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from parity.report.figures import short
 from tests.report.conftest import requests, settle
 from tests.report.pages import CLASSES, HOSTILE, PATH
 
-ALL = ("run", "differs", "match")
+ALL = ("run", "differs", "match", "not-finite")
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -24,6 +26,7 @@ def test_it_loads_without_errors_and_without_the_network(show, name):
         ("run", ["losses", "tensors", "classes", "confusion-0", "confusion-1", "confusion-difference"]),
         ("differs", ["ladder"]),
         ("match", ["ladder", "precision"]),
+        ("not-finite", ["ladder"]),
     ],
 )
 def test_every_chart_is_drawn(show, name, charts):
@@ -73,6 +76,81 @@ def test_a_click_on_the_heat_map_looks_into_its_tensor(show):
     ActionChains(browser).move_to_element_with_offset(ladder, 20, offset).pause(0.3).click().perform()
     assert title(browser) == "gradients, fc1.weight"
     assert browser.find_element("css selector", ".choose option:checked").text == "gradients, fc1.weight"
+    assert browser.find_element("css selector", ".detail").rect["y"] == pytest.approx(
+        browser.execute_script("return window.scrollY") + 8, abs=1
+    )
+    assert browser.find_elements("css selector", "#chart-ladder .hoverlayer .hovertext") == []
+
+
+def test_a_click_on_a_cell_says_which_step_is_shown(show):
+    """Elements are kept of one step of a tensor; a cell of another step has its figures, and says whose elements."""
+    from selenium.webdriver import ActionChains
+
+    browser = show("match")
+    entries = json.loads(browser.find_element("css selector", "script.entries").get_attribute("textContent"))
+    columns = json.loads(browser.find_element("css selector", "script.columns").get_attribute("textContent"))
+    ladder = browser.find_element("css selector", "#chart-ladder .nsewdrag")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", ladder)
+    row = len(entries) // 2
+    down = round((row + 0.5) / len(entries) * ladder.size["height"] - ladder.size["height"] / 2)
+    for column in (0, 1):
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", ladder)
+        along = round((column + 0.5) / len(columns) * ladder.size["width"] - ladder.size["width"] / 2)
+        ActionChains(browser).move_to_element_with_offset(ladder, along, down).pause(0.3).click().perform()
+        note = browser.find_element("css selector", ".detail-cell").text
+        other = columns[column] != entries[row]["shown"]
+        assert (f"You chose {columns[column]}: " in note) == other
+        assert (f"The elements here are of {entries[row]['shown']}." in note) == other
+
+
+@pytest.mark.parametrize("name", ["run", "differs"])
+def test_a_click_on_a_name_looks_into_its_tensor(show, name):
+    from selenium.webdriver import ActionChains
+
+    browser = show(name)
+    labels = [option.text for option in browser.find_elements("css selector", ".choose option")]
+    for number in (0, len(labels) - 1):
+        tick = browser.find_elements("css selector", ".explorer .chart[id] .ytick text")[number]
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", tick)
+        ActionChains(browser).move_to_element(tick).click().perform()
+        assert title(browser) == labels[number]
+    assert browser.get_log("browser") == []
+
+
+def test_every_tensor_of_a_match_has_its_elements(show):
+    """Also where it is worst in the step full of ties, or in the outputs; none of the page's entries is empty."""
+    entries = json.loads(show("match").find_element("css selector", "script.entries").get_attribute("textContent"))
+    assert "the outputs after the steps" in {entry["shown"] for entry in entries}
+    assert [entry["label"] for entry in entries if not any(name == "Shape" for name, _ in entry["facts"])] == []
+
+
+def test_elements_that_are_no_numbers_are_counted_and_stop_nothing(show):
+    """They have no histogram; of the tensor all else is equal, so that there is none at all."""
+    browser = show("not-finite")
+    assert browser.find_element("css selector", ".detail-title").text.startswith("gradients, ")
+    facts = browser.find_element("css selector", ".detail-facts").text
+    assert "1 of" in facts.split("Elements that are not finite")[1]
+    assert "Relative difference\nnot finite; " in browser.find_element("id", "where-and-why").text
+    assert not browser.find_element("css selector", ".detail-chart").is_displayed()
+    assert browser.find_element("css selector", ".copy").is_displayed(), "the end of the script was reached"
+
+
+def test_a_chart_that_cannot_be_drawn_stops_nothing(show, files, tmp_path):
+    """The rest of the page works; in the chart's place there is a sentence."""
+    text = files["run"].read_text(encoding="utf-8")
+    broken = text.replace(
+        '"use strict";\n(() => {',
+        "const react = Plotly.react; Plotly.react = (plot, ...rest) => "
+        '{ if (plot.closest("#chart-losses, #chart-tensors")) throw new Error("on purpose"); '
+        "return react(plot, ...rest); };\n(() => {",
+    )
+    assert broken != text
+    files["broken"] = tmp_path / "broken.html"
+    files["broken"].write_text(broken, encoding="utf-8")
+    browser = show("broken", wait=False)
+    assert "could not be drawn: on purpose" in browser.find_element("id", "chart-losses").text
+    assert browser.find_elements("css selector", "#chart-classes .trace")
+    assert browser.find_element("css selector", ".copy").is_displayed()
 
 
 def test_the_first_tensor_shown_is_the_one_that_breaks(show):
@@ -128,6 +206,30 @@ def test_the_theme_is_the_systems_at_first(show, chromium):
         themes.append(show("match").execute_script("return document.documentElement.dataset.theme"))
     chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert themes == ["dark", "light"]
+
+
+def test_the_button_says_what_it_does_and_the_page_remembers(show):
+    browser = show("match")
+    button = browser.find_element("id", "theme")
+    theme = browser.execute_script("return document.documentElement.dataset.theme")
+    other = {"light": "dark", "dark": "light"}[theme]
+    assert button.text == f"{other.capitalize()} theme"
+    button.click()
+    assert button.text == f"{theme.capitalize()} theme"
+    browser.refresh()
+    settle(browser)
+    assert browser.execute_script("return document.documentElement.dataset.theme") == other
+    assert browser.find_element("id", "theme").text == f"{theme.capitalize()} theme"
+
+
+def test_the_command_is_one_line_that_scrolls(show):
+    """Broken at a hyphen it would read as another command."""
+    browser = show("match")
+    size = {"width": 375, "height": 700, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    pre = browser.find_element("css selector", ".code pre")
+    style = "const s = getComputedStyle(arguments[0]); return [s.whiteSpace, s.overflowX]"
+    assert browser.execute_script(style, pre) == ["pre", "auto"]
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -56,8 +56,8 @@ def test_record_says_what_it_wrote_and_compare_that_they_match(folder):
         *(line for line in out.splitlines() if line.startswith("  update 0.0e+00 (fc3.weight, step 0), of which ")),
         "  momentum 0.0e+00 (fc3.weight, step 0)",
         "verdict: match in float64",
-        "wrote c.json: the comparison",
         "wrote report.html: the report as a page",
+        "wrote c.json: the comparison",
     ]
     report = json.loads((folder / "c.json").read_text())
     assert (report["format"], report["outcome"]) == ("parity.trace-comparison/1", "match")

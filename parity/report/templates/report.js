@@ -28,24 +28,43 @@
     return all;
   };
 
+  // One chart that cannot be drawn is a sentence in its place; the others, and the rest of the page, go on.
+  const failed = (plot, error) => {
+    plot.textContent = `This chart could not be drawn: ${error.message ?? error}`;
+    plot.classList.add("failed");
+  };
   const draw = (plot, figure) => {
-    plotted.set(plot, figure);
-    const { data, layout } = resolved({ data: figure.data, layout: figure.layout });
-    return Plotly.react(plot, data, themed(layout), { displayModeBar: false, responsive: true });
+    try {
+      if (plot.classList.contains("failed")) plot.replaceChildren();
+      plot.classList.remove("failed");
+      plotted.set(plot, figure);
+      const { data, layout } = resolved({ data: figure.data, layout: figure.layout });
+      const drawn = Plotly.react(plot, data, themed(layout), { displayModeBar: false, responsive: true });
+      drawn?.catch?.((error) => failed(plot, error));
+    } catch (error) {
+      failed(plot, error);
+    }
   };
   const redraw = () => plotted.forEach((figure, plot) => draw(plot, figure));
 
   // The theme: the system's, until the button says otherwise.
   const button = document.getElementById("theme");
-  let chosen = null;
+  const KEY = "parity-theme";
+  const stored = () => { try { return sessionStorage.getItem(KEY); } catch { return null; } };
+  const store = (theme) => { try { sessionStorage.setItem(KEY, theme); } catch { /* refused: until it is loaded again */ } };
+  let chosen = ["light", "dark"].includes(stored()) ? stored() : null;
   const show = (theme) => {
     root.dataset.theme = theme;
-    button.setAttribute("aria-pressed", String(theme === "dark"));
+    button.textContent = theme === "dark" ? "Light theme" : "Dark theme"; // what it does
     redraw();
   };
   const current = () => chosen ?? (dark.matches ? "dark" : "light");
   button.hidden = false;
-  button.addEventListener("click", () => { chosen = current() === "dark" ? "light" : "dark"; show(chosen); });
+  button.addEventListener("click", () => {
+    chosen = current() === "dark" ? "light" : "dark";
+    store(chosen);
+    show(chosen);
+  });
   dark.addEventListener("change", () => show(current()));
   window.addEventListener("beforeprint", () => show("light"));
   window.addEventListener("afterprint", () => show(current()));
@@ -92,8 +111,10 @@
   for (const explorer of document.querySelectorAll("[data-explorer]")) {
     const entries = read(explorer.querySelector("script.entries"));
     const select = explorer.querySelector(".choose");
+    const columns = read(explorer.querySelector("script.columns"));
     const part = (name) => explorer.querySelector(`.detail-${name}`);
     const explain = (number) => {
+      part("cell").hidden = true;
       const entry = entries[number];
       part("title").textContent = entry.label;
       part("facts").replaceChildren(...entry.facts.map(([name, value]) => {
@@ -118,11 +139,27 @@
       }
     };
     select.addEventListener("change", () => explain(Number(select.value)));
-    explorer.querySelector(".chart .plot").on("plotly_click", (event) => {
-      const number = event.points[0].pointNumber[0]; // the row
+    const choose = (number) => {
       select.value = String(number);
       explain(number);
-      part("title").scrollIntoView({ block: "nearest" });
+      explorer.querySelector(".detail").scrollIntoView({ block: "start" });
+    };
+    const map = explorer.querySelector(".chart .plot");
+    map.on?.("plotly_click", (event) => {
+      const [point] = event.points;
+      const [row, column] = point.pointNumber;
+      choose(row);
+      const { shown } = entries[row];
+      if (columns[column] !== shown) {
+        part("cell").textContent = `You chose ${columns[column]}: ${point.customdata}. The elements here are of ${shown}.`;
+        part("cell").hidden = false;
+      }
+      Plotly.Fx.unhover(map);
+    });
+    // The names beside the heat map too: Plotly draws them, and lets no click through to them by itself.
+    map.addEventListener("click", (event) => {
+      const row = [...map.querySelectorAll(".ytick text")].indexOf(event.target.closest("text"));
+      if (row >= 0) choose(row);
     });
     explain(Number(select.value));
   }
