@@ -127,7 +127,7 @@ def _heat_map(cells: Sequence[_Cell], columns: Sequence[str], places: Sequence[S
             "yanchor": "bottom",
             "len": 1,
             "tickvals": [-4, -2, 0, 2],
-            "ticktext": ["0.01 %", "1 %", "100 %", "x 100"],
+            "ticktext": ["0.01%", "1%", "100%", "x100"],
             **BAR_TICKS,
         },
     }
@@ -135,10 +135,10 @@ def _heat_map(cells: Sequence[_Cell], columns: Sequence[str], places: Sequence[S
     more = f" {left_out} tensors that agree better are not shown." if left_out else ""
     return Chart(
         name="ladder",
-        figure=figure([trace], heat_layout(labels, "step")),
+        figure=figure([trace], heat_layout(labels, "")),
         caption="Relative difference in float64, as a share of what rounding explains; ✗ is beyond it. Empty where "
         "there is nothing to compare: no such tensor, zero but for rounding, or rounding may move it by its own size. "
-        f"“{OUTPUTS}” are the outputs after the steps, “{TIES}” is one step on inputs full of ties. "
+        f"Columns are steps; “{OUTPUTS}” are the outputs after the steps, “{TIES}” one step on inputs full of them. "
         "A click on a cell or on a name looks into that tensor, at the step where it is worst; so does the list "
         f"below.{more}",
         alt=f"Heat map of {len(labels)} tensors over {len(columns)} columns. " + _summary(cells, broken),
