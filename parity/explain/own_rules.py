@@ -171,11 +171,10 @@ def _left(rule: Member, every: int, traces: Sequence[StepTrace]) -> _Left | None
     far = _distances(replay(form, constants, observed, lr=rates).residual, observed)
     free = replay(form, constants, observed)
     rest = float(_distances(free.residual, observed).max(initial=0.0))
-    updates, _ = np.nonzero(far)
+    updates, tensors = np.nonzero(far)
     if not len(updates):
         return _Left(place=None, step=0, difference=0.0, rates=None, rest=0.0)
-    # Of equal steps the tensor that is off by most: the others may be so by consequence of rounding.
-    tensor = int(np.argmax(far[updates[0]]))
+    tensor = int(tensors[0])
     return _Left(
         place=Stage(stage="update", tensor=used.names[tensor]),
         step=int(updates[0] + 1) * every - 1,
