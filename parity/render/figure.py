@@ -188,12 +188,9 @@ def _round(curve: Curve) -> int:
 def _line(curve: Curve, *, path: bool) -> dict[str, Any]:
     """A path of few steps has a point for each of them."""
     if curve.thin:
-        marker, dashes = (
-            MARKERS[curve.color % len(MARKERS)],
-            DASHES[(curve.color + curve.color // len(MARKERS)) % len(DASHES)],
-        )
-        hollow = "none" if curve.color // len(MARKERS) % 2 else None
-        return {"linestyle": dashes, "linewidth": 0.9, "marker": marker, "markersize": 4, "markerfacecolor": hollow}
+        turn, place = divmod(curve.color, len(MARKERS))
+        how = {"linestyle": DASHES[(place + turn) % len(DASHES)], "marker": MARKERS[place]}
+        return {**how, "linewidth": 0.9, "markersize": 4, "markerfacecolor": "none" if turn % 2 else None}
     if curve.dashed:
         dashes: Any = FITTED[_round(curve)]
     else:

@@ -234,8 +234,10 @@ def _changes(old: BenchReport | None, new: BenchReport) -> tuple[Section, ...]:
         )
         for change in changes(old, new)
     )
-    columns = ("contestant", "precision", "batch", "what", "before, µs a step", "now, µs a step", "change")
-    columns += ("beside", "times as fast as that, before and now")
+    columns = (
+        *("contestant", "precision", "batch", "what", "before, µs a step", "now, µs a step", "change"),
+        *("beside", "times as fast as that, before and now"),
+    )
     blocks: tuple[Block, ...] = (
         Table(
             caption="Changes beyond the intervals have a word; a drift is one of the machine's level",
