@@ -261,7 +261,7 @@ def test_a_run_holds_as_much_for_each_step_as_the_bar_counts(small):
 
 
 def _size(thing):
-    """Bytes of an object and of what it holds, but for names, which all share; at most, since objects share keys too."""
+    """Bytes of an object and of what it holds, but for names, which all share; at most, since keys are shared too."""
     if isinstance(thing, str | type(None)):
         return 0
     parts = (
