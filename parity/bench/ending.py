@@ -25,6 +25,7 @@ A call that has no more steps than the truth is held against the truth alone, we
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.bench.judge import Judged, judge, judge_call, judge_steps, malformed, summed, unusable, worst
+from parity.bench.process import ContestantError
 from parity.bench.truth import Truth, probe
 from parity.compare.formula import NULL_FACTOR
 from parity.compare.measure import frobenius, ratio
@@ -63,9 +65,16 @@ class Ending:
         plan: (steps, batch), that is timed.
         sgd: hyper-parameters.
         dtype: the precision.
+        timeout: seconds that the same plan may take in pieces.
+
+    Raises:
+        ContestantError: it takes longer, or one of the pieces fails.
     """
 
-    def __init__(self, ask: Ask, truth: Truth, plan: NDArray[np.int32], sgd: SGD, dtype: str) -> None:
+    def __init__(
+        self, ask: Ask, truth: Truth, plan: NDArray[np.int32], sgd: SGD, dtype: str, *, timeout: float = math.inf
+    ) -> None:
+        self._timeout = timeout
         self._ask, self._truth, self._plan, self._sgd, self._dtype = ask, truth, plan, sgd, dtype
         self._pieces = self._in_pieces(None) if len(plan) > len(truth.plan) else None
         self._null: Ran | None = None
@@ -150,7 +159,12 @@ class Ending:
         self._ask("begin", weights=start)
         length = len(self._truth.plan)
         starts = range(0, len(self._plan), length)
-        losses = [self._ask("go_on", plan=self._plan[first : first + length]) for first in starts]
+        losses, end = [], time.monotonic() + self._timeout
+        for first in starts:
+            if time.monotonic() > end:
+                reason = f"{len(self._plan):,} steps, run in calls of {length}, took longer than {self._timeout:g} s"
+                raise ContestantError(reason)
+            losses.append(self._ask("go_on", plan=self._plan[first : first + length]))
         return Ran(losses=np.concatenate([np.atleast_1d(piece) for piece in losses]), weights=self._ask("weights"))
 
 

@@ -32,6 +32,9 @@ from parity.progress import Progress, tell
 
 __all__ = ["Course", "Racer", "race"]
 
+BEYOND = 3
+"""How many times the truth's steps a call has that is judged before any is timed."""
+
 PAUSE = 0.02
 """Seconds between two turns: threads that wait for more work spin for some milliseconds, on the next one's cores."""
 
@@ -117,6 +120,10 @@ class Racer:
         self.finish()
         if not self.judged.passed:
             return
+        # Before a length is chosen: whoever stops soon would be given ever longer calls.
+        self.look_to_the_end(course, course.timed_plan(BEYOND * len(truth.plan)))
+        if not self.judged.passed:
+            return
         again = faster_of_two(lambda _steps: self.run(truth.plan).seconds, len(truth.plan))
         self.compile_seconds = max(first.seconds - again, 0.0)
         steps = round_steps(
@@ -127,10 +134,17 @@ class Racer:
             fed=self.ask("is_fed"),
         )
         self.plan = course.timed_plan(steps)
-        self.ending = Ending(self.ask, truth, self.plan, trial.sgd, course.dtype)
+        self.look_to_the_end(course, self.plan)
+
+    def look_to_the_end(self, course: Course, plan: NDArray[np.int32]) -> None:
+        """Judge a call of this plan, and what later ones will be held against."""
         images, labels = course.dataset.train_images, course.dataset.train_labels
-        pieces = self.ending.judge_pieces(images, labels, seed=trial.seed)
-        self.judged = worst([self.judged, pieces] if pieces else [self.judged])
+        whole = self.run(plan)
+        ran = Ran(losses=whole.losses, weights=self.ask("weights"))
+        self.ending = Ending(self.ask, course.truth, plan, course.trial.sgd, course.dtype, timeout=self.timeout)
+        pieces = self.ending.judge_pieces(images, labels, seed=course.trial.seed)
+        found = [each for each in (self.judged, pieces, self.ending.judge(ran)) if each]
+        self.judged = worst(found)
 
     def turn(self) -> None:
         """One round; what was judged in another call says nothing about this one."""

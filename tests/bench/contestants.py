@@ -52,7 +52,7 @@ class Crashes(Plain):
 
 
 class CrashesLater(Plain):
-    """In its third call: the check and its repetition pass."""
+    """After its third call: the first that is judged passes."""
 
     calls = 0
 
@@ -163,6 +163,14 @@ class StopsForGood(Plain):
         return (learnt, taken + len(plan)), np.concatenate([losses, *idle])
 
 
+class StopsLate(Plain):
+    """Trains in the first 20 steps of a call, which takes no longer for the others, honest in pieces."""
+
+    def run(self, state, data, plan):
+        state, losses = super().run(state, data, plan[:20])
+        return state, np.concatenate([losses, np.ones(len(plan) - len(losses))])
+
+
 class Restless(Plain):
     """Rounds otherwise in every call: as if other weights had been there, by a part of an ulp of float32."""
 
@@ -271,6 +279,7 @@ honest, on_gpu, fed = Plain(), OnGpu(), Fed()
 crashes, crashes_later, killed, hangs, raises = Crashes(), CrashesLater(), Killed(), Hangs(), Raises()
 leaves, too_large, not_finite, too_few, idle = Leaves(), TooLarge(), NotFinite(), TooFew(), Idle()
 other_tensors = OtherTensors()
+stops_late = StopsLate()
 stops, stops_for_good, restless, tired = Stops(), StopsForGood(), Restless(), Tired()
 guesses = Unwatched(lambda losses: np.full_like(losses, 2.3))
 shortens = Unwatched(lambda losses: losses[:-1])

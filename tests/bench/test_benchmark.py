@@ -1,6 +1,7 @@
 """Whole benchmarks of contestants in NumPy: every one is a row, whatever it does."""
 
 import sys
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -99,7 +100,7 @@ def test_what_is_timed_is_judged_too(small):
     rows = benchmark(named([f"{PLACE}:{name}" for name in names]), small, QUICK).cells[0].rows
     assert [row.outcome for row in rows] == ["differs"] * 3
     guesses, shortens, diverges = (row.reason for row in rows)
-    assert guesses.startswith("loss differs: ")
+    assert guesses.startswith("loss after 60 steps differs: ")
     assert shortens.startswith("run() returned losses of shape (")
     assert diverges.startswith("run() returned nan as the loss of step ")
     assert all(row.seconds == () for row in rows)
@@ -118,6 +119,14 @@ def test_who_stops_training_is_no_row_of_times(name, reason, long_course):
     _, (row,) = race(named([f"{PLACE}:{name}"]), long_course, lambda _: None)
     assert (row.outcome, row.seconds) == ("differs", ())
     assert reason in row.reason
+
+
+def test_pieces_that_take_too_long_are_a_reason(long_course):
+    """Of a contestant that stops in the steps that its calls are given: so many steps that none can judge them."""
+    course = replace(long_course, trial=replace(long_course.trial, timeout=10.0, round_seconds=0.5))
+    _, (row,) = race(named([f"{PLACE}:stops_late"]), course, lambda _: None)
+    assert (row.outcome, row.seconds) == ("failed", ())
+    assert "steps, run in calls of 3, took longer than 10 s" in row.reason
 
 
 @pytest.mark.parametrize("name", ["honest", "restless"])
