@@ -328,7 +328,7 @@ def test_other_programs_are_held_against_each_other(tmp_path, small):
     found = compare_traces(read_trace(tmp_path / "a"), read_trace(tmp_path / "b"))
     (cause,) = found.explanation.causes
     assert (cause.side, cause.key) == ("b", "other-lr")
-    assert "updates by SGD with momentum" in cause.sentence
+    assert "a learning rate of 0.001001" in cause.sentence
 
 
 def test_the_json_holds_the_cause(tmp_path):
