@@ -409,7 +409,7 @@ def test_ties_of_which_nothing_can_be_said(small):
     pair = start_pair(sides(impl, impl), cnn_problem(small, initial_weights(0)), settings, "cpu")
     found = compare_double(pair, [np.arange(4, dtype=np.int32)], settings, standings=0)
     assert found.finding.line.startswith("undecided at update: all are 0 in every step")
-    probed = _probe_ties(pair, np.arange(4, dtype=np.int32), settings)
+    probed = _probe_ties(pair, np.arange(4, dtype=np.int32), settings, None)
     assert probed.finding.line.startswith("undecided at tie probe, step 0, update, conv1.weight: rounding alone")
 
 
