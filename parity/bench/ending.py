@@ -14,7 +14,8 @@ each the Euclidean norm. Most programs give the same in both to the last bit. Ot
 as in `parity.bench.judge`, of T steps; and where rounding has made another choice, by what that makes of the rest. How
 much is measured, where it is needed: the pieces are run again from weights that are moved at once by all the rounding
 of T steps, each element by sqrt(T) eps of it, up or down. That has longer to grow than any rounding of the steps
-themselves, and NULL_FACTOR times what it makes is allowed (`parity.compare.formula`).
+themselves, and NULL_FACTOR times what it makes is allowed (`parity.compare.formula`); if that is as much as the steps
+have made in all, the call is not compared, and the contestant is out: who computes something else in every call, say.
 
 The pieces are judged too: the first by the truth's losses, and the state behind the last by two steps more, on batches
 without a choice that hangs on rounding: see `parity.bench.judge`.
@@ -36,7 +37,7 @@ from numpy.typing import NDArray
 from parity.bench.judge import Judged, judge, judge_call, judge_steps, malformed, summed, unusable, worst
 from parity.bench.process import ContestantError
 from parity.bench.truth import Truth, probe
-from parity.compare.formula import NULL_FACTOR
+from parity.compare.formula import NULL_FACTOR, vacuous_problem
 from parity.compare.measure import frobenius, ratio
 from parity.compare.rounding import CAP
 from parity.contract import SGD, InputError, Stream, Weights, storage
@@ -128,7 +129,14 @@ class Ending:
         reference = f"those of the same steps in calls of {len(self._truth.plan)}"
         for what, difference in self._distances(ran).items():
             most = allowed[what] + NULL_FACTOR * nulls.get(what, 0.0)
-            yield Judged(place=place[what], difference=difference, allowed=most, reference=reference)
+            finite = math.isfinite(difference) and math.isfinite(most)  # pieces that are not finite say nothing
+            yield Judged(
+                place=place[what],
+                difference=difference if finite else math.inf,
+                allowed=most if finite else 0.0,
+                problem=vacuous_problem(most) if finite else None,
+                reference=reference,
+            )
 
     def _distances(self, ran: Ran) -> dict[str, float]:
         """From the pieces, relative."""
@@ -179,5 +187,5 @@ def _nudged(weights: Weights, steps: int, dtype: str) -> dict[str, NDArray[np.fl
     nudged = {}
     for number, (name, value) in enumerate(weights.items()):
         signs = np.where(Stream(steps, _PURPOSE, number).uniform(value.size) < 0.5, -1.0, 1.0).reshape(value.shape)
-        nudged[name] = (value.astype(np.float64) * (1 + size * signs)).astype(value.dtype)
+        nudged[name] = (value.astype(np.float64) * (1 + size * signs)).astype(dtype)
     return nudged

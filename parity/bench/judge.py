@@ -107,9 +107,9 @@ def judge(truth: Truth, dtype: str, losses: NDArray[np.floating], weights: Weigh
 
 
 def worst(found: Iterable[Judged]) -> Judged:
-    """The one that comes nearest to what is allowed, or exceeds it most."""
+    """The one that comes nearest to what is allowed, or exceeds it most; before all others one that proves nothing."""
     # NaN orders as nothing does: an infinite difference is the largest there is.
-    return max(found, key=lambda judged: ratio(judged.difference, judged.allowed))
+    return max(found, key=lambda judged: (judged.problem is not None, ratio(judged.difference, judged.allowed)))
 
 
 def judge_call(truth: Truth, dtype: str, losses: NDArray[np.floating], steps: int) -> Judged:

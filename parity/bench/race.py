@@ -143,7 +143,7 @@ class Racer:
         ran = Ran(losses=whole.losses, weights=self.ask("weights"))
         self.ending = Ending(self.ask, course.truth, plan, course.trial.sgd, course.dtype, timeout=self.timeout)
         pieces = self.ending.judge_pieces(images, labels, seed=course.trial.seed)
-        found = [each for each in (self.judged, pieces, self.ending.judge(ran)) if each]
+        found = [each for each in (self.judged, self.ending.judge(ran), pieces) if each]
         self.judged = worst(found)
 
     def turn(self) -> None:

@@ -188,14 +188,19 @@ def _moved(weights, seed):
 
 
 class Tired(Plain):
-    """Skips the second half of a long call, from its sixth call of more than FEW steps on."""
+    """Skips the second half of its calls, from its sixth call of more than FEW steps on; of all calls, or of those."""
 
     calls = 0
+
+    def __init__(self, *, of_all):
+        super().__init__()
+        self.of_all = of_all
 
     def run(self, state, data, plan):
         self.calls += len(plan) > FEW
         whole, losses = super().run(state, data, plan)
-        return (whole if self.calls < 6 else super().run(state, data, plan[: len(plan) // 2])[0]), losses
+        skips = self.calls >= 6 and (self.of_all or len(plan) > FEW)
+        return (super().run(state, data, plan[: len(plan) // 2])[0] if skips else whole), losses
 
 
 class Idle(Plain):
@@ -280,7 +285,8 @@ crashes, crashes_later, killed, hangs, raises = Crashes(), CrashesLater(), Kille
 leaves, too_large, not_finite, too_few, idle = Leaves(), TooLarge(), NotFinite(), TooFew(), Idle()
 other_tensors = OtherTensors()
 stops_late = StopsLate()
-stops, stops_for_good, restless, tired = Stops(), StopsForGood(), Restless(), Tired()
+stops, stops_for_good, restless = Stops(), StopsForGood(), Restless()
+tired, worn = Tired(of_all=False), Tired(of_all=True)
 guesses = Unwatched(lambda losses: np.full_like(losses, 2.3))
 shortens = Unwatched(lambda losses: losses[:-1])
 diverges = Unwatched(lambda losses: np.append(losses[:-1], np.nan))
