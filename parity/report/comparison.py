@@ -14,7 +14,7 @@ from parity.compare import Stage, loss_differences
 from parity.contract import StepTrace
 from parity.environment import Environment
 from parity.report.common import cause_blocks, environment_section, reproduce_section
-from parity.report.curves import EQUAL, gap_axis, gap_trace, loss_traces
+from parity.report.curves import EQUAL, envelope_traces, gap_axis, gap_trace, loss_traces
 from parity.report.figures import POINTS, band, figure, finite, positive
 from parity.report.page import (
     DIFFERS,
@@ -155,11 +155,16 @@ def _losses(
     gap = band(loss_differences(*losses))
     below = positive(gap.high)
     apart = bool(np.isfinite(below).any())
+    drawn = below.tolist() if apart else []
+    if apart and report.comparison.noise is not None:  # first, so that the gaps lie above it
+        allowed = band(report.comparison.noise).high
+        shown += envelope_traces(gap.steps.tolist(), allowed.tolist(), drawn)
+        drawn += allowed.tolist()
     if apart:
         shown.append(gap_trace(gap))
     chart = Chart(
         name="losses",
-        figure=figure(shown, _layout(report.comparison, below.tolist() if apart else [])),
+        figure=figure(shown, _layout(report.comparison, drawn)),
         caption=" ".join(_caption(report.comparison, series[0].width, apart=apart)),
         alt=_alt(report.comparison, names, losses),
         height=560 if apart else 340,
@@ -198,6 +203,8 @@ def _caption(comparison: TraceComparison, width: int, *, apart: bool) -> Iterato
         )
     if apart:
         yield f"Below, how far they are apart in each step, the largest where several are drawn as one. {EQUAL}"
+    if apart and comparison.noise is not None:
+        yield f"Shaded: {comparison.rule}, which count as noise."
     if comparison.horizon is not None:
         yield f"The line: at step {comparison.horizon:,} null runs part by themselves."
 

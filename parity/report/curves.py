@@ -15,7 +15,7 @@ from parity.result import Report
 from parity.running.history import Run, Window
 from parity.running.judgement import Envelope
 
-__all__ = ["EQUAL", "gap_axis", "gap_trace", "loss_section", "loss_traces"]
+__all__ = ["EQUAL", "envelope_traces", "gap_axis", "gap_trace", "loss_section", "loss_traces"]
 
 Trace = Mapping[str, Any]
 
@@ -96,7 +96,7 @@ def loss_traces(series: Band, name: str, number: int) -> Iterator[Trace]:
 def _gap_traces(run: Run, around: Envelope | None) -> Iterator[Trace]:
     """The envelope first, so that the gaps lie above it; all on the lower axis."""
     if around and around.steps:
-        yield from _envelope_traces(around)
+        yield from envelope_traces(around.steps, around.limits, around.gaps)
     yield gap_trace(band(loss_differences(run.sides[0].all_losses, run.sides[1].all_losses)))
     gaps = positive([state.parameters.difference for state in run.gaps])
     yield {
@@ -149,17 +149,18 @@ def gap_axis(values: Sequence[float]) -> dict[str, Any]:
     return {**axis, "exponentformat": "power", "range": [low - 0.1, high + 0.1], **ticks}
 
 
-def _envelope_traces(around: Envelope) -> Iterator[Trace]:
-    limits = positive(around.limits)
-    if not np.isfinite(limits).any():
+def envelope_traces(steps: Sequence[float], limits: Sequence[float], gaps: Sequence[float]) -> Iterator[Trace]:
+    """What is allowed after so many steps, shaded down to below all gaps; nothing where nothing is."""
+    allowed = positive(limits)
+    if not np.isfinite(allowed).any():
         return
     # On a log axis there is no 0 to fill down to.
-    floor = np.full(len(limits), 10.0 ** (_decades([*around.limits, *around.gaps])[0] - 2))
-    line = {"type": "scatter", "yaxis": "y2", "x": around.steps, "mode": "lines", "legendgroup": "envelope"}
+    floor = np.full(len(allowed), 10.0 ** (_decades([*limits, *gaps])[0] - 2))
+    line = {"type": "scatter", "yaxis": "y2", "x": steps, "mode": "lines", "legendgroup": "envelope"}
     yield {**line, "y": floor, "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
     yield {
         **line,
-        "y": limits,
+        "y": allowed,
         "name": "the envelope allows",
         "fill": "tonexty",
         "fillcolor": "var(--band)",

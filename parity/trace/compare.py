@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -117,6 +117,7 @@ class TraceComparison:
         resolution: the most that the storing of projections adds to a difference of the update.
         explanation: why they differ; None for a match, and where the traces do not hold enough for a cause.
         lacking: what they do not hold for one, and which option keeps it; None where there is an explanation.
+        noise: (steps,) what counts as noise in the losses, by the null runs; None without. Not part of the JSON.
     """
 
     outcome: TraceOutcome
@@ -132,6 +133,7 @@ class TraceComparison:
     resolution: float
     explanation: Explanation | None = None
     lacking: str | None = None
+    noise: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
 
     @property
     def exit_code(self) -> int:
@@ -140,7 +142,9 @@ class TraceComparison:
 
     def to_json(self) -> str:
         """The comparison as a JSON object with a `format` key."""
-        return json.dumps({"format": FORMAT, **plain(asdict(self))}, indent=2, allow_nan=False) + "\n"
+        content = plain(asdict(replace(self, noise=None)))
+        del content["noise"]
+        return json.dumps({"format": FORMAT, **content}, indent=2, allow_nan=False) + "\n"
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
@@ -199,6 +203,7 @@ def _compared(a: Trace, b: Trace, nulls: Sequence[Trace]) -> TraceComparison:
         full=int(pair.exact.sum()),
         largest=_largest(pair),
         resolution=float(pair.rounding.max()),
+        noise=allowed.losses if nulls else None,
     )
 
 

@@ -91,8 +91,13 @@ def test_null_runs_on_the_command_line(folder):
     assert (code, err) == (2, "")
     assert out.splitlines()[-2].startswith("verdict: none; ")
     assert "It is undecided whether" in (folder / "report.html").read_text()
-    code, out, _ = parity(folder, "compare", "a", "b", "--null", "null")
+    assert "the envelope allows" not in (folder / "report.html").read_text()
+    code, out, _ = parity(folder, "compare", "a", "b", "--null", "null", "--json", "c.json")
     assert code == 2
+    page = (folder / "report.html").read_text()
+    assert "the envelope allows" in page
+    assert "Shaded: 10 times the distance of 1 null run, which count as noise." in page
+    assert "noise" not in json.loads((folder / "c.json").read_text())
     assert "  noise: 10 times the distance of 1 null run" in out.splitlines()
     assert "null: tests.trace.fakes:impl (null): fake, float32" in out.splitlines()
     assert "verdict: none; in float32 rounding alone may part two runs there. Record both in float64" in out
