@@ -168,7 +168,10 @@ class Exploration:
             or not always_clipped(rule, tried.constants, self.few.run)
         ):
             return tried
-        return min(tried, self._fitted(rule, released(rule, tried.constants, self.few.run)), key=lambda each: each.chi2)
+        larger = released(rule, tried.constants, self.few.run)
+        if not all(np.isfinite(value).all() for value in larger.values()):
+            return tried
+        return min(tried, self._fitted(rule, larger), key=lambda each: each.chi2)
 
     def _fitted(self, rule: Rule, start: Constants) -> Fit:
         """A short fit, and a long one where the short one explains nearly all of the updates."""

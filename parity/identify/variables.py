@@ -53,10 +53,14 @@ def always_clipped(rule: Rule, constants: Constants, run: RecordedRun) -> bool:
 
 
 def at_bound(rule: Rule, constants: Constants, bound: float) -> dict[str, float | Array]:
-    """The same rule where it always clips, with another bound, and all constants that grow with the gradients."""
-    factor = bound / float(np.max(constants["max_norm"]))
+    """The same rule where it always clips, with another bound, and all constants that grow with the gradients.
+
+    A search that has run away may have none: then some are infinite.
+    """
     powers = {**FLOORS, "max_norm": 1, DECAY: int(rule.decay == "coupled")}
-    return {name: value * factor ** powers.get(name, 0) for name, value in constants.items()}
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        factor = np.float64(bound) / np.max(constants["max_norm"])
+        return {name: value * factor ** powers.get(name, 0) for name, value in constants.items()}
 
 
 def released(rule: Rule, constants: Constants, run: RecordedRun) -> Constants:
