@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from parity.bench.contender import shared
 from parity.bench.process import Process
 from parity.compare import largest_gap
 from parity.contract import CNN_PARAMETERS, SGD
@@ -51,10 +52,10 @@ def test_other_names_are_none(name):
 
 
 def test_a_process_times_it_with_its_own_weights(small):
-    with Process("parity_widths.torch_cnn:cnn_2", threads=1) as process:
+    arrays = (small.train_images, small.train_labels)
+    with Process("parity_widths.torch_cnn:cnn_2", threads=1) as process, shared(*arrays) as files:
         process.ask("open", timeout=120.0)
-        arrays = (small.train_images, small.train_labels)
-        process.ask("start", timeout=120.0, weights=None, sgd=SGD(), dtype="float32", device="cpu", arrays=arrays)
+        process.ask("start", timeout=120.0, weights=None, sgd=SGD(), dtype="float32", device="cpu", files=files)
         timed = process.ask("run", timeout=120.0, plan=np.arange(8, dtype=np.int32).reshape(2, 4))
     assert timed.losses.shape == (2,)
     assert np.isfinite(timed.losses).all()
