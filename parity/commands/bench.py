@@ -94,7 +94,7 @@ def bench(names: tuple[str, ...], figures: Path | None, **arguments: Any) -> Non
         sys.exit(_judge(names, json_file, arguments))
     if arguments["scaling"]:
         sys.exit(_scale(names, json_file, figures, arguments))
-    entrants, trial = _entrants(names, arguments), _trial(arguments)
+    trial, entrants = _trial(arguments), _entrants(names, arguments)  # the bad arguments first, then who is left out
     with _page(arguments, [entrant.label for entrant in entrants]) as page:
         report = _measure(entrants, trial, arguments)
         _write(report, json_file, figures)

@@ -154,6 +154,12 @@ def test_a_reference_that_is_not_installed_is_a_line(folder):
     assert done.stdout.splitlines()[0] == "reference: left out, numba is not installed: pip install '.[bench]'"
 
 
+def test_bad_input_is_one_line_where_no_reference_is_installed(folder):
+    done = _without("numba", folder, "--rounds", "4", "--data", "small.npz")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("parity: --rounds 4: it is out of range")
+
+
 def test_all_peers_where_none_is_installed(folder):
     done = _without("parity_peers", folder, "--peers", "all", "--data", "small.npz")
     assert done.returncode == 2
