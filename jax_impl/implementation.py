@@ -28,7 +28,7 @@ from jax_impl.formulation import Formulation
 from jax_impl.observe import observed_step
 from jax_impl.products import FAST
 from jax_impl.schedule import rates_of
-from jax_impl.sgd import make_optimizer, momentum_trace, unscheduled, with_momentum
+from jax_impl.sgd import initial_state, momentum_trace, unscheduled, with_momentum
 from jax_impl.train import Carry, evaluate, train_many, train_steps
 from parity.contract import CNN_ACTIVATIONS, SGD, StepTrace, Weights, check_images, normalisation_table, storage
 
@@ -94,7 +94,7 @@ class JaxImplementation:
         with exact(dtype, where):
             params = formulation.from_canonical(weights, dtype=storage(dtype))
             return State(
-                carry=(params, make_optimizer(unscheduled(sgd)).init(params)),
+                carry=(params, initial_state(params, sgd=unscheduled(sgd))),
                 steps=0,
                 sgd=sgd,
                 precision=dtype,
@@ -114,7 +114,7 @@ class JaxImplementation:
         with exact(state.precision, state.device):
             params = state.formulation.from_canonical(weights, dtype=state.dtype)
             if not momentum:
-                return replace(state, carry=(params, make_optimizer(unscheduled(state.sgd)).init(params)))
+                return replace(state, carry=(params, initial_state(params, sgd=unscheduled(state.sgd))))
             trace = state.formulation.from_canonical(momentum, dtype=state.dtype)
             return replace(state, carry=(params, with_momentum(state.carry[1], trace)))
 

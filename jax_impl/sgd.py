@@ -10,6 +10,7 @@ Source: https://optax.readthedocs.io/en/latest/api/optimizers.html#optax.sgd
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,15 @@ from jax import Array
 from jax_impl.schedule import Rates
 from parity.contract import SGD
 
-__all__ = ["clip_gradients", "dampen", "make_optimizer", "momentum_trace", "unscheduled", "with_momentum"]
+__all__ = [
+    "clip_gradients",
+    "dampen",
+    "initial_state",
+    "make_optimizer",
+    "momentum_trace",
+    "unscheduled",
+    "with_momentum",
+]
 
 CLIP_EPS = 1e-6
 
@@ -39,6 +48,12 @@ def make_optimizer(sgd: SGD, rates: Rates | None = None) -> optax.GradientTransf
     if sgd.momentum and sgd.dampening:
         before.append(dampen(sgd.dampening))
     return optax.chain(*before, core) if before else core
+
+
+@partial(jax.jit, static_argnames=("sgd",))
+def initial_state(params: optax.Params, *, sgd: SGD) -> optax.OptState:
+    """Before the first step, without momentum. Compiled at once: one by one, ten buffers are ten small programs."""
+    return make_optimizer(sgd).init(params)
 
 
 def unscheduled(sgd: SGD) -> SGD:
