@@ -62,11 +62,14 @@ KEPT = 75.0
 """Bytes a step that a run holds at its end: two losses in float32 are 8; the comparison of the states after each chunk
 of 50 steps, with the difference of each of 20 tensors, is 3,300, 65 a step (tracemalloc, torch_impl beside itself)."""
 SETTLING = 4e6
-"""Bytes by which the allocators' peak may grow late, and once: pages that were free until then."""
+"""Bytes by which the allocators' peak may grow late, and once: pages that were free before. A choice; after six runs
+it has been 0 (two runs of 40,000 steps)."""
 STEPS = 10 * CHUNK
-MEMORY_STEPS = (20 * CHUNK, 80 * CHUNK, 800 * CHUNK)
-"""The allocators take their last memory within the first 4,000 steps; what counts is what comes after: so many steps
-that SETTLING is little more for each of them than what is kept."""
+WARM_UP = 10
+MEMORY_STEPS = (*WARM_UP * (80 * CHUNK,), 800 * CHUNK)
+"""Runs in one process. Each places the data set anew, and the allocators find their last memory within the first half
+dozen runs, however short these are; what counts is what a long one adds to them: so many steps that SETTLING is little
+more for each of them than what is kept."""
 FLAT_BAR = round(2 * KEPT + SETTLING / (MEMORY_STEPS[-1] - MEMORY_STEPS[-2]))
 """Bytes a step, 261: lists that grow have up to twice the room that they need. One kept state of a chunk, weights and
 momentum of both sides, would be 20,000 a step; a further loss in float64 for each side 16."""
@@ -198,12 +201,14 @@ def _recording(every: int, names: tuple[str, str], dataset: Dataset, trial: Tria
 
 
 def _memory(names: tuple[str, str], dataset: Dataset, trial: Trial) -> Cost:
-    """What each further step has added to the peak: runs of growing length in one process, the first to warm it up."""
+    """What each further step has added to the peak: a long run after short ones in the same process."""
     peaks = _measured("peak_bytes", trial, names=names, dataset=dataset, lengths=MEMORY_STEPS)
     growth = (peaks[-1] - peaks[-2]) / (MEMORY_STEPS[-1] - MEMORY_STEPS[-2])
-    listed = ", ".join(f"{peak / 1e6:,.0f} MB after {steps:,}" for steps, peak in zip(MEMORY_STEPS, peaks, strict=True))
+    first, *_, warm, most = (f"{peak / 1e6:,.0f} MB" for peak in peaks)
+    runs = f"{first} after {MEMORY_STEPS[0]:,} steps, {warm} after {WARM_UP} such runs"
+    detail = f"of lockstep: {runs}, {most} after {MEMORY_STEPS[-1]:,} more"
     value = Interval(median=growth, low=growth, high=growth)
-    return Cost(name="memory", unit="bytes a step", value=value, bar=FLAT_BAR, detail=f"of lockstep: {listed} steps")
+    return Cost(name="memory", unit="bytes a step", value=value, bar=FLAT_BAR, detail=detail)
 
 
 def _ratio(seconds: Mapping[str, Sequence[float]]) -> Interval:
