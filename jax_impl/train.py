@@ -163,6 +163,7 @@ def evaluate(
         return formulation.logits(params, formulation.batch(table, images, rows))
 
     rows = jnp.arange(len(images))
+    batch_size = max(1, min(batch_size, len(images)))  # no loop over nothing: it would be compiled all the same
     whole = len(images) - len(images) % batch_size
     outputs = lax.map(logits, rows[:whole].reshape(whole // batch_size, batch_size)).reshape(whole, NUM_CLASSES)
     return jnp.concatenate([outputs, logits(rows[whole:])]) if whole < len(images) else outputs
