@@ -169,10 +169,8 @@ def _probe_ties(start: Pair, rows: Batch, settings: Settings, details: Details |
     if not start.problem.is_cnn:
         return None
     _, labels = start.problem.train
-    few, weights = tie_probe(labels[rows])
-    # As many images as before, over and over, of which one batch is read: no side compiles another program for them.
-    images, targets = (np.resize(array, (max(len(labels), len(rows)), *array.shape[1:])) for array in few)
-    arrays, rows = (images, targets), np.arange(len(rows), dtype=np.int32)
+    arrays, weights = tie_probe(labels[rows])
+    rows = np.arange(len(rows), dtype=np.int32)
     problem = replace(start.problem, train=arrays, weights=weights)
     probe = replace(start.restore(weights, {}).on(arrays), problem=problem)
     probed = climb(probe, [rows], details=details, phase=TIE_PROBE)
