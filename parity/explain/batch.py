@@ -256,12 +256,19 @@ def _normalised_in(bits: int, images: Array) -> list[Array]:
 def _fitted(reading: Reading, found: Array, expected: Array) -> _Change:
     """Slope and shift by least squares, channel by channel; 1 and 0 where they are that to rounding."""
     moved = _moved(reading, expected)
-    lines = [
-        np.polynomial.polynomial.polyfit(moved[:, c].ravel(), found[:, c].ravel(), 1) for c in range(moved.shape[1])
-    ]
-    shift, slope = np.array(lines).T
+    x, y = (values.swapaxes(0, 1).reshape(values.shape[1], -1) for values in (moved, found))
+    slope = np.array([_slope(*channel) for channel in zip(x, y, strict=True)])
+    known = slope[np.isfinite(slope)]
+    slope = np.where(np.isfinite(slope), slope, known[0] if known.size else 1.0)
+    shift = np.mean(y - slope[:, np.newaxis] * x, axis=1)
     plain = np.allclose(slope, 1, rtol=0, atol=1e-10) and np.allclose(shift, 0, rtol=0, atol=1e-10)
     return _Change(reading, np.ones_like(slope), np.zeros_like(shift)) if plain else _Change(reading, slope, shift)
+
+
+def _slope(x: Array, y: Array) -> float:
+    """Of the line through these pixels; NaN where they are all equal: any slope goes through them."""
+    (_, slope), (_, rank, *_) = np.polynomial.polynomial.polyfit(x, y, 1, full=True)
+    return float(slope) if rank == 2 else float("nan")
 
 
 def _described(change: _Change) -> tuple[str, str]:

@@ -61,6 +61,13 @@ def test_images(change, key, text, small):
     assert text in cause.sentence
 
 
+def test_images_with_a_channel_of_one_value(small):
+    images = small.train_images.copy()
+    images[..., 0] = 7
+    (cause,) = explained(feeding(lambda x: (x + 1) / 2), replace(small, train_images=images)).causes
+    assert cause.key == "no-shift"
+
+
 def spatial(x):
     return x.reshape(-1, 16, 5, 5).transpose(0, 2, 3, 1).reshape(-1, 400)
 
