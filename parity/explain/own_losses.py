@@ -1,6 +1,6 @@
 """Losses of programs whose formulas are their own, where both end in a softmax cross-entropy of classes.
 
-That is seen from the first side: its loss is the mean cross-entropy of its outputs and its targets. Then the second
+That is seen from one of the sides: its loss is the mean cross-entropy of its outputs and its targets. Then the other
 side's loss is a function of its own outputs, whatever computed them, and the losses known for the CNN are fitted to it.
 A loss is one number a step: what fits has to fit every step, and the gradient of the output layer's bias, which is the
 sum of the gradients by the outputs, where the first side shows that there is such a tensor.
@@ -20,6 +20,8 @@ from parity.explain.fit import Fit, far
 from parity.explain.losses import HONEST, Loss, loss_guesses
 
 __all__ = ["classified", "own_loss_fits"]
+
+OTHER_LOSS = "other-loss"
 
 Both = tuple[Sequence[StepTrace], Sequence[StepTrace]]
 
@@ -45,22 +47,37 @@ def classified(trace: StepTrace) -> StepTrace | None:
     return replace(trace, batch={"labels": labels}, logits={"logits": outputs})
 
 
-def own_loss_fits(traces: Both) -> Iterator[Fit]:
-    """What the second side's loss may be, where the first side's is a mean cross-entropy."""
+def own_loss_fits(other: str, traces: Both) -> Iterator[Fit]:
+    """What the second side's loss may be, where the first side's is a mean cross-entropy; or the other way round.
+
+    Args:
+        other: the first side's name.
+        traces: of both sides, step by step.
+    """
     first, second = ([classified(trace) for trace in side] for side in traces)
     a, b = ([trace for trace in side if trace is not None] for side in (first, second))
-    if not a or len(a) < len(first) or len(b) < len(second) or _left(a, HONEST) > _allowed(a):
+    if not a or len(a) < len(first) or len(b) < len(second):
         return
-    broken = [step for step, trace in enumerate(b) if _distance(trace, HONEST) > allowed_of(trace)]
+    if _left(a, HONEST) <= _allowed(a):
+        yield from _fits_of(b, beside=a)
+    elif _left(b, HONEST) <= _allowed(b):
+        for fit in _fits_of(a, beside=b):  # a port that lacks what the first program has
+            sentence = f"takes the mean cross-entropy alone, where {other} {fit.sentence}"
+            yield replace(fit, key=OTHER_LOSS, sentence=sentence)
+
+
+def _fits_of(traces: Sequence[StepTrace], *, beside: Sequence[StepTrace]) -> Iterator[Fit]:
+    """What the loss of these steps may be; `beside` are those whose loss is the mean cross-entropy."""
+    broken = [step for step, trace in enumerate(traces) if _distance(trace, HONEST) > allowed_of(trace)]
     if not broken:
         return
-    full = max(len(trace.batch["labels"]) for trace in a)
-    bias = _output_bias(a)
-    for guess in loss_guesses(b, broken, full):
-        loss = _left(b, guess.loss)
-        gradient = _bias_left(b, guess.loss, bias) if bias else 0.0
+    full = max(len(trace.batch["labels"]) for trace in beside)
+    bias = _output_bias(beside)
+    for guess in loss_guesses(traces, broken, full):
+        loss = _left(traces, guess.loss)
+        gradient = _bias_left(traces, guess.loss, bias) if bias else 0.0
         # One step's loss alone fits any constant, unless a gradient speaks for it.
-        unproved = guess.fitted and len(b) == 1 and not bias
+        unproved = guess.fitted and len(traces) == 1 and not bias
         residual = float("inf") if unproved else max(loss, gradient)
         yield Fit(key=guess.key, sentence=guess.sentence, residual=residual if np.isfinite(loss) else float("inf"))
 

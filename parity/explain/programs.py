@@ -89,8 +89,8 @@ def _explain_tensor(
         return settle(deviation, [])
     a, b = (stage_tensors(each[rung.step]) for each in traces)
     if rung.place.stage == "loss":
-        lossy = replace(deviation, allowed=max(deviation.allowed, *map(allowed_of, traces[1])))
-        own = settle(lossy, list(own_loss_fits(traces)))
+        lossy = replace(deviation, allowed=max(deviation.allowed, *map(allowed_of, [*traces[0], *traces[1]])))
+        own = settle(lossy, list(own_loss_fits(names[0], traces)))
         if isinstance(own, Cause):
             return own
     return settle(deviation, list(_tensor_fits(names[0], rung.place, a, b)))

@@ -210,6 +210,13 @@ def test_a_loss_of_classes_is_named_in_any_program(steps):
     assert (cause.key, cause.sentence) == ("label-smoothing", "smooths the labels by 0.1")
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_loss_that_lacks_what_the_first_program_has(steps):
+    (cause,) = compared(classifying(0.1, steps=steps), classifying(steps=steps))
+    assert cause.key == "other-loss"
+    assert cause.sentence == "takes the mean cross-entropy alone, where a smooths the labels by 0.1"
+
+
 def test_a_loss_whose_gradient_is_another_is_unknown():
     reported = [
         replace(trace, gradients=honest.gradients)
