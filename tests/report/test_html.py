@@ -22,6 +22,7 @@ from parity.report.curves import EQUAL, gap_axis, gap_trace
 from parity.report.document import document_of
 from parity.report.figures import band
 from parity.report.page import Chart, Explorer, Headline, Page, Section, Table
+from parity.report.tensors import COLUMNS
 from parity.report.training import training_page
 from parity.run import run_sides
 from parity.settings import Settings, Side
@@ -49,9 +50,16 @@ class Outline(HTMLParser):
 
 
 def test_a_run_of_thousands_of_steps_stays_small(run_report):
+    """And one of twenty times as many is hardly larger: series, heat map and tables are thinned."""
     result, dataset = run_report
     assert result.report.steps == 3100
-    assert len(html(result.report, run=result.run, dataset=dataset).encode()) < LIMIT
+    sides = tuple(replace(side, losses=np.tile(side.losses, 20)) for side in result.run.sides)
+    longer = replace(result.run, sides=sides, gaps=20 * result.run.gaps)
+    size, other = (len(html(result.report, run=run, dataset=dataset).encode()) for run in (result.run, longer))
+    assert other < 1.05 * size < LIMIT
+    page = training_page(replace(result.report, windows=20 * result.report.windows), longer, dataset)
+    assert len(chart_of(page, "tensors").figure["data"][0]["x"]) <= COLUMNS < len(longer.gaps)
+    assert max(len(block.rows) for part in page.sections for block in part.blocks if isinstance(block, Table)) <= 60
 
 
 def test_headings_are_in_order_and_charts_have_labels(files):
