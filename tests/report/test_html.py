@@ -33,11 +33,11 @@ LIMIT = 6_000_000
 
 
 class Outline(HTMLParser):
-    """Headings, charts' labels, images without a description, and tables without a caption or scopes."""
+    """Headings, charts' labels, tags, and images without a description or headings of tables without a scope."""
 
     def __init__(self, text):
         super().__init__()
-        self.levels, self.labels, self.tags = [], [], []
+        self.levels, self.labels, self.tags, self.lacking = [], [], [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -47,6 +47,8 @@ class Outline(HTMLParser):
             self.levels.append(int(tag[1]))
         if given.get("role") == "img":
             self.labels.append(given["aria-label"])
+        if (tag == "img" and not given.get("alt")) or (tag == "th" and given.get("scope") not in ("col", "row")):
+            self.lacking.append(self.get_starttag_text())
 
 
 def test_a_run_of_thousands_of_steps_stays_small(run_report):
@@ -71,6 +73,7 @@ def test_headings_are_in_order_and_charts_have_labels(files):
         # The histogram's label is empty until there is a histogram: the script gives it one.
         assert outline.labels.count("") == outline.tags.count("select")
         assert outline.tags.count("table") == outline.tags.count("caption")
+        assert outline.lacking == []
 
 
 def test_nothing_of_the_users_ends_a_script(files):
