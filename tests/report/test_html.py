@@ -303,7 +303,13 @@ def test_a_table_without_rows_is_only_its_heading():
     table = Table(caption="nothing", columns=("a", "b"), rows=())
     section = Section(title="t", blocks=(table,))
     page = Page(kicker="", title="", headline=Headline(kind="match", sentence="s"), sections=(section,))
-    assert "<caption>nothing</caption>" in document_of(page)
+    text = document_of(page)
+    assert "<caption>nothing</caption>" in text
+    assert re.findall("<t[hd].*?>", text) == [
+        "<thead>",
+        '<th scope="col" class="words">',
+        '<th scope="col" class="words">',
+    ]
 
 
 @pytest.mark.parametrize(
