@@ -10,6 +10,7 @@ import re
 import shutil
 import struct
 import subprocess
+import tempfile
 import termios
 
 import numpy as np
@@ -41,31 +42,32 @@ def folder(tmp_path):
 
 
 def on_terminal(folder, *arguments, piped=False, **environment):
-    """Exit code, what a terminal of 80 columns shows, and what a pipe for standard output receives."""
+    """Exit code, what a terminal of 80 columns shows, and what a file for standard output receives."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     # A variable that is empty stands for one that is not set: https://no-color.org
     plain = {"NO_COLOR": "", "FORCE_COLOR": "", "TERM": "xterm", "COLUMNS": "80"}
-    process = subprocess.Popen(
-        [PARITY, *arguments],
-        cwd=folder,
-        stdin=theirs,
-        stdout=subprocess.PIPE if piped else theirs,
-        stderr=theirs,
-        env=os.environ | plain | environment,
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while block := os.read(ours, 65536):
-            shown += block
-    except OSError:  # Linux says so when the other end is closed
-        pass
-    os.close(ours)
-    received = process.stdout.read() if process.stdout else b""
-    if process.stdout:
-        process.stdout.close()
-    return process.wait(), shown.decode(), received.decode()
+    # A file, not a pipe: what fills a pipe that nobody reads yet would wait for ever.
+    with tempfile.TemporaryFile() as file:
+        process = subprocess.Popen(
+            [PARITY, *arguments],
+            cwd=folder,
+            stdin=theirs,
+            stdout=file if piped else theirs,
+            stderr=theirs,
+            env=os.environ | plain | environment,
+        )
+        os.close(theirs)
+        shown = b""
+        try:
+            while block := os.read(ours, 65536):
+                shown += block
+        except OSError:  # Linux says so when the other end is closed
+            pass
+        os.close(ours)
+        code = process.wait()
+        file.seek(0)
+        return code, shown.decode(), file.read().decode()
 
 
 BAR = "training, float32"

@@ -116,10 +116,13 @@ def test_disagreements_come_first(result, small):
     assert svg.index("<!-- 7: ") < svg.index("<!-- 31: ") < svg.index("<!-- 0: ")
 
 
-def test_markup_in_class_names_is_text():
-    content = draw_grid(
-        np.zeros((1, 32, 32, 3), np.uint8), ["$<b>&"], [(("$\\frac", True),)], caption="$x$ <i>", kind="svg"
-    )
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_markup_in_class_names_is_text(place):
+    """Above an image, beneath it and in the caption; between dollars it would be a formula, and no valid one."""
+    texts = 3 * ["<b>&"]
+    texts[place] += " $\\frac$"
+    above, beneath, caption = texts
+    content = draw_grid(np.zeros((1, 32, 32, 3), np.uint8), [above], [((beneath, True),)], caption=caption, kind="svg")
     assert ElementTree.fromstring(content).tag.endswith("svg")  # noqa: S314  drawn here
 
 

@@ -45,12 +45,12 @@ def _drill_report(results):
 
 
 def with_misses(whole):
-    """The same, as if one fault had been missed, one been seen too late, one been misnamed, and there were an alarm."""
-    missed, late, misnamed, *rest = whole.results
+    """The same, as if one fault were misnamed, one were seen too late, one were missed, and there were an alarm."""
+    misnamed, late, missed, *rest = whole.results
     changed = [
-        replace(missed, title=HOSTILE, found=False, at="", step=None, stage_right=False, in_time=False, line=PATH),
-        replace(late, in_time=False, step=5),
         replace(misnamed, named=False, names=("something-else",)),
+        replace(late, in_time=False, step=5),
+        replace(missed, title=HOSTILE, found=False, at="", step=None, stage_right=False, in_time=False, line=PATH),
         *(replace(each, found=True) if each.group == "benign" else each for each in rest),
         replace(missed, key="left-out", applies=False, line="there is no place for it"),
     ]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parity.compare import Stage
+from parity.compare import Stage, difference_at
 from parity.contract import SGD, initial_weights
 from parity.report.page import Explorer
 from parity.report.steps import steps_section
@@ -35,13 +35,15 @@ def explorer(sections):
 
 
 def test_every_tensor_of_every_step_can_be_looked_into():
-    block = explorer(steps_section((observed(fakes.honest), observed(fakes.wrong_lr)), ("a", "b")))
+    sides = observed(fakes.honest), observed(fakes.wrong_lr)
+    block = explorer(steps_section(sides, ("a", "b")))
     labels = [entry["label"] for entry in block.entries]
     assert {"batch, images", "logits", "gradients, fc3.weight", "update, fc3.bias"} <= set(labels)
     assert block.columns == ("step 0", "step 1", "step 2")
     entry = block.entries[labels.index("update, fc3.weight")]
     assert entry["rows"]
-    assert entry["shown"] in block.columns
+    apart = [difference_at(Stage(stage="update", tensor="fc3.weight"), a, b) for a, b in zip(*sides, strict=True)]
+    assert entry["shown"] == block.columns[np.argmax(apart)]
     assert block.entries[labels.index("batch, images")]["rows"] == []
 
 
