@@ -316,19 +316,22 @@ def _one_cycle(measured: _Measured) -> Iterator[_Candidate]:
 
 
 def _warmed_up(measured: _Measured) -> Iterator[_Candidate]:
-    """A straight rise over the first steps, then any other schedule, counted from its end."""
+    """A straight rise over the first steps, then any other schedule, counted from its end; rates may be missing."""
     t, rates, _ = _points(measured)
-    top = int(np.argmax(np.abs(rates)))
-    for rise in (top, top - 1, top + 1):
-        if not 2 <= rise < len(t) - 6 or len(t) != len(measured.rates):
+    number = int(np.argmax(np.abs(rates)))
+    top, before, after = (int(t[min(max(each, 0), len(t) - 1)]) for each in (number, number - 1, number + 1))
+    for rise in sorted(range(before, after + 1), key=lambda step: abs(step - top)):
+        early = np.flatnonzero(t < rise)
+        if len(early) < 2 or len(t) - len(early) <= 6:
             continue
-        slope = (rates[rise - 1] - rates[0]) / (rise - 1)
-        ramp = rates[0] + slope * t[:rise]
-        tail = _Measured(rates[rise:], measured.allowed[rise:], measured.known[rise:])
+        first, last = early[0], early[-1]
+        slope = (rates[last] - rates[first]) / (t[last] - t[first])
+        ramp = rates[first] + slope * (measured.steps[:rise] - t[first])
+        tail = _Measured(measured.rates[rise:], measured.allowed[rise:], measured.known[rise:])
         for name, constants, values in _plain(tail):
             if tail.fits(values):
                 warm: dict[str, float | tuple[int, ...]] = {
-                    "warm-up from": float(rates[0]),
+                    "warm-up from": float(ramp[0]),
                     "warm-up steps": float(rise),
                 }
                 # The tail's own steps begin at its end.

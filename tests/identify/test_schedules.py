@@ -65,3 +65,13 @@ def test_a_schedule_that_was_computed_in_float32():
     rates = (0.1 * 0.97 ** np.arange(50)).astype(np.float32).astype(np.float64)
     found = name_schedule(rates, np.full(50, 1e-17), eps=2**-52)
     assert (found.name, found.float32) == ("exponential", True)
+
+
+def test_a_warm_up_is_named_where_some_rates_are_unknown():
+    """As they are to a bound that some steps do not reach; what is not known is not read."""
+    rates, errors = rates_of(SCHEDULERS["warm-up, then cosine"][0]), np.full(50, 1e-17)
+    unknown = [0, 4, 6, 16, 18, 35, 39, 41, 45, 46, 49]
+    errors[unknown] = np.inf
+    found = name_schedule(np.where(np.isfinite(errors), rates, 1e3), errors, eps=2**-52)
+    assert (found.name, found.constants["warm-up steps"]) == ("warm-up, then cosine", 8)
+    assert np.allclose(found.rates, rates, rtol=1e-10, atol=0)
