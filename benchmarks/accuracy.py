@@ -23,15 +23,19 @@ TARGET = 0.62
 TABLE_EPOCH = 3
 
 
-def measure(data: str, seed: int, epochs: int) -> dict[str, Any]:
-    """One run of both sides; its report."""
+def run_report(*options: str) -> dict[str, Any]:
+    """What `parity run` with these options reports, as the command line writes it; its page is written too."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        options = ["--data", data, "--seed", str(seed), "--epochs", str(epochs), "--json", str(report)]
-        options += ["--ensemble", "0"]  # accuracies are wanted, not a verdict
-        subprocess.run([sys.executable, "-m", "parity", "run", *options], check=True)  # noqa: S603
+        files = ["--json", str(report), "--report", str(report.with_suffix(".html"))]
+        subprocess.run([sys.executable, "-m", "parity", "run", *options, *files], check=True)  # noqa: S603
         result: dict[str, Any] = json.loads(report.read_text())
     return result
+
+
+def measure(data: str, seed: int, epochs: int) -> dict[str, Any]:
+    """One run of both sides, without an ensemble, since accuracies are wanted and not a verdict; its report."""
+    return run_report("--data", data, "--seed", str(seed), "--epochs", str(epochs), "--ensemble", "0")
 
 
 def first_epoch_at(report: dict[str, Any], side: int, target: float) -> str:

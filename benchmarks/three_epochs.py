@@ -11,13 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.accuracy import run_report
 from parity.data import replacing
 
 LIMIT = 180.0
@@ -26,17 +24,11 @@ KEPT = ("environment", "data", "settings", "device", "steps", "sides", "epochs",
 """Of the run's report; the losses of every window and what the ensemble allows at each step are not about time."""
 
 
-def measure(data: str, threads: int | None) -> dict[str, Any]:
-    """One run: its seconds, the load before it, and its report."""
-    load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as folder:
-        files = {"--json": Path(folder) / "report.json", "--report": Path(folder) / "report.html"}
-        options = ["--data", data, "--epochs", "3", *(str(part) for pair in files.items() for part in pair)]
-        environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
-        begin = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "parity", "run", *options], check=True, env=environment)  # noqa: S603
-        seconds = time.perf_counter() - begin
-        report = json.loads(files["--json"].read_text())
+def measure(data: str) -> dict[str, Any]:
+    """One run: its seconds, the load before it, and what is kept of its report."""
+    load, begin = os.getloadavg()[0], time.perf_counter()
+    report = run_report("--data", data, "--epochs", "3")
+    seconds = time.perf_counter() - begin
     kept = {name: report[name] for name in KEPT}
     return {"seconds": round(seconds, 1), "limit": LIMIT, "load_before": round(load, 2), "report": kept}
 
@@ -45,10 +37,9 @@ def main() -> None:
     """Measure, write, say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="cifar10")
-    parser.add_argument("--threads", type=int, help="OpenMP threads; as many as the system gives, if not said")
     parser.add_argument("--out", type=Path, default=Path("results/three_epochs.json"))
     arguments = parser.parse_args()
-    measured = measure(arguments.data, arguments.threads)
+    measured = measure(arguments.data)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(arguments.out) as temporary:
         temporary.write_text(json.dumps(measured, indent=1) + "\n")

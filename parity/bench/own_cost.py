@@ -5,7 +5,7 @@
 - lockstep: training both sides with their states compared, over training them alone in the same chunks; without the
   ensemble of `parity run`, and with it: ENSEMBLE further runs of one side;
 - recording: a trace of a run with every state, and with few of them, over the same run alone;
-- memory: the most that a process has had after lockstep runs of several lengths.
+- memory: what a long lockstep run adds to the most that its process has had after short ones.
 
 All run on the trial's cores, with as many threads. Both times of a ratio are taken one after the other in one process,
 in changing order, once everything is compiled.

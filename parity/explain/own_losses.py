@@ -3,7 +3,7 @@
 That is seen from one of the sides: its loss is the mean cross-entropy of its outputs and its targets. Then the other
 side's loss is a function of its own outputs, whatever computed them, and the losses known for the CNN are fitted to it.
 A loss is one number a step: what fits has to fit every step, and the gradient of the output layer's bias, which is the
-sum of the gradients by the outputs, where the first side shows that there is such a tensor.
+sum of the gradients by the outputs, where the side with the mean cross-entropy shows that there is such a tensor.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from parity.explain.fit import Fit, far
 from parity.explain.losses import HONEST, Loss, loss_guesses
 
 __all__ = ["classified", "own_loss_fits"]
-
-OTHER_LOSS = "other-loss"
 
 Both = tuple[Sequence[StepTrace], Sequence[StepTrace]]
 
@@ -63,7 +61,7 @@ def own_loss_fits(other: str, traces: Both) -> Iterator[Fit]:
     elif _left(b, HONEST) <= _allowed(b):
         for fit in _fits_of(a, beside=b):  # a port that lacks what the first program has
             sentence = f"takes the mean cross-entropy alone, where {other} {fit.sentence}"
-            yield replace(fit, key=OTHER_LOSS, sentence=sentence)
+            yield replace(fit, key="other-loss", sentence=sentence)
 
 
 def _fits_of(traces: Sequence[StepTrace], *, beside: Sequence[StepTrace]) -> Iterator[Fit]:
@@ -97,7 +95,7 @@ def _left(traces: Sequence[StepTrace], loss: Loss) -> float:
 
 
 def _output_bias(traces: Sequence[StepTrace]) -> str | None:
-    """The parameter whose gradient is the sum of those by the outputs, as the first side shows."""
+    """The parameter whose gradient is the sum of those by the outputs, as steps with the mean cross-entropy show."""
     classes = traces[0].logits["logits"].shape[1]
     names = [name for name, value in traces[0].gradients.items() if np.shape(value) == (classes,)]
     return next((name for name in names if _bias_left(traces, HONEST, name) <= _allowed(traces)), None)
