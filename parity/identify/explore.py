@@ -149,7 +149,10 @@ class Exploration:
             levels = np.array([replay(rule, point, self.few).chi2 for point in points])
             if before is not None and levels.min() >= before.chi2:
                 continue
-            for place in np.argsort(levels)[:TRIES]:
+            order = np.argsort(levels)
+            # Bounds below the smallest gradient are all one rule: a valley of its own, which few points lie in.
+            clipped = [place for place in order[TRIES:] if always_clipped(rule, points[place], self.few.run)]
+            for place in (*order[:TRIES], *clipped[:1]):
                 tried = self._refined(rule, points[place])
                 best = tried if best is None or tried.chi2 < best.chi2 else best
                 if best.level <= LIMIT:

@@ -209,6 +209,20 @@ def test_a_bound_that_one_step_alone_does_not_reach():
         assert member.constants[name] == pytest.approx(value, rel=1e-6)
 
 
+@pytest.mark.parametrize("number", [10020, 10388])
+def test_a_bound_that_every_step_exceeds_where_larger_ones_leave_less_at_first(number, real):
+    """Of the points that the search sets out from, those that leave least lead into valleys between two norms."""
+    run = draw_run(number, "float64", real)
+    known = run.truth.constants
+    assert min(np.sqrt(sum(np.sum(g**2) for g in step.values())) for step in run.gradients) > known["max_norm"]
+    (member, *_) = identify(run.parameters, run.gradients).members
+    assert (member.form["scaling"], member.form["clip"]) == ("adagrad", run.truth.clip)
+    # The bound is known up to a factor, and with it the accumulator.
+    floor = known["initial_accumulator"] + known.get("eps_root", 0.0)
+    found = member.constants["initial_accumulator"] / member.constants["max_norm"] ** 2
+    assert found == pytest.approx(floor / known["max_norm"] ** 2, rel=1e-6)
+
+
 def test_a_region_of_lion_that_no_point_of_the_grid_leads_into():
     run = draw_run(7098, "float64", load_data("embedded"))
     (member,) = identify(run.parameters, run.gradients).members
