@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import itemgetter
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from jax_impl.compile_ahead import in_background
 from jax_impl.convolutions import PLAIN, WINDOWED
 from jax_impl.device import (
     available_cores,
@@ -25,7 +27,7 @@ from jax_impl.device import (
     to_device,
 )
 from jax_impl.formulation import Formulation
-from jax_impl.observe import observed_step
+from jax_impl.observe import observed_step, rows_of
 from jax_impl.products import FAST
 from jax_impl.schedule import rates_of
 from jax_impl.sgd import initial_state, momentum_trace, unscheduled, with_momentum
@@ -125,6 +127,27 @@ class JaxImplementation:
         with exact(state.precision, state.device):
             return Resident(to_device(state.formulation.resident(images)), to_device(labels, "int32"))
 
+    def compile_ahead(
+        self,
+        state: State,
+        train: Resident,
+        test: Resident | None,
+        *,
+        observed: Sequence[int],
+        plans: Sequence[tuple[int, int]],
+    ) -> AbstractContextManager[None]:
+        """See `parity.contract.CompiledAhead`; on the CPU alone: for a GPU, XLA times kernels while it compiles."""
+        if state.device.platform != "cpu":
+            return nullcontext()
+        observe, run, outputs = (partial(function, state) for function in (self.observe, self.run, self.logits))
+        return in_background(
+            [
+                *(partial(observe, train, np.zeros(batch, np.int32)) for batch in observed),
+                *([partial(outputs, test)] if test else []),
+                *(partial(run, train, np.zeros(plan, np.int32)) for plan in plans),
+            ]
+        )
+
     def run(self, state: State, data: Resident, plan: NDArray[np.int32]) -> tuple[State, NDArray[np.floating]]:
         """Train on the plan's rows; the given state stays as it was."""
         with exact(state.precision, state.device):
@@ -150,7 +173,11 @@ class JaxImplementation:
         """One step with every stage recorded."""
         form = state.formulation
         with exact(state.precision, state.device):
-            carry, seen = _call(observed_step, state.carry, state, data, rows)
+            batch = rows_of(data.images, data.labels, to_device(rows))
+            rates = jax.tree.map(itemgetter(0), rates_of(state.sgd, state.steps, 1, state.dtype))
+            carry, seen = observed_step(
+                state.carry, state.table, *batch, rates=rates, sgd=unscheduled(state.sgd), formulation=form
+            )
             after = replace(state, carry=carry, steps=state.steps + 1)
             return after, StepTrace(
                 batch={"images": np.array(seen.images), "labels": np.array(seen.labels)},
@@ -188,16 +215,11 @@ def chosen_formulation(wanted: Formulation | None, platform: str) -> Formulation
 
 
 def _call(
-    compiled: Callable[..., tuple[Carry, Any]], carry: Carry, state: State, data: Resident, rows: NDArray[np.int32]
-) -> tuple[Carry, Any]:
-    """A compiled function of train.py or observe.py, with everything of the state but the carry.
-
-    A plan's rows are (steps, batch), a single step's (batch,).
-    """
-    rates = rates_of(state.sgd, state.steps, len(rows) if rows.ndim > 1 else 1, state.dtype)
-    if rows.ndim == 1:
-        rates = jax.tree.map(itemgetter(0), rates)
-    arrays = (state.table, data.images, data.labels, to_device(rows))
+    compiled: Callable[..., tuple[Carry, Array]], carry: Carry, state: State, data: Resident, plan: NDArray[np.int32]
+) -> tuple[Carry, Array]:
+    """A compiled function of train.py, with everything of the state but the carry."""
+    rates = rates_of(state.sgd, state.steps, len(plan), state.dtype)
+    arrays = (state.table, data.images, data.labels, to_device(plan))
     return compiled(carry, *arrays, rates=rates, sgd=unscheduled(state.sgd), formulation=state.formulation)
 
 

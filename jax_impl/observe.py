@@ -6,6 +6,7 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int, Shaped
 
@@ -15,7 +16,7 @@ from jax_impl.sgd import clip_gradients, make_optimizer
 from jax_impl.train import Carry, mean_cross_entropy, update
 from parity.contract import SGD
 
-__all__ = ["observed_step"]
+__all__ = ["observed_step", "rows_of"]
 
 
 class Seen(NamedTuple):
@@ -29,27 +30,35 @@ class Seen(NamedTuple):
     gradients: Params
 
 
+@jax.jit
+def rows_of(
+    images: Shaped[Array, "size ..."], labels: Int[Array, " size"], rows: Int[Array, " batch"]
+) -> tuple[Shaped[Array, "batch ..."], Int[Array, " batch"]]:
+    """These rows of a data set: apart from the step, which is then compiled once for data sets of all sizes."""
+    return images[rows], labels[rows]
+
+
 @partial(jax.jit, static_argnames=("sgd", "formulation"))
 def observed_step(
     carry: Carry,
     table: Float[Array, " 256"],
-    images: Shaped[Array, "size ..."],
-    labels: Int[Array, " size"],
-    rows: Int[Array, " batch"],
+    images: Shaped[Array, "batch ..."],
+    labels: Int[Array, " batch"],
     *,
     rates: Rates | None,
     sgd: SGD,
     formulation: Formulation,
 ) -> tuple[Carry, Seen]:
-    """`train_step` on these rows, which also returns what it computed on the way."""
-    batch, targets = formulation.batch(table, images, rows), labels[rows]
+    """`train_step` on this batch, which also returns what it computed on the way."""
+    rows = jnp.arange(len(labels))
+    batch = formulation.batch(table, images, rows)
 
     def loss_fn(params: Params) -> tuple[Float[Array, ""], tuple[Array, dict[str, Array]]]:
         logits, layers = formulation.recorded(params, batch)
-        return mean_cross_entropy(logits, targets), (logits, layers)
+        return mean_cross_entropy(logits, labels), (logits, layers)
 
     (loss, (logits, layers)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(carry[0])
     gradients = clip_gradients(gradients, sgd)
     fed = formulation.images(table, images, rows)
-    seen = Seen(images=fed, labels=targets, layers=layers, logits=logits, loss=loss, gradients=gradients)
+    seen = Seen(images=fed, labels=labels, layers=layers, logits=logits, loss=loss, gradients=gradients)
     return update(carry, gradients, make_optimizer(sgd, rates)), seen

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.contract import Ensemble, InputError, Scored, StepTrace, Tensors, Weights
+from parity.contract import CompiledAhead, Ensemble, InputError, Scored, StepTrace, Tensors, Weights
 from parity.problem import Problem
 from parity.settings import Settings, Side
 
@@ -49,6 +50,18 @@ class Lane:
     def place(self, state: Any, arrays: Sequence[NDArray[np.generic]]) -> Any:
         """Other data, on the device, for `observe`."""
         return self.side.call("place", state, *arrays)
+
+    def compile_ahead(
+        self, state: Any, *, observed: Sequence[int], plans: Sequence[tuple[int, int]], evaluated: bool
+    ) -> AbstractContextManager[None]:
+        """While the block runs, the side may compile what it will be asked for: see `Pair.compile_ahead`."""
+        if not isinstance(self.side.implementation, CompiledAhead):
+            return nullcontext()
+        test = self._test if evaluated else None
+        block = self.side.call("compile_ahead", state, self._train, test, observed=observed, plans=plans)
+        if not isinstance(block, AbstractContextManager):
+            raise self.side.error(f"compile_ahead() returned {type(block).__name__}, not a context manager")
+        return block
 
     def run_many(self, states: Sequence[Any], plan: NDArray[np.int32]) -> tuple[tuple[Any, ...], NDArray[np.floating]]:
         """Several states' next states and (members, steps) losses: at once where the side can, else one by one."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,6 +73,22 @@ class Pair:
         """Both sides with these data."""
         first, second = (lane.place(state, arrays) for lane, state in self._each())
         return Pair(lanes=self.lanes, states=self.states, problem=self.problem, data=(first, second))
+
+    @contextmanager
+    def compile_ahead(
+        self, *, observed: Sequence[int], plans: Sequence[tuple[int, int]], evaluated: bool
+    ) -> Iterator[None]:
+        """While the block runs, both sides may compile what they will be asked for.
+
+        Args:
+            observed: the batch sizes of the steps that will be observed.
+            plans: the shapes, (steps, batch), of the plans that will be run.
+            evaluated: whether the outputs for the test set will be wanted.
+        """
+        with ExitStack() as blocks:
+            for lane, state in self._each():
+                blocks.enter_context(lane.compile_ahead(state, observed=observed, plans=plans, evaluated=evaluated))
+            yield
 
     def observe(self, rows: NDArray[np.int32]) -> tuple[Pair, tuple[StepTrace, StepTrace]]:
         """Both sides after the step, and what each computed."""

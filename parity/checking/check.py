@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.checking.details import Details
-from parity.checking.double import compare_double
-from parity.checking.single import Single, compare_single, start_single
+from parity.checking.double import compare_double, compiled_double
+from parity.checking.single import Single, compare_single, compiled_single, start_single
 from parity.compare import (
     Blame,
     Detail,
@@ -115,12 +115,14 @@ def check(
     small, batches = _gather(problem, batches)
     exact = start_pair(sides, small, replace(settings, dtype="float64"), device)
     looked = Details() if details else None
-    double = compare_double(exact, batches, settings, standings=ROUNDING_STEPS, details=looked)
+    with compiled_double(exact, batches):
+        double = compare_double(exact, batches, settings, standings=ROUNDING_STEPS, details=looked)
     finding, explanation, single, refusal = double.finding, double.explanation, Single(), None
     if finding is None:
         pair, refusal = start_single(sides, small, settings, device)
         if pair:
-            single = compare_single(pair, double.climb, batches, settings.seed)
+            with compiled_single(pair, batches[:ROUNDING_STEPS]):
+                single = compare_single(pair, double.climb, batches, settings.seed)
             finding = single.finding(exact.names)
             explanation = single.explain(finding, exact.names, is_cnn=problem.is_cnn) if finding else None
     return Check(

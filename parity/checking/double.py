@@ -7,6 +7,7 @@ is off.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from parity import oracle
 from parity.checking.claims import explain_statement, repeat_finding, score_finding
 from parity.checking.details import TIE_PROBE, Details
-from parity.checking.fast_path import fast_finding, fast_formulas, group_ends, make_rung
+from parity.checking.fast_path import fast_finding, fast_formulas, group_ends, grouped, make_rung
 from parity.checking.ladder import Broken, Climb, climb
 from parity.checking.probes import tie_probe
 from parity.compare import (
@@ -41,7 +42,7 @@ from parity.pair import Pair
 from parity.problem import Problem
 from parity.settings import Settings, Side
 
-__all__ = ["Double", "compare_double"]
+__all__ = ["Double", "compare_double", "compiled_double"]
 
 Batch = NDArray[np.int32]
 
@@ -56,6 +57,15 @@ class Double:
     finding: Finding | None = None
     blame: Blame | None = None
     explanation: Explanation | None = None
+
+
+def compiled_double(start: Pair, batches: Sequence[Batch]) -> AbstractContextManager[None]:
+    """While the block runs, both sides may compile ahead what `compare_double` will call."""
+    return start.compile_ahead(
+        observed=sorted({len(rows) for rows in batches}, reverse=True),
+        plans=list(dict.fromkeys(plan.shape for plan in grouped(batches))),
+        evaluated=True,
+    )
 
 
 def compare_double(

@@ -34,7 +34,7 @@ from parity.lane import Lane
 from parity.pair import Pair
 from parity.progress import Progress, tell
 
-__all__ = ["fast_finding", "fast_formulas", "fast_rounding", "group_ends", "make_rung"]
+__all__ = ["fast_finding", "fast_formulas", "fast_rounding", "group_ends", "grouped", "make_rung"]
 
 Batch = NDArray[np.int32]
 Traces = tuple[StepTrace, StepTrace]
@@ -45,10 +45,14 @@ _STAGES = {"momentum": "momentum", "parameters": "update"}
 _LEFT = ("loss", "statistics", *_STAGES.values())
 
 
+def grouped(batches: Sequence[Batch]) -> list[Batch]:
+    """The (steps, batch) plans that hold these batches: a call of `run` takes batches of one size."""
+    return [np.stack(list(group)) for _, group in itertools.groupby(batches, key=len)]
+
+
 def group_ends(batches: Sequence[Batch]) -> list[int]:
-    """The last step of each run of equal batches: a call of `run` takes batches of one size."""
-    sizes = [len(list(group)) for _, group in itertools.groupby(batches, key=len)]
-    return [end - 1 for end in itertools.accumulate(sizes)]
+    """The last step of each of those plans."""
+    return [end - 1 for end in itertools.accumulate(map(len, grouped(batches)))]
 
 
 def fast_formulas(start: Pair, batches: Sequence[Batch], climbed: Climb) -> tuple[tuple[Rung, ...], tuple[Rung, ...]]:
@@ -81,9 +85,10 @@ def fast_finding(names: tuple[str, str], rungs: tuple[Sequence[Rung], Sequence[R
 def _rerun(lane: Lane, state: Any, batches: Sequence[Batch], climbed: Climb, number: int) -> Iterator[Rung]:
     """The steps again by `run`, in pieces of equal batches: losses at each step, tensors after each piece."""
     first = 0
-    for end in group_ends(batches):
+    for plan in grouped(batches):
         tell(Progress(what=f"fast path of {lane.side.name}", done=first, total=len(batches)))
-        state, losses = lane.run(state, np.stack(batches[first : end + 1]))
+        state, losses = lane.run(state, plan)
+        end = first + len(plan) - 1
         for step, loss in enumerate(losses, first):
             yield from _compared(step, "loss", {"loss": loss}, climbed.taken[step], number)
         first = end + 1

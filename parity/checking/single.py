@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -33,7 +34,7 @@ from parity.problem import Problem
 from parity.progress import Progress, tell
 from parity.settings import Settings, Side
 
-__all__ = ["Single", "compare_single", "start_single"]
+__all__ = ["Single", "compare_single", "compiled_single", "start_single"]
 
 Batch = NDArray[np.int32]
 
@@ -76,6 +77,15 @@ def start_single(
         if error.argument != "dtype":
             raise
         return None, error.problem
+
+
+def compiled_single(start: Pair, batches: Sequence[Batch]) -> AbstractContextManager[None]:
+    """While the block runs, both sides may compile ahead what `compare_single` will call."""
+    return start.compile_ahead(
+        observed=list(dict.fromkeys(map(len, batches))),
+        plans=list(dict.fromkeys(plan.shape for plan in fast_plans(batches).values())),
+        evaluated=False,
+    )
 
 
 def compare_single(single: Pair, exact: Climb, batches: Sequence[Batch], seed: int) -> Single:

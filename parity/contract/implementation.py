@@ -8,6 +8,7 @@ NumPy in the canonical layout (see `parity.contract.cnn`), and a copy: a live bu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "DTYPES",
     "PRECISIONS",
     "AnyImplementation",
+    "CompiledAhead",
     "Contestant",
     "Ensemble",
     "Implementation",
@@ -184,6 +186,34 @@ class Metered(Protocol):
 
     def peak_memory(self) -> int | None:
         """The most bytes of device memory that were in use at once in this process; None on the CPU."""
+        ...
+
+
+@runtime_checkable
+class CompiledAhead(Protocol[StateT_contra, ResidentT_contra]):
+    """An implementation that compiles what it runs, and can begin with that before it is asked to run it."""
+
+    def compile_ahead(
+        self,
+        state: StateT_contra,
+        train: ResidentT_contra,
+        test: ResidentT_contra | None,
+        *,
+        observed: Sequence[int],
+        plans: Sequence[tuple[int, int]],
+    ) -> AbstractContextManager[None]:
+        """While the block runs, compile in the background what these calls need; none of them changes by it.
+
+        A call that comes while its program is being compiled waits for that. What has not been begun by the end of the
+        block is dropped.
+
+        Args:
+            state: of the settings that the calls will have; left as it was.
+            train: what `observe` and `run` will read, from `place`.
+            test: what `logits` will read, from `place`; None where it will not be called.
+            observed: the batch sizes of the calls of `observe`.
+            plans: the shapes, (steps, batch), of the calls of `run`.
+        """
         ...
 
 
