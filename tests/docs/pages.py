@@ -43,7 +43,6 @@ MARKS = {
     "any digits": "no number is compared, nor which tensor is a stage's worst",
     "an example": "only the number of lines is compared",
     "without CUDA": "it is run only where there is no CUDA",
-    "a new option": "it is run only where the commands have the options that it uses",
 }
 
 _COMMENT = re.compile(r"<!-- (.*?) -->\s*")

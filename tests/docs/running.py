@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,10 +12,9 @@ from pathlib import Path
 
 import yaml
 
-from parity.cli import cli
 from tests.docs.pages import Block, blocks, commands, is_as_shown
 
-__all__ = ["Ran", "has_its_options", "run_page"]
+__all__ = ["Ran", "run_page"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,13 +45,6 @@ class Ran:
     def as_shown(self) -> bool:
         """Whether it printed what the page shows."""
         return is_as_shown(self.block, self.shown, self.printed)
-
-
-def has_its_options(block: Block) -> bool:
-    """Whether `parity` and its commands have all of the options that stand in the block's commands for them."""
-    given = re.findall(r"\bparity (\w+) (.*)", block.text)
-    known = {name: {option for one in command.params for option in one.opts} for name, command in cli.commands.items()}
-    return all(set(re.findall(r"(?<!\S)--[\w-]+", rest)) <= known[name] for name, rest in given if name in known)
 
 
 def run_page(text: str, folder: Path, *, leave_out: Callable[[Block], bool] = lambda _: False) -> Iterator[Ran]:

@@ -11,7 +11,6 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from parity.result import CheckReport
 from tests.docs.pages import DOCS
 
 ROOT = DOCS.parent
@@ -66,7 +65,6 @@ def test_nothing_is_said_on_the_error_stream(outputs):
     assert not [output.text for found in outputs[1] for output in found if output.get("name") == "stderr"]
 
 
-@pytest.mark.skipif(not hasattr(CheckReport, "_repr_html_"), reason="reports do not render in notebooks yet")
 @pytest.mark.parametrize("last", ["report", "result.report"])
 def test_reports_render(outputs, last):
     assert any("text/html" in output.get("data", {}) for output in outputs[0][last])

@@ -13,7 +13,7 @@ import jax_impl
 import torch_impl
 from parity.cli import cli
 from tests.docs.pages import DOCS, PAGES, Block, blocks, inline_commands
-from tests.docs.running import has_its_options, run_page
+from tests.docs.running import run_page
 
 TEXTS = {str(page.relative_to(DOCS)): page.read_text() for page in PAGES}
 RUN = {"python", "console", "yaml"}
@@ -41,14 +41,7 @@ def test_a_page_runs_and_prints_what_it_shows(name, tmp_path):
 
 def _left_out(block: Block) -> bool:
     cuda = any("cuda" in side.devices() for side in (torch_impl.impl, jax_impl.impl))
-    return ("without CUDA" in block.marks and cuda) or ("a new option" in block.marks and not has_its_options(block))
-
-
-@pytest.mark.parametrize("name", RUNNING)
-def test_blocks_that_wait_for_an_option_wait_no_longer(name):
-    waiting = [block for block in blocks(TEXTS[name]) if "a new option" in block.marks and not has_its_options(block)]
-    if waiting:
-        pytest.skip(f"line {waiting[0].line} uses an option that the commands do not have yet")
+    return "without CUDA" in block.marks and cuda
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -79,7 +79,6 @@ def test_a_click_on_the_heat_map_looks_into_its_tensor(show):
     assert browser.find_element("css selector", ".detail").rect["y"] == pytest.approx(
         browser.execute_script("return window.scrollY") + 8, abs=1
     )
-    assert browser.find_elements("css selector", "#chart-ladder .hoverlayer .hovertext") == []
 
 
 def test_a_click_on_a_cell_says_which_step_is_shown(show):
@@ -132,6 +131,7 @@ def test_elements_that_are_no_numbers_are_counted_and_stop_nothing(show):
     assert "1 of" in facts.split("Elements that are not finite")[1]
     assert "Relative difference\nnot finite; " in browser.find_element("id", "where-and-why").text
     assert not browser.find_element("css selector", ".detail-chart").is_displayed()
+    assert browser.find_elements("css selector", ".detail-chart svg") == [], "nothing was drawn where nothing shows"
     assert browser.find_element("css selector", ".copy").is_displayed(), "the end of the script was reached"
 
 
@@ -206,6 +206,21 @@ def test_the_theme_is_the_systems_at_first(show, chromium):
         themes.append(show("match").execute_script("return document.documentElement.dataset.theme"))
     chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert themes == ["dark", "light"]
+
+
+def test_the_theme_is_there_before_anything_is_drawn(show, chromium, files, tmp_path):
+    """A page that is painted in the other theme first would flash; the script that draws never comes to run here."""
+    text = files["match"].read_text(encoding="utf-8")
+    stopped = text.replace('"use strict";\n(() => {', '"use strict";\nthrow new Error("on purpose");\n(() => {')
+    assert stopped != text
+    files["stopped"] = tmp_path / "stopped.html"
+    files["stopped"].write_text(stopped, encoding="utf-8")
+    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser = show("stopped", wait=False)
+    assert browser.find_elements("css selector", ".plot svg") == []
+    assert browser.execute_script("return document.documentElement.dataset.theme") == "dark"
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_the_button_says_what_it_does_and_the_page_remembers(show):

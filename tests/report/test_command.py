@@ -87,10 +87,12 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_work(folder, argume
 
 
 def test_bad_input_leaves_the_older_page(folder):  # noqa: F811
-    (folder / "report.html").write_text("an older run's")
+    """A page of ours, which a command that began its work would replace."""
+    assert command(folder, *RUN)[0] == 0
+    older = (folder / "report.html").read_text()
     code, _, _ = command(folder, *RUN, "--lr", "-1")
     assert code == 2
-    assert (folder / "report.html").read_text() == "an older run's"
+    assert (folder / "report.html").read_text() == older
 
 
 def test_a_file_that_is_not_ours_is_left_as_it_is(folder):  # noqa: F811
