@@ -15,7 +15,7 @@ from parity.contract import STAGES
 from parity.report.figures import figure, finite, short
 from parity.report.page import Chart, Explorer, Section
 
-__all__ = ["BAR_TICKS", "entry_of", "heat_layout", "ladder_section"]
+__all__ = ["COLOUR_BAR", "entry_of", "heat_layout", "ladder_section"]
 
 LEAST, MOST = -4, 2
 """Powers of ten of the share of what is allowed that have colours of their own."""
@@ -119,16 +119,9 @@ def _heat_map(cells: Sequence[_Cell], columns: Sequence[str], places: Sequence[S
         "ygap": 2,
         "colorscale": _SCALE,
         "colorbar": {
-            "orientation": "h",
-            "thickness": 10,
-            "x": 0,
-            "xanchor": "left",
-            "y": 1,
-            "yanchor": "bottom",
-            "len": 1,
+            **COLOUR_BAR,
             "tickvals": [-4, -2, 0, 2],
             "ticktext": ["0.01%", "1%", "100%", "x100"],
-            **BAR_TICKS,
         },
     }
     broken = [cell for cell in cells if cell.rung.broken]
@@ -157,8 +150,19 @@ _SCALE = [(0, "var(--low)"), (0.33, "var(--mid)"), (0.666, "var(--high)"), (0.66
 """Blue up to what is allowed (at two thirds: a share of 1), orange beyond it."""
 
 
-BAR_TICKS = {"tickangle": 0, "tickfont": {"size": 11}, "outlinewidth": 0}
-"""Of a colour bar: where there is little room, labels that stand upright."""
+COLOUR_BAR = {
+    "orientation": "h",
+    "thickness": 10,
+    "x": 0,
+    "xanchor": "left",
+    "y": 1,
+    "yanchor": "bottom",
+    "len": 1,
+    "tickangle": 0,
+    "tickfont": {"size": 11},
+    "outlinewidth": 0,
+}
+"""Above the map, over its whole width, with labels that stand upright: on a phone there is no room beside it."""
 
 
 def heat_layout(labels: Sequence[str], title: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from parity.compare import Stage, StateGap, tensor_detail
 from parity.report.figures import figure, finite, log_ticks
-from parity.report.ladder import BAR_TICKS, ROW, ROWS, entry_of, heat_layout
+from parity.report.ladder import COLOUR_BAR, ROW, ROWS, entry_of, heat_layout
 from parity.report.page import Chart, Explorer, Section
 from parity.running.history import Run
 
@@ -96,15 +96,8 @@ def gap_map(
         "colorscale": [(0, "var(--low)"), (0.5, "var(--mid)"), (1, "var(--high)")],
         "ygap": 1,
         "colorbar": {
+            **COLOUR_BAR,
             **log_ticks(low, max(high, low + 1)),
-            "orientation": "h",
-            "thickness": 10,
-            "x": 0,
-            "xanchor": "left",
-            "y": 1,
-            "yanchor": "bottom",
-            "len": 1,
-            **BAR_TICKS,
         },
     }
     layout = heat_layout(labels, "step")
