@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
@@ -135,15 +134,15 @@ class JaxImplementation:
         *,
         observed: Sequence[int],
         plans: Sequence[tuple[int, int]],
-    ) -> AbstractContextManager[None]:
+    ) -> Callable[[], None]:
         """See `parity.contract.CompiledAhead`; on the CPU alone: for a GPU, XLA times kernels while it compiles."""
         if state.device.platform != "cpu":
-            return nullcontext()
+            return lambda: None
         observe, run, outputs = (partial(function, state) for function in (self.observe, self.run, self.logits))
         return in_background(
             [
                 *(partial(observe, train, np.zeros(batch, np.int32)) for batch in observed),
-                *([partial(outputs, test)] if test else []),
+                *([partial(outputs, test)] if test is not None else []),
                 *(partial(run, train, np.zeros(plan, np.int32)) for plan in plans),
             ]
         )

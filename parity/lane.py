@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.contract import CompiledAhead, Ensemble, InputError, Scored, StepTrace, Tensors, Weights
+from parity.contract import Ensemble, InputError, Scored, StepTrace, Tensors, Weights
 from parity.problem import Problem
 from parity.settings import Settings, Side
 
-__all__ = ["Lane", "require_same_tensors"]
+__all__ = ["Calls", "Lane", "require_same_tensors"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calls:
+    """What a side will be asked for, so that one that compiles can begin before.
+
+    Args:
+        observed: the batch sizes of the steps that will be observed.
+        plans: the shapes, (steps, batch), of the plans that will be run.
+        evaluated: whether the outputs for the test set will be wanted.
+    """
+
+    observed: Sequence[int]
+    plans: Sequence[tuple[int, int]]
+    evaluated: bool
 
 
 @dataclass(kw_only=True)
@@ -34,6 +48,7 @@ class Lane:
     _problem: Problem | None = None
     _train: Any = None
     _test: Any = None
+    _stop: Callable[[], None] | None = None
 
     def start(self, problem: Problem, settings: Settings, device: str) -> Any:
         """The side's first state; its data are placed on the device."""
@@ -51,17 +66,26 @@ class Lane:
         """Other data, on the device, for `observe`."""
         return self.side.call("place", state, *arrays)
 
-    def compile_ahead(
-        self, state: Any, *, observed: Sequence[int], plans: Sequence[tuple[int, int]], evaluated: bool
-    ) -> AbstractContextManager[None]:
-        """While the block runs, the side may compile what it will be asked for: see `Pair.compile_ahead`."""
-        if not isinstance(self.side.implementation, CompiledAhead):
-            return nullcontext()
-        test = self._test if evaluated else None
-        block = self.side.call("compile_ahead", state, self._train, test, observed=observed, plans=plans)
-        if not isinstance(block, AbstractContextManager):
-            raise self.side.error(f"compile_ahead() returned {type(block).__name__}, not a context manager")
-        return block
+    @property
+    def compiles_ahead(self) -> bool:
+        """Whether the side is a `CompiledAhead`, and not one that only passes on what it does not know."""
+        return hasattr(type(self.side.implementation), "compile_ahead")
+
+    def compile_ahead(self, state: Any, calls: Calls) -> None:
+        """Let a side that can compile for these calls, until `stop_compiling`."""
+        if not self.compiles_ahead:
+            return
+        test = self._test if calls.evaluated else None
+        stop = self.side.call("compile_ahead", state, self._train, test, observed=calls.observed, plans=calls.plans)
+        if not callable(stop):
+            raise self.side.error(f"compile_ahead() returned {type(stop).__name__}, not a function that stops it")
+        self._stop = stop
+
+    def stop_compiling(self) -> None:
+        """Whatever has not been begun is not wanted any more."""
+        stop, self._stop = self._stop, None
+        if stop is not None:
+            self.side.guard("compile_ahead", stop)
 
     def run_many(self, states: Sequence[Any], plan: NDArray[np.int32]) -> tuple[tuple[Any, ...], NDArray[np.floating]]:
         """Several states' next states and (members, steps) losses: at once where the side can, else one by one."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from parity.compare import in_order_of, nudge
 from parity.contract import StepTrace, Weights
-from parity.lane import Lane, require_same_tensors
+from parity.lane import Calls, Lane, require_same_tensors
 from parity.problem import Arrays, Problem
 from parity.settings import Settings, Side
 
@@ -74,21 +74,10 @@ class Pair:
         first, second = (lane.place(state, arrays) for lane, state in self._each())
         return Pair(lanes=self.lanes, states=self.states, problem=self.problem, data=(first, second))
 
-    @contextmanager
-    def compile_ahead(
-        self, *, observed: Sequence[int], plans: Sequence[tuple[int, int]], evaluated: bool
-    ) -> Iterator[None]:
-        """While the block runs, both sides may compile what they will be asked for.
-
-        Args:
-            observed: the batch sizes of the steps that will be observed.
-            plans: the shapes, (steps, batch), of the plans that will be run.
-            evaluated: whether the outputs for the test set will be wanted.
-        """
-        with ExitStack() as blocks:
-            for lane, state in self._each():
-                blocks.enter_context(lane.compile_ahead(state, observed=observed, plans=plans, evaluated=evaluated))
-            yield
+    def stop_compiling(self) -> None:
+        """What `start_pair` let the sides compile, and has not been begun, is not wanted any more."""
+        for lane in self.lanes:
+            lane.stop_compiling()
 
     def observe(self, rows: NDArray[np.int32]) -> tuple[Pair, tuple[StepTrace, StepTrace]]:
         """Both sides after the step, and what each computed."""
@@ -122,14 +111,32 @@ class Pair:
         return list(zip(self.lanes, self.states, strict=True))
 
 
-def start_pair(sides: tuple[Side, Side], problem: Problem, settings: Settings, device: str) -> Pair:
+def start_pair(
+    sides: tuple[Side, Side], problem: Problem, settings: Settings, device: str, *, calls: Calls | None = None
+) -> Pair:
     """Both sides before the first step.
+
+    Args:
+        sides: in the problem's names and layout.
+        problem: data and weights.
+        settings: hyper-parameters and dtype.
+        device: for both.
+        calls: what they will be asked for: a side that compiles begins with that, and is started first, so that it
+            does while the other starts. Whoever gives them calls `stop_compiling` afterwards.
 
     Raises:
         InputError: a side cannot start, or the sides have different tensors.
         SideError: a side raised an exception, or broke the protocol.
     """
     lanes = (Lane(side=sides[0]), Lane(side=sides[1]))
-    first, second = (lane.start(problem, settings, device) for lane in lanes)
-    require_same_tensors(lanes)
-    return Pair(lanes=lanes, states=(first, second), problem=problem)
+    states: dict[int, Any] = {}
+    with ExitStack() as begun:
+        for number in sorted((0, 1), key=lambda number: not (calls and lanes[number].compiles_ahead)):
+            lane = lanes[number]
+            states[number] = lane.start(problem, settings, device)
+            begun.callback(lane.stop_compiling)
+            if calls:
+                lane.compile_ahead(states[number], calls)
+        require_same_tensors(lanes)
+        begun.pop_all()
+    return Pair(lanes=lanes, states=(states[0], states[1]), problem=problem)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from parity.contract import (
 )
 
 __all__ = ["Settings", "Side", "require_cnn", "resolve_device"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +95,12 @@ class Side:
             SideError: the implementation raised anything else, or tried to end the program.
             KeyboardInterrupt: the user did.
         """
+        return self.guard(method, lambda: getattr(self.implementation, method)(*arguments, **keywords))
+
+    def guard(self, method: str, function: Callable[[], T]) -> T:
+        """Call a function of the side's, which came with this method; raises as `call` does."""
         try:
-            return getattr(self.implementation, method)(*arguments, **keywords)
+            return function()
         except (ParityError, KeyboardInterrupt):
             raise
         except BaseException as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -35,24 +35,16 @@ class Workbench:
         self.sgd, self.dtype, self.device, self.tf32, self.compiled = sgd, dtype, device, tf32, compiled
         self.model = CNN(dtype=dtype, device=device)
         self.named = dict(self.model.named_parameters())
+        self.optimizer = make_optimizer(self.named.values(), sgd)
         self.table = torch.tensor(normalisation_table(str(dtype).removeprefix("torch.")), device=device)
         self.rate_table = RateTable(sgd, sgd.schedule) if sgd.schedule else None
-
-    @cached_property
-    def optimizer(self) -> torch.optim.SGD:
-        """Made in the first step, not before: torch then imports its compiler, seconds in which XLA may compile."""
-        return make_optimizer(self.named.values(), self.sgd)
-
-    @cached_property
-    def step(self) -> Step:
-        """The training step on this model."""
-        return Step(
+        self.step = Step(
             model=self.model,
             optimizer=self.optimizer,
-            sgd=self.sgd,
-            loss_fn=torch.compile(loss_fn) if self.compiled else loss_fn,
+            sgd=sgd,
+            loss_fn=torch.compile(loss_fn) if compiled else loss_fn,
             # Compiled code is made for one learning rate: with a schedule it would be compiled anew for each.
-            update=torch.compile(update) if self.compiled and not self.sgd.schedule else update,
+            update=torch.compile(update) if compiled and not sgd.schedule else update,
         )
 
     @property

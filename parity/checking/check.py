@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from parity.checking.details import Details
-from parity.checking.double import compare_double, compiled_double
-from parity.checking.single import Single, compare_single, compiled_single, start_single
+from parity.checking.double import compare_double, double_calls
+from parity.checking.single import Single, compare_single, single_calls, start_single
 from parity.compare import (
     Blame,
     Detail,
@@ -28,7 +29,7 @@ from parity.compare import (
 from parity.contract import InputError
 from parity.data import Loader
 from parity.explain import Explanation
-from parity.pair import start_pair
+from parity.pair import Pair, start_pair
 from parity.problem import Problem
 from parity.settings import Settings, Side, resolve_device
 
@@ -113,15 +114,15 @@ def check(
     device = resolve_device(sides, settings.device)
     batches = check_batches(problem.size, settings, steps)
     small, batches = _gather(problem, batches)
-    exact = start_pair(sides, small, replace(settings, dtype="float64"), device)
+    exact = start_pair(sides, small, replace(settings, dtype="float64"), device, calls=double_calls(batches))
     looked = Details() if details else None
-    with compiled_double(exact, batches):
+    with _compiling(exact):
         double = compare_double(exact, batches, settings, standings=ROUNDING_STEPS, details=looked)
     finding, explanation, single, refusal = double.finding, double.explanation, Single(), None
     if finding is None:
-        pair, refusal = start_single(sides, small, settings, device)
+        pair, refusal = start_single(sides, small, settings, device, calls=single_calls(batches[:ROUNDING_STEPS]))
         if pair:
-            with compiled_single(pair, batches[:ROUNDING_STEPS]):
+            with _compiling(pair):
                 single = compare_single(pair, double.climb, batches, settings.seed)
             finding = single.finding(exact.names)
             explanation = single.explain(finding, exact.names, is_cnn=problem.is_cnn) if finding else None
@@ -139,6 +140,15 @@ def check(
         seconds=time.perf_counter() - begin,
         details=looked.found() if looked else (),
     )
+
+
+@contextmanager
+def _compiling(pair: Pair) -> Iterator[None]:
+    """What the sides were told to compile, and have not begun, is dropped at the end."""
+    try:
+        yield
+    finally:
+        pair.stop_compiling()
 
 
 def check_batches(size: int, settings: Settings, steps: int) -> list[Batch]:

@@ -7,7 +7,6 @@ is off.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,13 +35,13 @@ from parity.compare.formula import EPS, ULPS
 from parity.contract import StepTrace
 from parity.evidence import explain_difference, explain_outputs, explain_steps
 from parity.explain import Explanation, explain_fast_path, explain_repeat
-from parity.lane import Lane
+from parity.lane import Calls, Lane
 from parity.matching import first_unmatched, matched_pairs
 from parity.pair import Pair
 from parity.problem import Problem
 from parity.settings import Settings, Side
 
-__all__ = ["Double", "compare_double", "compiled_double"]
+__all__ = ["Double", "compare_double", "double_calls"]
 
 Batch = NDArray[np.int32]
 
@@ -59,9 +58,9 @@ class Double:
     explanation: Explanation | None = None
 
 
-def compiled_double(start: Pair, batches: Sequence[Batch]) -> AbstractContextManager[None]:
-    """While the block runs, both sides may compile ahead what `compare_double` will call."""
-    return start.compile_ahead(
+def double_calls(batches: Sequence[Batch]) -> Calls:
+    """What `compare_double` asks of the sides."""
+    return Calls(
         observed=sorted({len(rows) for rows in batches}, reverse=True),
         plans=list(dict.fromkeys(plan.shape for plan in grouped(batches))),
         evaluated=True,
@@ -75,6 +74,7 @@ def compare_double(
     null = start.nudged(seed=settings.seed, dtype="float64", first=True)
     climbed = climb(start, batches, null=null, standings=standings, keep=group_ends(batches), details=details)
     if climbed.broken:
+        start.stop_compiling()  # neither runs nor outputs are wanted any more
         before, rows = batches[: climbed.broken.rung.step], batches[climbed.broken.rung.step]
         blame = _ask_oracle(climbed.broken, settings, start.problem, before, rows)
         finding = _described(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -29,12 +28,13 @@ from parity.compare import (
 )
 from parity.contract import InputError, StepTrace, Weights
 from parity.explain import Explanation, explain_precision
+from parity.lane import Calls
 from parity.pair import Pair, start_pair
 from parity.problem import Problem
 from parity.progress import Progress, tell
 from parity.settings import Settings, Side
 
-__all__ = ["Single", "compare_single", "compiled_single", "start_single"]
+__all__ = ["Single", "compare_single", "single_calls", "start_single"]
 
 Batch = NDArray[np.int32]
 
@@ -68,20 +68,20 @@ class Single:
 
 
 def start_single(
-    sides: tuple[Side, Side], problem: Problem, settings: Settings, device: str
+    sides: tuple[Side, Side], problem: Problem, settings: Settings, device: str, *, calls: Calls
 ) -> tuple[Pair | None, str | None]:
     """The sides in float32, or the reason why one of them does not compute in it."""
     try:
-        return start_pair(sides, problem, replace(settings, dtype="float32"), device), None
+        return start_pair(sides, problem, replace(settings, dtype="float32"), device, calls=calls), None
     except InputError as error:
         if error.argument != "dtype":
             raise
         return None, error.problem
 
 
-def compiled_single(start: Pair, batches: Sequence[Batch]) -> AbstractContextManager[None]:
-    """While the block runs, both sides may compile ahead what `compare_single` will call."""
-    return start.compile_ahead(
+def single_calls(batches: Sequence[Batch]) -> Calls:
+    """What `compare_single` asks of the sides in float32."""
+    return Calls(
         observed=list(dict.fromkeys(map(len, batches))),
         plans=list(dict.fromkeys(plan.shape for plan in fast_plans(batches).values())),
         evaluated=False,

@@ -7,8 +7,7 @@ NumPy in the canonical layout (see `parity.contract.cnn`), and a copy: a live bu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -201,11 +200,11 @@ class CompiledAhead(Protocol[StateT_contra, ResidentT_contra]):
         *,
         observed: Sequence[int],
         plans: Sequence[tuple[int, int]],
-    ) -> AbstractContextManager[None]:
-        """While the block runs, compile in the background what these calls need; none of them changes by it.
+    ) -> Callable[[], None]:
+        """Begin to compile what these calls will need, in the background; what they return does not change by it.
 
-        A call that comes while its program is being compiled waits for that. What has not been begun by the end of the
-        block is dropped.
+        A call that comes while its program is being compiled waits for that. The device may be used for it, and memory
+        as by the calls themselves.
 
         Args:
             state: of the settings that the calls will have; left as it was.
@@ -213,6 +212,9 @@ class CompiledAhead(Protocol[StateT_contra, ResidentT_contra]):
             test: what `logits` will read, from `place`; None where it will not be called.
             observed: the batch sizes of the calls of `observe`.
             plans: the shapes, (steps, batch), of the calls of `run`.
+
+        Returns:
+            Drops what has not been begun; to be called when no more is wanted, and does not wait.
         """
         ...
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
-from itertools import count, groupby
+from itertools import count, groupby, islice
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from parity.identify.candidates import alike, base, clippings, richer, simpler, 
 from parity.identify.fit import LIMIT, Fit, constants_on, explaining, fit
 from parity.identify.replay import Observed, replay
 from parity.identify.rule import Constants, Rule
+from parity.identify.run import Array
 from parity.identify.variables import always_clipped, in_range, released
 from parity.progress import Progress, tell
 
@@ -149,10 +150,7 @@ class Exploration:
             levels = np.array([replay(rule, point, self.few).chi2 for point in points])
             if before is not None and levels.min() >= before.chi2:
                 continue
-            order = np.argsort(levels)
-            # Bounds below the smallest gradient are all one rule: a valley of its own, which few points lie in.
-            clipped = [place for place in order[TRIES:] if always_clipped(rule, points[place], self.few.run)]
-            for place in (*order[:TRIES], *clipped[:1]):
+            for place in self._promising(rule, points, levels):
                 tried = self._refined(rule, points[place])
                 best = tried if best is None or tried.chi2 < best.chi2 else best
                 if best.level <= LIMIT:
@@ -161,6 +159,15 @@ class Exploration:
         self.fits[rule] = best
         tell(Progress(what=RULES, done=min(len(self.fits), len(self.rules) - 1), total=len(self.rules), unit="rules"))
         return best is not before
+
+    def _promising(self, rule: Rule, points: Sequence[Constants], levels: Array) -> list[int]:
+        """The points that leave least, and of the others the best that clips every step, if there is one.
+
+        Bounds below the smallest gradient are all one rule: a valley of its own, which few points lie in.
+        """
+        order = [int(place) for place in np.argsort(levels)]
+        clipped = (place for place in order[TRIES:] if always_clipped(rule, points[place], self.few.run))
+        return [*order[:TRIES], *islice(clipped, 1)]
 
     def _refined(self, rule: Rule, start: Constants) -> Fit:
         """A fit, and one with a larger bound where the first one clips every step: nothing leads back from there."""

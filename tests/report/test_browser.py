@@ -208,19 +208,26 @@ def test_the_theme_is_the_systems_at_first(show, chromium):
     assert themes == ["dark", "light"]
 
 
-def test_the_theme_is_there_before_anything_is_drawn(show, chromium, files, tmp_path):
+@pytest.fixture
+def dark(chromium):
+    """The system's theme."""
+    features = [{"name": "prefers-color-scheme", "value": "dark"}]
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    yield
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+@pytest.mark.usefixtures("dark")
+def test_the_theme_is_there_before_anything_is_drawn(show, files, tmp_path):
     """A page that is painted in the other theme first would flash; the script that draws never comes to run here."""
     text = files["match"].read_text(encoding="utf-8")
     stopped = text.replace('"use strict";\n(() => {', '"use strict";\nthrow new Error("on purpose");\n(() => {')
     assert stopped != text
     files["stopped"] = tmp_path / "stopped.html"
     files["stopped"].write_text(stopped, encoding="utf-8")
-    features = [{"name": "prefers-color-scheme", "value": "dark"}]
-    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     browser = show("stopped", wait=False)
     assert browser.find_elements("css selector", ".plot svg") == []
     assert browser.execute_script("return document.documentElement.dataset.theme") == "dark"
-    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_the_button_says_what_it_does_and_the_page_remembers(show):
