@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parity.compare import Rung, Stage, stage_tensors
 from parity.compare.stages import BACKWARD
@@ -19,6 +20,7 @@ from parity.explain.cause import Cause, Unknown
 from parity.explain.fit import ALLOWED, Deviation, Fit, factor_of, far, settle
 from parity.explain.forward import other_activations
 from parity.explain.network import Reading
+from parity.explain.normalisation import other_epsilon
 from parity.explain.own_losses import own_loss_fits
 from parity.explain.own_rules import compared_rules
 from parity.explain.relayout import image_readings, kernel_readings, linear_readings, rounded_format
@@ -47,8 +49,10 @@ def explain_programs(
     rules = compared_rules(names, traces)
     if rung.place.stage in ("momentum", "update") and rules:
         return [*rules]
-    function = _other_function(names, rung, traces, activation) if activation else None
-    return [function or _explain_tensor(names, rung, traces), *rules]
+    layer = None
+    if activation:
+        layer = _other_function(names, rung, traces, activation) or _other_epsilon(names, rung, traces, activation)
+    return [layer or _explain_tensor(names, rung, traces), *rules]
 
 
 def _other_function(
@@ -56,7 +60,7 @@ def _other_function(
 ) -> Cause | None:
     """Another function between two layers: the second side holds what it makes of what the first side's reads."""
     a, b = (each[rung.step] for each in traces)
-    parents = [a.activations[name] for name in a.parents.get(activation, ()) if name in a.activations]
+    parents = _parents(a, activation)
     meant = np.asarray(a.activations[activation], np.float64)
     functions = {"a ReLU": relu, **{each.name: each.function for each in other_activations()}}
     for x in (np.asarray(each, np.float64).ravel() for each in parents):
@@ -69,6 +73,27 @@ def _other_function(
                 sentence = f"has {name} where {names[0]} has {own[0]} ({activation})"
                 return deviation.cause(key="other-activation", sentence=sentence, residual=residual)
     return None
+
+
+def _other_epsilon(
+    names: tuple[str, str], rung: Rung, traces: tuple[Sequence[StepTrace], Sequence[StepTrace]], activation: str
+) -> Cause | None:
+    """A normalisation with another epsilon, of what the first side's activation reads."""
+    a, b = (each[rung.step] for each in traces)
+    found = other_epsilon(_parents(a, activation), list(a.activations.values()), list(b.activations.values()))
+    if found is None:
+        return None
+    meant, held, residual = found
+    place = Stage(stage="activations", tensor=activation)
+    difference = _nearest(np.asarray(a.activations[activation], np.float64), b)
+    deviation = Deviation(side=names[1], step=rung.step, place=place, difference=difference)
+    sentence = f"normalises with an epsilon of {held:.6g} where {names[0]} has {meant:.6g} ({activation})"
+    return deviation.cause(key="other-epsilon", sentence=sentence, residual=residual)
+
+
+def _parents(trace: StepTrace, activation: str) -> list[NDArray[np.generic]]:
+    """The activations that one is computed from."""
+    return [trace.activations[name] for name in trace.parents.get(activation, ()) if name in trace.activations]
 
 
 def _nearest(values: Array, trace: StepTrace) -> float:
