@@ -4,11 +4,12 @@ import subprocess
 import sys
 
 import jax
+import jaxlib.version
 import numpy as np
 import pytest
 
 import jax_impl
-from jax_impl.device import exact
+from jax_impl.device import exact, xla_flags
 from jax_impl.implementation import _run_vectorised
 from jax_impl.train import train_steps
 from parity.compare import BOUND, largest_gap, loss_differences, relative_difference
@@ -140,19 +141,33 @@ print(json.dumps([os.environ["XLA_FLAGS"], os.environ["XLA_PYTHON_CLIENT_PREALLO
 """
 
 
+DETERMINISTIC, EMITTERS = "--xla_gpu_deterministic_ops", "--xla_cpu_use_fusion_emitters"
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ("", "--xla_gpu_deterministic_ops=true"),
-        ("--xla_cpu_enable_fast_math=false", "--xla_cpu_enable_fast_math=false --xla_gpu_deterministic_ops=true"),
-        ("--xla_gpu_deterministic_ops=false", "--xla_gpu_deterministic_ops=false"),
+        ("", f"{DETERMINISTIC}=true {EMITTERS}=false"),
+        ("--xla_dump_to=x", f"--xla_dump_to=x {DETERMINISTIC}=true {EMITTERS}=false"),
+        (f"{DETERMINISTIC}=false", f"{DETERMINISTIC}=false {EMITTERS}=false"),
+        (f"{EMITTERS}=true", f"{EMITTERS}=true {DETERMINISTIC}=true"),
     ],
 )
-def test_importing_prepares_xla_and_respects_the_users_flags(flags, expected):
+def test_the_users_flags_stay_as_they_are(flags, expected):
+    assert xla_flags(flags, release="0.10.2") == expected
+
+
+def test_a_flag_is_set_for_releases_that_know_it_alone():
+    """XLA ends the process at a flag that it does not know."""
+    assert xla_flags("", release="0.11.2") == f"{DETERMINISTIC}=true"
+
+
+@pytest.mark.parametrize("flags", ["", "--xla_cpu_enable_fast_math=false"])
+def test_importing_prepares_xla(flags):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("XLA")} | {"XLA_FLAGS": flags}
     command = [sys.executable, "-c", PRINT_ENVIRONMENT]
     output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    assert json.loads(output) == [expected, "false"]
+    assert json.loads(output) == [xla_flags(flags, release=jaxlib.version.__version__), "false"]
 
 
 def test_momentum_given_to_a_fresh_state_is_no_first_step(small):
