@@ -53,32 +53,42 @@ def _run() -> int:
 
 
 def _command() -> NoReturn:
-    """Run the command; every error that the user can mend is one line."""
-    from parity.contract import InputError, ParityError
-
+    """Run the command."""
     try:
         # A user's own implementation usually lies in the folder that the command is run in. At the end of the path,
         # so that a file there cannot take the place of an installed module.
         sys.path.append(str(Path.cwd()))
         sys.exit(cli.main(prog_name="parity", standalone_mode=False))
-    except InputError as error:
-        _fail(error.line(_spelling(error)), error.exit_code)
-    except ParityError as error:
-        if error.__cause__ is not None:  # a side's own program broke: its author needs to see where
-            traceback.print_exception(error.__cause__)
-        _fail(" ".join(str(error).split()), error.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        _fail(" ".join(error.format_message().split()), error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted; nothing was kept but what is listed above", INTERRUPTED)
-    except OSError as error:
-        _fail(f"{error.filename or 'output'}: {error.strerror or error}", BAD_INPUT)
-    except Exception as error:  # noqa: BLE001  whatever nobody thought of must not exit as a verdict does
-        traceback.print_exc()
-        _fail(f"internal error ({type(error).__name__}); please report it with the lines above", BAD_INPUT)
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001  `_end` tells them apart
+        _end(error)
+
+
+def _end(error: BaseException) -> NoReturn:
+    """End as the error has it; every one that the user can mend is one line."""
+    from parity.contract import InputError, ParityError  # with NumPy, which `--help` does without
+
+    match error:
+        case InputError():
+            _fail(error.line(_spelling(error)), error.exit_code)
+        case ParityError():
+            if error.__cause__ is not None:  # a side's own program broke: its author needs to see where
+                traceback.print_exception(error.__cause__)
+            _fail(" ".join(str(error).split()), error.exit_code)
+        case click.exceptions.NoArgsIsHelpError():
+            error.show()
+            sys.exit(error.exit_code)
+        case click.ClickException():
+            _fail(" ".join(error.format_message().split()), error.exit_code)
+        case click.Abort() | KeyboardInterrupt():
+            _fail("interrupted; nothing was kept but what is listed above", INTERRUPTED)
+        case OSError():
+            _fail(f"{error.filename or 'output'}: {error.strerror or error}", BAD_INPUT)
+        case Exception():  # whatever nobody thought of must not exit as a verdict does
+            traceback.print_exception(error)
+            _fail(f"internal error ({type(error).__name__}); please report it with the lines above", BAD_INPUT)
+    raise error
 
 
 def _fail(line: str, exit_code: int) -> NoReturn:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 
 import click
 import pytest
@@ -47,3 +49,9 @@ def test_an_example_that_cannot_be_typed_would_be_found():
         parsed(["run", "--no-such-option"])
     with pytest.raises(click.UsageError):
         parsed(["record", "torch_impl"])
+
+
+def test_help_imports_no_numpy():
+    """It takes half of the time in which help is to be there."""
+    code = "import sys\nfrom parity.cli import _run\n_run()\nassert 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, "--help"], check=True, capture_output=True)
