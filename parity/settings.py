@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +21,6 @@ from parity.contract import (
 )
 
 __all__ = ["Settings", "Side", "require_cnn", "resolve_device"]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +95,7 @@ class Side:
         """
         return self.guard(method, lambda: getattr(self.implementation, method)(*arguments, **keywords))
 
-    def guard(self, method: str, function: Callable[[], T]) -> T:
+    def guard(self, method: str, function: Callable[[], Any]) -> Any:
         """Call a function of the side's, which came with this method; raises as `call` does."""
         try:
             return function()
