@@ -61,7 +61,7 @@ class Double:
 def double_calls(batches: Sequence[Batch]) -> Calls:
     """What `compare_double` asks of the sides."""
     return Calls(
-        observed=sorted({len(rows) for rows in batches}, reverse=True),
+        observed=list(dict.fromkeys(map(len, batches))),
         plans=list(dict.fromkeys(plan.shape for plan in grouped(batches))),
         evaluated=True,
     )

@@ -76,8 +76,10 @@ def _groupings(x: Array) -> Iterator[Array]:
 def _epsilon(moment: Array, activations: Arrays) -> tuple[float, float] | None:
     """The epsilon that was added to the moment, and what it leaves of the activation that shows it, relative."""
     for value in activations:
+        if np.size(value) != len(moment):
+            continue
         ordered = np.sort(np.asarray(value, np.float64), axis=None)
-        if len(ordered) != len(moment) or not ordered[0] > 0:
+        if not ordered[0] > 0:
             continue
         for make, total_of in FORMS.values():
             epsilon = float(np.median(np.sort(total_of(ordered)) - moment))
