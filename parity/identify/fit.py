@@ -33,6 +33,9 @@ _HOPELESS = 1e6
 NOTICED = 2.0
 """Units that rounding widens less, in every element, do not bring what is above the limit below it."""
 
+_TINY = 1e-300
+"""No residual at all has a logarithm too."""
+
 UNSEEN = 1e100
 """A larger error stands for none at all: the run says nothing of the constant."""
 
@@ -67,6 +70,16 @@ class Fit:
     def level(self) -> float:
         """The largest root mean square of any tensor in any step, in units of rounding."""
         return float(_levels(self).max(initial=0.0))
+
+    @property
+    def information(self) -> float:
+        """Schwarz's criterion, of residuals whose size is not known; a constant too many does not make it smaller.
+
+        What explains the run leaves rounding, and there the simplest is taken. What does not leaves residuals of any
+        size, and every further constant takes some of them away, in a rule that is as wrong as before.
+        """
+        count = self.observed.updates.size
+        return float(count * np.log(max(self.chi2, _TINY)) + len(self.constants) * np.log(count))
 
     def bound_is_free(self, run: RecordedRun) -> bool:
         """Whether no step of the run is clearly not clipped by norm, so that the bound is known only up to a factor."""

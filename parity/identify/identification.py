@@ -79,9 +79,9 @@ class Identification:
         every: steps to an update; above 1 the members' gradients are means of so many.
         members: rules that explain every step to rounding, and take equally many constants: the run cannot tell them
             apart. Empty if none does: the rule is unknown.
-        nearest: where it is unknown, the rule that comes nearest; it is not an answer.
+        nearest: where it is unknown, the rule that leaves least for the constants it takes; it is not an answer.
         nearest_place: where that leaves most: tensor and update.
-        tried: where it is unknown, the families that were fitted, with the residual of the nearest of each.
+        tried: where it is unknown, the families that were fitted, the nearest first, with the residual of each.
         notes: what holds for all members, and forms that are the same rule under other constants.
         advice: what to record to tell more.
     """

@@ -115,7 +115,7 @@ def search(run: RecordedRun, moving: Sequence[str]) -> tuple[list[Found], list[F
     if simplest:
         return simplest, []
     best: dict[str, Fit] = {}
-    for each in sorted(nearest, key=lambda each: each.chi2):
+    for each in sorted(nearest, key=lambda each: each.information):
         best.setdefault(each.rule.scaling, each)
     return [], [_replayed(each, observed, None) for each in best.values()]
 
