@@ -73,13 +73,14 @@ class Fit:
 
     @property
     def information(self) -> float:
-        """Schwarz's criterion, of residuals whose size is not known; a constant too many does not make it smaller.
+        """Schwarz's criterion, of residuals whose size is not known: a constant too many seldom makes it smaller.
 
         What explains the run leaves rounding, and there the simplest is taken. What does not leaves residuals of any
         size, and every further constant takes some of them away, in a rule that is as wrong as before.
         """
-        count = self.observed.updates.size
-        return float(count * np.log(max(self.chi2, _TINY)) + len(self.constants) * np.log(count))
+        count = np.count_nonzero(self.observed.weights)
+        constants = sum(np.size(value) for value in self.constants.values())
+        return float(count * np.log(max(self.chi2, _TINY)) + constants * np.log(count))
 
     def bound_is_free(self, run: RecordedRun) -> bool:
         """Whether no step of the run is clearly not clipped by norm, so that the bound is known only up to a factor."""

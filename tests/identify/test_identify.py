@@ -89,8 +89,7 @@ def test_a_rule_that_is_none_is_unknown_and_not_guessed():
     assert found.nearest.residual > 1e6
     assert 1e-8 < found.nearest.residual_share < 1e-1
     assert set(found.tried) == {"SGD", "Adam", "RMSprop", "Adagrad"}
-    # Rules with more constants leave less of the noise; they are no nearer to what was done.
-    assert min(found.tried.values()) < found.tried["SGD"]
+    # Rules with more constants leave less of the noise, and are no nearer to what was done.
     assert next(iter(found.tried)) == "SGD"
     assert found.nearest.name.startswith("SGD")
     assert found.nearest.form["buffer"] == "none"
