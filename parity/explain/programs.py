@@ -17,6 +17,7 @@ from parity.compare.stages import BACKWARD
 from parity.contract import StepTrace
 from parity.explain.backward import allowed_of
 from parity.explain.cause import Cause, Unknown
+from parity.explain.convolution import other_convolution
 from parity.explain.fit import ALLOWED, Deviation, Fit, factor_of, far, settle
 from parity.explain.forward import other_activations
 from parity.explain.network import Reading
@@ -49,9 +50,10 @@ def explain_programs(
     rules = compared_rules(names, traces)
     if rung.place.stage in ("momentum", "update") and rules:
         return [*rules]
-    layer = None
+    layer: Cause | None = None
     if activation:
-        layer = _other_function(names, rung, traces, activation) or _other_epsilon(names, rung, traces, activation)
+        kinds = (_other_function, _other_epsilon, _other_convolution)
+        layer = next((found for kind in kinds if (found := kind(names, rung, traces, activation))), None)
     return [layer or _explain_tensor(names, rung, traces), *rules]
 
 
@@ -89,6 +91,40 @@ def _other_epsilon(
     deviation = Deviation(side=names[1], step=rung.step, place=place, difference=difference)
     sentence = f"normalises with an epsilon of {held:.6g} where {names[0]} has {meant:.6g} ({activation})"
     return deviation.cause(key="other-epsilon", sentence=sentence, residual=residual)
+
+
+def _other_convolution(
+    names: tuple[str, str], rung: Rung, traces: tuple[Sequence[StepTrace], Sequence[StepTrace]], activation: str
+) -> Cause | None:
+    """A convolution with another padding, stride or dilation, of what the first side's activation reads.
+
+    The activation may be the padding alone, and the convolution follows.
+    """
+    a, b = (each[rung.step] for each in traces)
+    inputs = [*_parents(a, activation), *a.batch.values()]
+    for name in (activation, *_children(a, activation)):
+        found = other_convolution(inputs, a.weights, name, (a.activations, b.activations))
+        # What is cut afterwards may be right: a causal convolution is one that is padded at both ends, and cut.
+        if found is None or (found.cut and not (_read_whole(a, name) and _read_whole(b, found.name))):
+            continue
+        place = Stage(stage="activations", tensor=activation)
+        difference = _nearest(np.asarray(a.activations[name], np.float64), b)
+        deviation = Deviation(side=names[1], step=rung.step, place=place, difference=difference)
+        ours, theirs = (", ".join(f"{part} {told[side]}" for part, *told in found.differences) for side in (0, 1))
+        sentence = f"has a convolution with {theirs} where {names[0]} has {ours} ({name})"
+        return deviation.cause(key="other-convolution", sentence=sentence, residual=found.residual)
+    return None
+
+
+def _children(trace: StepTrace, activation: str) -> list[str]:
+    """The activations that are computed from one."""
+    return [name for name, parents in trace.parents.items() if activation in parents and name in trace.activations]
+
+
+def _read_whole(trace: StepTrace, activation: str) -> bool:
+    """Whether something of the same size is computed from it."""
+    size = trace.activations[activation].size
+    return any(trace.activations[name].size == size for name in _children(trace, activation))
 
 
 def _parents(trace: StepTrace, activation: str) -> list[NDArray[np.generic]]:
