@@ -39,7 +39,9 @@ TF32_SINCE = 8.0
 _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 _FORMER_EMITTERS = "--xla_cpu_use_fusion_emitters=false"
-"""XLA's former code generation for the CPU, which compiles this CNN in two thirds of the time, to steps as fast."""
+"""XLA's former code generation for the CPU, which compiles the training of this CNN in 1.6 to 1.8 s instead of 2.2 to
+2.5, to steps that take 4 to 7 % longer at batch 4 (medians of 40 turns, twice) and no longer at 32 and 128: a check,
+which compiles for most of its time, ends sooner, and ten minutes of training take half a minute more."""
 
 _HAS_FORMER_EMITTERS = ("0.10.2",)
 """The releases of jaxlib with which that flag was tried: XLA ends the process at one that it does not know, as 0.11.2
