@@ -80,13 +80,6 @@ class Exploration:
             return []
         return list(self._reached({rule: self.confirmed[rule]}, lambda known: alike(known, self.rules)).values())
 
-    def nearest(self) -> list[Fit]:
-        """Of each family the fit that leaves least for its constants."""
-        best: dict[str, Fit] = {}
-        for each in sorted(self.fits.values(), key=lambda each: each.information):
-            best.setdefault(each.rule.scaling, each)
-        return list(best.values())
-
     def _passing(self) -> Iterator[Fit]:
         """Rules that explain the run, one at a time."""
         waiting: list[tuple[float, int, Rule]] = []

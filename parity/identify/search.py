@@ -100,7 +100,7 @@ def search(run: RecordedRun, moving: Sequence[str]) -> tuple[list[Found], list[F
     if _follow_schedules(simplest):
         return simplest, []
     linear, kept = _linearly(observed)
-    nearest: list[Fit] = []
+    tried: list[Fit] = []
     for kind in (True, False) if linear else (linear,):  # a denominator that hardly changes looks linear too
         exploration = Exploration(screen, lead, candidates(kind, every=run.every), kept if kind else None)
         for classes in exploration.neighbourhoods():
@@ -111,11 +111,11 @@ def search(run: RecordedRun, moving: Sequence[str]) -> tuple[list[Found], list[F
             simplest = _simplest(found, observed)
             if _follow_schedules(simplest):
                 return simplest, []
-        nearest += exploration.nearest()
+        tried += exploration.fits.values()
     if simplest:
         return simplest, []
     best: dict[str, Fit] = {}
-    for each in sorted(nearest, key=lambda each: each.information):
+    for each in sorted(tried, key=lambda each: each.information):
         best.setdefault(each.rule.scaling, each)
     return [], [_replayed(each, observed, None) for each in best.values()]
 
