@@ -6,20 +6,15 @@ from itertools import pairwise
 import flax.linen
 import jax
 import numpy as np
-import optax
 import pytest
 import torch
 from jax import lax
 from torch import nn
 from torch.nn import functional
 
-import jax_impl
-import torch_impl
-from parity.checking import check
 from parity.explain import convolution
 from parity.explain.convolution import other_convolution
-from parity.prepare import prepare
-from parity.settings import Settings, Side
+from tests.explain.own import checked, jax_side, torch_side
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3, 4, 11, 8)) * np.array([1.0, 2.0, 9.0]).reshape(3, 1, 1, 1)
@@ -169,6 +164,16 @@ def test_a_kernel_whose_axes_are_read_in_another_order_costs_little():
     assert most < 20 * x.nbytes
 
 
+def test_a_kernel_larger_than_its_input_is_read_in_another_order():
+    kernel = {"kernel": RNG.normal(size=(64, 64, 3, 3))}
+    assert not list(convolution._layers(RNG.normal(size=(2, 3, 32, 32)), kernel))
+    assert len(list(convolution._layers(RNG.normal(size=(2, 64, 2, 2)), kernel))) == 1  # but for a small one
+
+
+def test_filters_that_are_no_multiple_of_the_groups_are_of_no_such_layer():
+    assert found(X, WEIGHTS, np.ones((3, 7, 9, 4)), np.ones((3, 7, 10, 5))) is None
+
+
 A = by_torch(X, KERNEL, BIAS, padding=1)
 
 
@@ -221,10 +226,6 @@ class Convolved(nn.Module):
         return self.fc(functional.silu(y[..., : self.length]).mean(2))
 
 
-def torch_side(net):
-    return torch_impl.adapt(net, nn.CrossEntropyLoss(), torch.optim.SGD(net.parameters(), lr=0.1), data=DATA)
-
-
 class Ported(flax.linen.Module):
     padding: object
     strides: int = 2
@@ -236,21 +237,6 @@ class Ported(flax.linen.Module):
         conv = flax.linen.Conv(4, (5,), (self.strides,), padding=self.padding, kernel_dilation=self.kernel_dilation)
         y = conv(jax.nn.relu(flax.linen.Conv(6, (1,))(x)))
         return flax.linen.Dense(3)(self.activation(y).mean(1))
-
-
-def jax_side(net, data=DATA):
-    params = net.init(jax.random.key(0), data[0][:1])["params"]
-
-    def loss(logits, labels):
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-    return jax_impl.adapt(lambda params, x: net.apply({"params": params}, x), params, loss, optax.sgd(0.1), data=data)
-
-
-def checked(*implementations):
-    sides = [Side(name=name, implementation=each) for name, each in zip("ab", implementations, strict=True)]
-    prepared = prepare(*sides, settings=Settings())
-    return check(prepared.sides, prepared.problem, Settings(device="cpu"))
 
 
 @pytest.mark.parametrize(
@@ -270,7 +256,7 @@ def checked(*implementations):
 )
 @pytest.mark.parametrize("swapped", [False, True])
 def test_another_geometry_of_a_port_is_named(net, port, meant, found, swapped):
-    sides = (torch_side(Convolved(**net)), jax_side(Ported(**port)))
+    sides = (torch_side(Convolved(**net), DATA), jax_side(Ported(**port), DATA))
     (cause,) = checked(*(sides[::-1] if swapped else sides)).explanation.causes
     assert (cause.key, cause.side) == ("other-convolution", "b")
     told = (meant, found) if swapped else (found, meant)
@@ -285,13 +271,13 @@ def test_another_geometry_of_a_port_is_named(net, port, meant, found, swapped):
     ],
 )
 def test_with_torchs_padding_the_port_matches(net, port):
-    assert checked(torch_side(Convolved(**net)), jax_side(Ported(**port))).finding is None
+    assert checked(torch_side(Convolved(**net), DATA), jax_side(Ported(**port), DATA)).finding is None
 
 
 def test_a_causal_convolution_that_is_cut_is_no_cause():
     """torch has none: it pads both ends and cuts. What is wrong is the function after that."""
     port = Ported(padding="CAUSAL", strides=1, activation=jax.nn.gelu)
-    found = checked(torch_side(Convolved(padding=4, length=12)), jax_side(port))
+    found = checked(torch_side(Convolved(padding=4, length=12), DATA), jax_side(port, DATA))
     assert found.finding is not None
     assert "other-convolution" not in [getattr(each, "key", None) for each in found.explanation.causes]
 
@@ -317,8 +303,5 @@ class ConvolvedImages(nn.Module):
 
 
 def test_of_images_and_square_kernels_too():
-    net = ConvolvedImages()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    side = torch_impl.adapt(net, nn.CrossEntropyLoss(), optimizer, data=IMAGES)
-    (cause,) = checked(side, jax_side(PortedImages(), IMAGES)).explanation.causes
+    (cause,) = checked(torch_side(ConvolvedImages(), IMAGES), jax_side(PortedImages(), IMAGES)).explanation.causes
     assert 'has a convolution with padding (1, 2) ("SAME") where a has padding 2 (' in cause.sentence

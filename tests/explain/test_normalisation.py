@@ -3,17 +3,12 @@
 import flax.linen
 import jax
 import numpy as np
-import optax
 import pytest
 import torch
 from torch import nn
 
-import jax_impl
-import torch_impl
-from parity.checking import check
 from parity.explain.normalisation import other_epsilon
-from parity.prepare import prepare
-from parity.settings import Settings, Side
+from tests.explain.own import checked, jax_side, torch_side
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(5, 6, 4, 4)) * (1 + np.arange(5)[:, None, None, None]) + RNG.normal(size=(1, 6, 1, 1))
@@ -76,31 +71,21 @@ def test_two_elements_would_show_an_epsilon_by_chance():
 DATA = (RNG.normal(size=(64, 12)).astype(np.float32), RNG.integers(0, 3, 64))
 
 
-def torch_side(epsilon):
+def normalising(epsilon):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(12, 16), nn.LayerNorm(16, eps=epsilon), nn.ReLU(), nn.Linear(16, 3))
-    return torch_impl.adapt(net, nn.CrossEntropyLoss(), torch.optim.SGD(net.parameters(), lr=0.1), data=DATA)
+    return torch_side(net, DATA)
 
 
-def jax_side(epsilon):
+def ported(epsilon):
     layers = [flax.linen.Dense(16), flax.linen.LayerNorm(epsilon=epsilon), jax.nn.relu, flax.linen.Dense(3)]
-    net = flax.linen.Sequential(layers)
-    params = net.init(jax.random.key(0), DATA[0][:1])["params"]
-
-    def loss(logits, labels):
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-    def apply(params, x):
-        return net.apply({"params": params}, x)
-
-    return jax_impl.adapt(apply, params, loss, optax.sgd(0.1), data=DATA)
+    return jax_side(flax.linen.Sequential(layers), DATA)
 
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_flaxs_default_beside_torchs_is_named(swapped):
-    sides = [Side(name="a", implementation=torch_side(1e-5)), Side(name="b", implementation=jax_side(1e-6))]
-    prepared = prepare(*(sides[::-1] if swapped else sides), settings=Settings())
-    found = check(prepared.sides, prepared.problem, Settings(device="cpu"))
+    sides = [normalising(1e-5), ported(1e-6)]
+    found = checked(*(sides[::-1] if swapped else sides), names="ba" if swapped else "ab")
     (cause,) = found.explanation.causes
     assert (cause.key, cause.side) == ("other-epsilon", "a" if swapped else "b")
     told = "an epsilon of 1e-05 where b has 1e-06" if swapped else "an epsilon of 1e-06 where a has 1e-05"
@@ -108,6 +93,4 @@ def test_flaxs_default_beside_torchs_is_named(swapped):
 
 
 def test_with_torchs_epsilon_the_port_matches():
-    sides = [Side(name="a", implementation=torch_side(1e-5)), Side(name="b", implementation=jax_side(1e-5))]
-    prepared = prepare(*sides, settings=Settings())
-    assert check(prepared.sides, prepared.problem, Settings(device="cpu")).finding is None
+    assert checked(normalising(1e-5), ported(1e-5)).finding is None
