@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -95,7 +96,7 @@ class Geometry:
 
     def alike(self, other: Geometry) -> bool:
         """Whether both read the same elements."""
-        return self.starts == other.starts and (self.dilation == other.dilation or max(self.kernel) == 1)
+        return (self.starts, self.dilation) == (other.starts, other.dilation)
 
     def within(self, other: Geometry) -> bool:
         """Whether the other has all of these windows: cutting its outputs makes these."""
@@ -151,11 +152,22 @@ class _Layer:
         """Of channels."""
         return int(self.images.shape[1] // self.kernel.shape[1])
 
-    def one(self, example: int, dilation: int, start: tuple[int, ...]) -> Array:
-        """(filters,): what one window makes, the bias aside."""
-        key = (example, dilation, *start)
+    @cached_property
+    def example(self) -> int:
+        """The largest: one of zeros fits any geometry."""
+        return int(np.square(self.images).reshape(len(self.images), -1).sum(axis=1).argmax())
+
+    @cached_property
+    def largest(self) -> float:
+        """That one window can make, and a bias."""
+        sums = np.abs(self.kernel).reshape(len(self.kernel), -1).sum(axis=1)
+        return float(sums.max() * np.abs(self.images).max() + np.abs(self.biases).max())
+
+    def one(self, dilation: int, start: tuple[int, ...]) -> Array:
+        """(filters,): what one window of the example makes, the bias aside."""
+        key = (dilation, *start)
         if key not in self._known:
-            patch = self.images[example]
+            patch = self.images[self.example]
             for axis, (first, size) in enumerate(zip(start, self.kernel.shape[2:], strict=True), start=1):
                 reads = first + dilation * np.arange(size)
                 inside = (reads >= 0) & (reads < patch.shape[axis])
@@ -208,10 +220,10 @@ def other_convolution(
         own = _found(layer, first[meant])
         if not own:
             continue
-        known = [geometry for name, value in first.items() if name != meant for geometry, _ in _found(layer, value)]
         others = [(name, *each) for name, value in second.items() for each in _found(layer, value)]
         if any(geometry.alike(each) for _, geometry, _ in others for each, _ in own):
             continue
+        known = [geometry for name, value in first.items() if name != meant for geometry, _ in _found(layer, value)]
         others = [each for each in others if not any(each[1].alike(geometry) for geometry in known)]
         pairs = [
             Other(meant=mine, held=theirs, name=name, residual=residual)
@@ -232,7 +244,7 @@ def _layers(x: NDArray[np.generic], weights: Mapping[str, NDArray[np.generic]]) 
         for images, kernel in product(layouts, (w, np.moveaxis(w, (-1, -2), (0, 1)))):
             groups, rest = divmod(images.shape[1], kernel.shape[1])
             sizes = zip(kernel.shape[2:], images.shape[2:], strict=True)
-            if rest or not groups or len(kernel) % groups or any(k > max(n, SMALL) for k, n in sizes):
+            if rest or len(kernel) % groups or any(k > max(n, SMALL) for k, n in sizes):
                 continue
             biases = [np.zeros(len(kernel)), *(value for value in values if value.shape == (len(kernel),))]
             yield _Layer(images, np.ascontiguousarray(kernel), np.stack(biases))
@@ -268,21 +280,18 @@ def _paddings(size: int, reach: int, stride: int, outputs: int) -> list[int]:
     Either half where their number is odd.
     """
     fewest = stride * (outputs - 1) + reach + 1 - size
-    totals = range(max(fewest, 0), fewest + stride if stride in STRIDES else max(fewest, 0) + 1)
-    likely = [total for total in totals if fewest <= total <= 2 * max(reach, 1)]
+    totals = range(max(fewest, 0), fewest + stride)
+    likely = [total for total in (totals if stride in STRIDES else totals[:1]) if total <= 2 * max(reach, 1)]
     return sorted({part for total in likely for part in (0, total // 2, total - total // 2, total)})
 
 
 def _left(layer: _Layer, geometry: Geometry, target: Array) -> float:
     """What a geometry leaves of an output: infinite, if the window in the middle shows that it is another one."""
-    # The example that is largest: one of zeros fits any geometry.
-    example = int(np.square(layer.images).reshape(len(layer.images), -1).sum(axis=1).argmax())
     middle = tuple(count // 2 for count in geometry.outputs)
     start = tuple(starts[place] for starts, place in zip(geometry.starts, middle, strict=True))
-    held: Array = np.moveaxis(target[example], 0, -1)[middle]
-    away = np.abs(layer.one(example, geometry.dilation, start) + layer.biases - held).max(axis=1)
-    largest = np.abs(layer.kernel).sum(axis=tuple(range(1, layer.kernel.ndim))).max() * np.abs(layer.images).max()
-    fitting = layer.biases[away <= PROBE * (largest + np.abs(layer.biases).max())]
+    held: Array = np.moveaxis(target[layer.example], 0, -1)[middle]
+    away = np.abs(layer.one(geometry.dilation, start) + layer.biases - held).max(axis=1)
+    fitting = layer.biases[away <= PROBE * layer.largest]
     if not len(fitting):
         return float("inf")
     made = layer.all(geometry)

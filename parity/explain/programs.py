@@ -70,10 +70,10 @@ def _other_function(
         held = [(name, _nearest(function(x), b)) for name, function in functions.items() if name not in own]
         for name, residual in held:
             if own and residual <= ALLOWED:
-                place = Stage(stage="activations", tensor=activation)
-                deviation = Deviation(side=names[1], step=rung.step, place=place, difference=_nearest(meant, b))
                 sentence = f"has {name} where {names[0]} has {own[0]} ({activation})"
-                return deviation.cause(key="other-activation", sentence=sentence, residual=residual)
+                return _lacking(names[1], rung, activation, _nearest(meant, b)).cause(
+                    key="other-activation", sentence=sentence, residual=residual
+                )
     return None
 
 
@@ -86,11 +86,10 @@ def _other_epsilon(
     if found is None:
         return None
     meant, held, residual = found
-    place = Stage(stage="activations", tensor=activation)
     difference = _nearest(np.asarray(a.activations[activation], np.float64), b)
-    deviation = Deviation(side=names[1], step=rung.step, place=place, difference=difference)
     sentence = f"normalises with an epsilon of {held:.6g} where {names[0]} has {meant:.6g} ({activation})"
-    return deviation.cause(key="other-epsilon", sentence=sentence, residual=residual)
+    lacking = _lacking(names[1], rung, activation, difference)
+    return lacking.cause(key="other-epsilon", sentence=sentence, residual=residual)
 
 
 def _other_convolution(
@@ -107,13 +106,18 @@ def _other_convolution(
         # What is cut afterwards may be right: a causal convolution is one that is padded at both ends, and cut.
         if found is None or (found.cut and not (_read_whole(a, name) and _read_whole(b, found.name))):
             continue
-        place = Stage(stage="activations", tensor=activation)
         difference = _nearest(np.asarray(a.activations[name], np.float64), b)
-        deviation = Deviation(side=names[1], step=rung.step, place=place, difference=difference)
         ours, theirs = (", ".join(f"{part} {told[side]}" for part, *told in found.differences) for side in (0, 1))
         sentence = f"has a convolution with {theirs} where {names[0]} has {ours} ({name})"
-        return deviation.cause(key="other-convolution", sentence=sentence, residual=found.residual)
+        lacking = _lacking(names[1], rung, activation, difference)
+        return lacking.cause(key="other-convolution", sentence=sentence, residual=found.residual)
     return None
+
+
+def _lacking(side: str, rung: Rung, activation: str, difference: float) -> Deviation:
+    """A side has no partner for the first side's activation; what it has is as far away as this."""
+    place = Stage(stage="activations", tensor=activation)
+    return Deviation(side=side, step=rung.step, place=place, difference=difference)
 
 
 def _children(trace: StepTrace, activation: str) -> list[str]:
