@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from parity.contract import InputError
 
 __all__ = [
+    "TRIED_WITH",
     "available_cores",
     "available_devices",
     "exact",
@@ -40,12 +41,13 @@ _DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 _FORMER_EMITTERS = "--xla_cpu_use_fusion_emitters=false"
 """XLA's former code generation for the CPU, which compiles the training of this CNN in 1.6 to 1.8 s instead of 2.2 to
-2.5, to steps that take 4 to 7 % longer at batch 4 (medians of 40 turns, twice) and no longer at 32 and 128: a check,
-which compiles for most of its time, ends sooner, and ten minutes of training take half a minute more."""
+2.5, to steps that take 4 to 9 % longer at batch 4 (medians of 30 to 40 turns, three times), a fifth to a quarter at 1
+and 2, and no longer at 32 and 128: a check, which compiles for most of its time, ends sooner, and ten minutes of
+training at batch 4 take half a minute to a minute more."""
 
-_HAS_FORMER_EMITTERS = ("0.10.2",)
-"""The releases of jaxlib with which that flag was tried: XLA ends the process at one that it does not know, as 0.11.2
-does at this."""
+TRIED_WITH = ("0.10.2",)
+"""The releases of jaxlib with which XLA's flags for the CPU were tried: it ends the process at one that it does not
+know, as 0.11.2 does at that of the emitters."""
 
 
 def prepare_environment() -> None:
@@ -59,7 +61,7 @@ def xla_flags(given: str, *, release: str) -> str:
     flags = given
     if "xla_gpu_deterministic_ops" not in given and "xla_gpu_exclude_nondeterministic_ops" not in given:
         flags = f"{flags} {_DETERMINISTIC}"
-    if "xla_cpu_use_fusion_emitters" not in given and release in _HAS_FORMER_EMITTERS:
+    if "xla_cpu_use_fusion_emitters" not in given and release in TRIED_WITH:
         flags = f"{flags} {_FORMER_EMITTERS}"
     return flags.strip()
 

@@ -150,7 +150,8 @@ class JaxImplementation:
     def run(self, state: State, data: Resident, plan: NDArray[np.int32]) -> tuple[State, NDArray[np.floating]]:
         """Train on the plan's rows; the given state stays as it was."""
         with exact(state.precision, state.device):
-            carry, losses = _call(train_steps, state.carry, state, data, plan)
+            compiled = train_steps(plan.shape[1], state.device.platform)
+            carry, losses = _call(compiled, state.carry, state, data, plan)
             return replace(state, carry=carry, steps=state.steps + len(plan)), np.array(losses)
 
     def run_many(
@@ -174,7 +175,8 @@ class JaxImplementation:
         with exact(state.precision, state.device):
             batch = rows_of(data.images, data.labels, to_device(rows))
             rates = jax.tree.map(itemgetter(0), rates_of(state.sgd, state.steps, 1, state.dtype))
-            carry, seen = observed_step(
+            compiled = observed_step(len(rows), state.device.platform)
+            carry, seen = compiled(
                 state.carry, state.table, *batch, rates=rates, sgd=unscheduled(state.sgd), formulation=form
             )
             after = replace(state, carry=carry, steps=state.steps + 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int, Shaped
 
+from jax_impl.by_batch import by_batch
 from jax_impl.formulation import Formulation, Params
 from jax_impl.schedule import Rates
 from jax_impl.sgd import clip_gradients, make_optimizer
@@ -38,7 +38,7 @@ def rows_of(
     return images[rows], labels[rows]
 
 
-@partial(jax.jit, static_argnames=("sgd", "formulation"))
+@by_batch(static_argnames=("sgd", "formulation"))
 def observed_step(
     carry: Carry,
     table: Float[Array, " 256"],

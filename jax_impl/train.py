@@ -12,6 +12,7 @@ import optax
 from jax import Array, lax
 from jaxtyping import Float, Int, Shaped
 
+from jax_impl.by_batch import by_batch
 from jax_impl.formulation import Formulation, Params
 from jax_impl.schedule import Rates
 from jax_impl.sgd import clip_gradients, make_optimizer
@@ -105,7 +106,7 @@ def update(carry: Carry, gradients: Params, optimizer: optax.GradientTransformat
     return optax.apply_updates(params, updates), opt_state
 
 
-@partial(jax.jit, static_argnames=("sgd", "formulation"))
+@by_batch(static_argnames=("sgd", "formulation"))
 def train_steps(
     carry: Carry,
     table: Float[Array, " 256"],
@@ -142,7 +143,7 @@ def train_many(
 
     def member(carry: Carry) -> tuple[Carry, Float[Array, " steps"]]:
         arrays = (table, images, labels, plan)
-        alone: tuple[Carry, Array] = train_steps(carry, *arrays, rates=rates, sgd=sgd, formulation=formulation)
+        alone: tuple[Carry, Array] = train_steps.small(carry, *arrays, rates=rates, sgd=sgd, formulation=formulation)
         return alone
 
     return jax.vmap(member)(carries)
