@@ -24,7 +24,7 @@ from torch_impl.device import threads
 from torch_impl.flat import Flat
 from torch_impl.flat_sgd import decayed, update
 from torch_impl.layout import from_canonical
-from torch_impl.program import BLOCK, PASSES, PIECE, Pixels, Program, Training, program
+from torch_impl.program import BLOCK, PASSES, PIECE, Pixels, Program, Training, program, shares
 from torch_impl.replay import STEPS, Replay
 from torch_impl.schedule import Rates
 from torch_impl.sgd import make_optimizer
@@ -91,7 +91,7 @@ def test_it_trains_as_the_plain_path_does(sgd, batch, small):
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
-@pytest.mark.parametrize("batch", [8, 20, 100])
+@pytest.mark.parametrize("batch", [8, 40, 200])
 def test_a_batch_shared_by_threads_is_the_same_batch_and_repeats_to_the_bit(batch, workers, small):
     plan = plan_of(6, batch)
     with threads(workers):
@@ -99,6 +99,25 @@ def test_a_batch_shared_by_threads_is_the_same_batch_and_repeats_to_the_bit(batc
         assert torch.get_num_threads() == workers
     assert_same_bits(once, again)
     assert_close(once, trained(torch_impl.eager, SGD(), small, plan))
+
+
+@pytest.mark.parametrize(
+    ("batch", "workers", "expected"),
+    [
+        (0, 2, (1, 0)),
+        (1, 2, (1, 1)),
+        (31, 2, (1, 1)),
+        (32, 2, (2, 2)),
+        (128, 1, (1, 2)),
+        (128, 2, (2, 2)),
+        (128, 3, (3, 3)),
+        (128, 16, (8, 8)),
+        (129, 2, (2, 4)),
+        (200, 3, (3, 6)),
+    ],
+)
+def test_threads_share_a_batch_in_as_many_pieces_each(batch, workers, expected):
+    assert shares(batch, workers=workers, most=64) == expected
 
 
 def test_the_bound_catches_small_faults(small):
