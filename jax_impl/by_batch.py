@@ -2,7 +2,7 @@
 
 On the CPU XLA leaves matrix products to YNNPACK by default. Where it does not, steps of this CNN take 1.02 of the time
 at batch 4 and 1.10 at 2, but 0.84 at 6, 0.87 at 8, 0.95 at 16, 0.97 at 32 and 64, 0.94 to 1.02 at 128 and 0.93 at 1,024
-(jax 0.10.2, float32, medians of 24 to 30 turns on 2 cores), and programs take as long to compile.
+(jax 0.10.2, products.py, float32, medians of 24 to 30 turns on 2 cores), and programs take as long to compile.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ WITH_YNNPACK = 4
 
 @dataclass(frozen=True)
 class ByBatch:
-    """A function, compiled for small batches and for larger ones.
+    """A function, compiled as XLA does by default, and without YNNPACK.
 
-    Both exist from the start: of threads that ask at the same time one compiles, and the others wait for it.
+    Both exist from the start: of threads that ask at the same time one compiles, and the others wait for it. Inside
+    another compiled function only the first may be called: JAX refuses options there.
     """
 
-    small: Wrapped
-    larger: Wrapped
+    default: Wrapped
+    without_ynnpack: Wrapped
 
-    def __call__(self, batch: int, platform: str) -> Wrapped:
+    def for_batch(self, size: int, platform: str) -> Wrapped:
         """The one for batches of this size, on "cpu" or "gpu"."""
-        return self.larger if platform == "cpu" and batch > WITH_YNNPACK else self.small
+        return self.without_ynnpack if platform == "cpu" and size > WITH_YNNPACK else self.default
 
 
 def by_batch(*, static_argnames: tuple[str, ...]) -> Callable[[Callable[..., Any]], ByBatch]:
@@ -48,8 +49,8 @@ def by_batch(*, static_argnames: tuple[str, ...]) -> Callable[[Callable[..., Any
     def compiled(function: Callable[..., Any]) -> ByBatch:
         options = options_without_ynnpack(os.environ.get("XLA_FLAGS", ""), release=version.__version__)
         return ByBatch(
-            small=jax.jit(function, static_argnames=static_argnames),
-            larger=jax.jit(function, static_argnames=static_argnames, compiler_options=options),
+            default=jax.jit(function, static_argnames=static_argnames),
+            without_ynnpack=jax.jit(function, static_argnames=static_argnames, compiler_options=options),
         )
 
     return compiled

@@ -46,8 +46,8 @@ and 2, and no longer at 32 and 128: a check, which compiles for most of its time
 training at batch 4 take half a minute to a minute more."""
 
 TRIED_WITH = ("0.10.2",)
-"""The releases of jaxlib with which XLA's flags for the CPU were tried: it ends the process at one that it does not
-know, as 0.11.2 does at that of the emitters."""
+"""The releases of jaxlib with which both were tried, that flag and the option in by_batch.py: XLA ends the process at a
+flag that it does not know, as 0.11.2 does at this one."""
 
 
 def prepare_environment() -> None:

@@ -150,7 +150,7 @@ class JaxImplementation:
     def run(self, state: State, data: Resident, plan: NDArray[np.int32]) -> tuple[State, NDArray[np.floating]]:
         """Train on the plan's rows; the given state stays as it was."""
         with exact(state.precision, state.device):
-            compiled = train_steps(plan.shape[1], state.device.platform)
+            compiled = train_steps.for_batch(plan.shape[1], state.device.platform)
             carry, losses = _call(compiled, state.carry, state, data, plan)
             return replace(state, carry=carry, steps=state.steps + len(plan)), np.array(losses)
 
@@ -175,7 +175,7 @@ class JaxImplementation:
         with exact(state.precision, state.device):
             batch = rows_of(data.images, data.labels, to_device(rows))
             rates = jax.tree.map(itemgetter(0), rates_of(state.sgd, state.steps, 1, state.dtype))
-            compiled = observed_step(len(rows), state.device.platform)
+            compiled = observed_step.for_batch(len(rows), state.device.platform)
             carry, seen = compiled(
                 state.carry, state.table, *batch, rates=rates, sgd=unscheduled(state.sgd), formulation=form
             )

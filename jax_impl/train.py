@@ -143,7 +143,7 @@ def train_many(
 
     def member(carry: Carry) -> tuple[Carry, Float[Array, " steps"]]:
         arrays = (table, images, labels, plan)
-        alone: tuple[Carry, Array] = train_steps.small(carry, *arrays, rates=rates, sgd=sgd, formulation=formulation)
+        alone: tuple[Carry, Array] = train_steps.default(carry, *arrays, rates=rates, sgd=sgd, formulation=formulation)
         return alone
 
     return jax.vmap(member)(carries)

@@ -50,7 +50,7 @@ def test_jax_asks_for_it_in_every_product(dtype, highest, small):
     data = side.place(state, small.train_images, small.train_labels)
     with jax_exact(dtype, CPU):
         arrays = (state.carry, state.table, data.images, data.labels, PLAN)
-        traced = train_steps.small.trace(*arrays, rates=None, sgd=state.sgd, formulation=WINDOWED)
+        traced = train_steps.default.trace(*arrays, rates=None, sgd=state.sgd, formulation=WINDOWED)
         lines = traced.lower(lowering_platforms=("cuda",)).as_text().splitlines()
     products = [line for line in lines if "stablehlo.convolution" in line or "stablehlo.dot_general" in line]
     assert len(products) == 14  # five layers forward, and backward by weights and, but for the first, by inputs

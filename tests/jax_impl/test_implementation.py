@@ -54,7 +54,7 @@ def test_no_other_precision_slips_in(small, dtype, other):
     data = SIDE.place(state, small.train_images, small.train_labels)
     with exact(dtype, state.device):
         arguments = (state.carry, state.table, data.images, data.labels, PLAN)
-        program = str(train_steps.small.trace(*arguments, rates=None, sgd=sgd, formulation=state.formulation).jaxpr)
+        program = str(train_steps.default.trace(*arguments, rates=None, sgd=sgd, formulation=state.formulation).jaxpr)
     assert f"{dtype[0]}{dtype[5:]}[" in program
     # A weak-typed constant may pass by, but no array and no result.
     assert f":{other}[" not in program

@@ -43,7 +43,7 @@ def lowered(formulation, small, program):
         return traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
-@pytest.mark.parametrize("program", [train_steps.small, train_many])
+@pytest.mark.parametrize("program", [train_steps.default, train_many])
 @pytest.mark.parametrize("wanted", [None, PLAIN, FAST])
 def test_what_a_gpu_is_given_scatters_nothing(wanted, program, small, monkeypatch):
     """Whatever it is told to take, alone and for an ensemble."""
@@ -53,7 +53,7 @@ def test_what_a_gpu_is_given_scatters_nothing(wanted, program, small, monkeypatc
 
 def test_the_plain_formulation_would_be_refused_there(small):
     """So the test above looks at what it should."""
-    assert "select_and_scatter" in lowered(PLAIN, small, train_steps.small)
+    assert "select_and_scatter" in lowered(PLAIN, small, train_steps.default)
 
 
 @pytest.mark.parametrize(
