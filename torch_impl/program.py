@@ -34,7 +34,7 @@ BLOCK = 64
 
 PASSES = 4
 """How many sizes of a piece a lane has the memory for: two of a batch's pieces, two of an epoch's last batch's. Of 64
-images a pass takes 12 MB in float32, and keeps them while the process lasts."""
+images a pass takes 18 MB in float32, and keeps them while the process lasts."""
 
 Piece = tuple[Tensor, Tensor, Tensor]
 """Of some of a step's images: rows of the data set, targets as `Pass` takes them, and where the loss is written."""
