@@ -12,6 +12,7 @@ from jax_impl.by_batch import YNNPACK, ByBatch, options_without_ynnpack
 from jax_impl.device import exact
 from jax_impl.observe import observed_step
 from jax_impl.train import train_steps
+from parity.compare import relative_difference
 from parity.contract import SGD, initial_weights
 
 PLAN = np.arange(64, dtype=np.int32).reshape(4, 16)
@@ -53,8 +54,7 @@ def test_both_compute_the_same(name, programs, small):
     with exact("float64", state.device):
         results = [jax.tree.leaves(each(*arrays, **static)) for each in (programs.default, programs.without_ynnpack)]
     for one, other in zip(*results, strict=True):
-        gap = np.abs(np.asarray(one, np.float64) - np.asarray(other, np.float64)).max()
-        assert gap <= BOUND * np.abs(np.asarray(one, np.float64)).max()
+        assert relative_difference(np.asarray(one), np.asarray(other)) <= BOUND
 
 
 @pytest.mark.parametrize("programs", [train_steps, observed_step])
